@@ -1,0 +1,156 @@
+//! PBKDF2-HMAC-SHA256 (RFC 8018) through `ring`. Slow on purpose: only the hashing threads of
+//! [`crate::actors::HashQueue`] run it.
+
+use std::hint::black_box;
+use std::num::NonZeroU32;
+
+use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
+use ring::rand::{SecureRandom, SystemRandom};
+use thiserror::Error;
+
+use crate::domain::{Password, PasswordHash, PasswordHashError};
+
+const SALT_BYTES: usize = 16;
+const KEY_BYTES: usize = 32;
+
+/// Hashes passwords, and checks them, at one configured cost.
+#[derive(Debug)]
+pub struct Pbkdf2 {
+    iterations: NonZeroU32,
+    random: SystemRandom,
+}
+
+/// Why a password could not be hashed.
+#[derive(Debug, Error)]
+pub enum HashingError {
+    /// The operating system gave no random bytes for the salt.
+    #[error("the operating system has no random bytes to give")]
+    Random,
+    /// The hash has no PHC string.
+    #[error("the hash cannot be written down")]
+    Encoding(#[from] PasswordHashError),
+}
+
+impl Pbkdf2 {
+    /// Prepares hashing at the given cost.
+    #[must_use]
+    pub fn new(iterations: NonZeroU32) -> Self {
+        Self { iterations, random: SystemRandom::new() }
+    }
+
+    /// Hashes a password with a new salt.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn hash(&self, password: &Password) -> Result<PasswordHash, HashingError> {
+        let mut salt = [0; SALT_BYTES];
+        self.random.fill(&mut salt).map_err(|_| HashingError::Random)?;
+        let key = derive(self.iterations, &salt, password.as_bytes());
+        Ok(PasswordHash::new(self.iterations, &salt, &key)?)
+    }
+
+    /// Tells whether the password is the one that was hashed, comparing in constant time.
+    ///
+    /// A refusal takes as long as [`Pbkdf2::hash`] does, whether the stored cost is lower than the
+    /// configured one or, with [`Pbkdf2::refuse`], there is nothing stored at all.
+    #[must_use]
+    pub fn verify(&self, password: &Password, stored: &PasswordHash) -> bool {
+        let cost = stored.iterations();
+        let secret = password.as_bytes();
+        let verified =
+            pbkdf2::verify(PBKDF2_HMAC_SHA256, cost, stored.salt(), secret, stored.key());
+        if verified.is_err() {
+            spend(self.iterations.get().saturating_sub(cost.get()));
+        }
+        verified.is_ok()
+    }
+
+    /// Takes the time of checking a password that no account has. Always `false`.
+    #[must_use]
+    pub fn refuse(&self) -> bool {
+        spend(self.iterations.get());
+        false
+    }
+}
+
+fn derive(iterations: NonZeroU32, salt: &[u8], secret: &[u8]) -> [u8; KEY_BYTES] {
+    let mut key = [0; KEY_BYTES];
+    pbkdf2::derive(PBKDF2_HMAC_SHA256, iterations, salt, secret, &mut key);
+    key
+}
+
+fn spend(iterations: u32) {
+    if let Some(iterations) = NonZeroU32::new(iterations) {
+        black_box(derive(iterations, &[0; SALT_BYTES], b"nobody"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn password(text: &str) -> Password {
+        Password::parse(text).unwrap()
+    }
+
+    fn cost(iterations: u32) -> Pbkdf2 {
+        Pbkdf2::new(NonZeroU32::new(iterations).unwrap())
+    }
+
+    fn from_hex(text: &str) -> Vec<u8> {
+        let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    }
+
+    /// RFC 7914, section 11, to our length.
+    #[test]
+    fn keys_are_derived_as_the_rfc_says() {
+        let one = NonZeroU32::MIN;
+        let many = NonZeroU32::new(80_000).unwrap();
+
+        assert_eq!(
+            derive(one, b"salt", b"passwd").to_vec(),
+            from_hex("55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc")
+        );
+        assert_eq!(
+            derive(many, b"NaCl", b"Password").to_vec(),
+            from_hex("4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56")
+        );
+    }
+
+    /// The fifth input of RFC 6070, as widely published with SHA-256.
+    #[test]
+    fn a_hash_made_elsewhere_verifies() {
+        let salt = b"saltSALTsaltSALTsaltSALTsaltSALTsalt";
+        let key = from_hex(
+            "348c89dbcbd32b2f32d814b8116e84cf2b17347ebc1800181c4e2a1fb8dd53e1c635518c7dac47e9",
+        );
+        let stored = PasswordHash::new(NonZeroU32::new(4096).unwrap(), salt, &key).unwrap();
+
+        assert!(cost(1).verify(&password("passwordPASSWORDpassword"), &stored));
+    }
+
+    #[test]
+    fn a_hash_verifies_its_own_password_and_no_other() {
+        let hash = cost(10).hash(&password("correct horse")).unwrap();
+
+        assert!(cost(10).verify(&password("correct horse"), &hash));
+        assert!(!cost(10).verify(&password("Correct horse"), &hash));
+        assert!(!cost(10).refuse());
+    }
+
+    #[test]
+    fn two_hashes_of_one_password_differ() {
+        let hash = || cost(1).hash(&password("correct horse")).unwrap();
+
+        assert_ne!(hash(), hash());
+    }
+
+    #[test]
+    fn a_hash_made_at_another_cost_verifies() {
+        let hash = cost(10).hash(&password("correct horse")).unwrap();
+
+        assert!(cost(20).verify(&password("correct horse"), &hash));
+        assert!(cost(5).verify(&password("correct horse"), &hash));
+    }
+}

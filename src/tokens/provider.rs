@@ -1,0 +1,108 @@
+//! `jsonwebtoken` on `ring`: the HMAC that its public [`CryptoProvider`] extension point asks for,
+//! so that one cryptographic library serves the whole service.
+
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
+use jsonwebtoken::errors::{ErrorKind, Result};
+use ring::hmac;
+use signature::{Error, Signer, Verifier};
+
+static RING: CryptoProvider = CryptoProvider {
+    signer_factory: |&algorithm, key| Ok(Box::new(HmacSha256::new(algorithm, key.as_bytes())?)),
+    verifier_factory: |&algorithm, key| {
+        Ok(Box::new(HmacSha256::new(algorithm, key.try_get_as_bytes()?)?))
+    },
+    key_utils: KeyUtils::new_unimplemented(),
+};
+
+/// Makes `jsonwebtoken` sign and verify through `ring`, from the first call on.
+pub(super) fn install() {
+    // Refused only when a provider is there already: ours, from an earlier call.
+    let _ = RING.install_default();
+}
+
+struct HmacSha256(hmac::Key);
+
+impl HmacSha256 {
+    fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self> {
+        match algorithm {
+            Algorithm::HS256 => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key))),
+            _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
+        }
+    }
+}
+
+impl Signer<Vec<u8>> for HmacSha256 {
+    fn try_sign(&self, message: &[u8]) -> std::result::Result<Vec<u8>, Error> {
+        Ok(hmac::sign(&self.0, message).as_ref().to_vec())
+    }
+}
+
+impl Verifier<Vec<u8>> for HmacSha256 {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
+        hmac::verify(&self.0, message, signature).map_err(|_| Error::new())
+    }
+}
+
+impl JwtSigner for HmacSha256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::HS256
+    }
+}
+
+impl JwtVerifier for HmacSha256 {
+    fn algorithm(&self) -> Algorithm {
+        Algorithm::HS256
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use jsonwebtoken::{DecodingKey, EncodingKey, crypto};
+
+    use super::*;
+
+    /// RFC 7515, appendix A.1.
+    const KEY: &str =
+        "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
+    const MESSAGE: &str = "eyJ0eXAiOiJKV1QiLA0KICJhbGciOiJIUzI1NiJ9.\
+        eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    const SIGNATURE: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+    fn key() -> Vec<u8> {
+        URL_SAFE_NO_PAD.decode(KEY).unwrap()
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_signed_as_it_says() {
+        install();
+        let key = EncodingKey::from_secret(&key());
+
+        assert_eq!(crypto::sign(MESSAGE.as_bytes(), &key, Algorithm::HS256).unwrap(), SIGNATURE);
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_verifies_and_an_altered_one_does_not() {
+        install();
+        let key = DecodingKey::from_secret(&key());
+        let verify = |signature: &str, message: &str| {
+            crypto::verify(signature, message.as_bytes(), &key, Algorithm::HS256).unwrap()
+        };
+
+        assert!(verify(SIGNATURE, MESSAGE));
+        assert!(!verify(SIGNATURE, &MESSAGE.replace("eyJpc3M", "eyJpc3N")));
+        assert!(!verify(&SIGNATURE.replace("dBj", "dBk"), MESSAGE));
+    }
+
+    #[test]
+    fn every_other_algorithm_is_refused() {
+        install();
+        let key = EncodingKey::from_secret(&key());
+
+        for algorithm in [Algorithm::HS384, Algorithm::HS512, Algorithm::RS256, Algorithm::EdDSA] {
+            assert!(crypto::sign(MESSAGE.as_bytes(), &key, algorithm).is_err(), "{algorithm:?}");
+        }
+    }
+}
