@@ -1,0 +1,182 @@
+//! `UserActor`: accounts, and who may log in to them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Context, Handler, Message};
+use thiserror::Error;
+
+use super::{HashError, HashQueue, Unanswered, WhileAwaited};
+use crate::clock::Clock;
+use crate::domain::{Password, PasswordHash, Role, Roles, User, UserId, Username};
+use crate::hashing::HashingError;
+use crate::store::{Credentials, InsertUserError, Store, StoreError};
+use crate::telemetry::Chain;
+
+/// Adds an account with the role `user`. Replies with the account once it is committed.
+pub struct Register {
+    /// What the owner will log in with.
+    pub username: Username,
+    /// What will prove that it is the owner.
+    pub password: Password,
+}
+
+/// Checks a username and a password. Replies with the account that they belong to, after the same
+/// time whatever is wrong with them.
+pub struct Login {
+    /// What was given; `None` when it cannot be anybody's, being malformed.
+    pub claimed: Option<(Username, Password)>,
+}
+
+/// Finds out whether accounts can be reached. Replies when the database has answered.
+pub struct Ping;
+
+/// Why the actor did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum UserError {
+    /// Another account bears the username.
+    #[error("the username is taken")]
+    UsernameTaken,
+    /// No account has this username and this password.
+    #[error("the credentials are invalid")]
+    InvalidCredentials,
+    /// Too many passwords wait to be hashed.
+    #[error("too many passwords wait to be hashed")]
+    Overloaded {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// There was no answer in time.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// The database did not do its part.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Hashing failed.
+    #[error(transparent)]
+    Hashing(#[from] HashingError),
+}
+
+/// Owns the accounts: every handler is a future over shared parts, so that a slow query delays
+/// nobody but its asker. What arrives at the same time is put in order by the database.
+#[derive(Clone)]
+pub struct UserActor {
+    store: Arc<dyn Store>,
+    hashing: HashQueue,
+    clock: Arc<dyn Clock>,
+}
+
+impl UserActor {
+    /// Puts the actor together from its parts.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, hashing: HashQueue, clock: Arc<dyn Clock>) -> Self {
+        Self { store, hashing, clock }
+    }
+
+    async fn register(self, username: Username, password: Password) -> Result<User, UserError> {
+        let password_hash = self.hashing.hash(password).await?;
+        let user = User {
+            id: UserId::random(),
+            username,
+            roles: Roles::from_iter([Role::User]),
+            created_at: self.clock.now(),
+        };
+        let new = Credentials { user, password_hash };
+        self.store.insert_user(&new).await?;
+        Ok(new.user)
+    }
+
+    async fn log_in(self, claimed: Option<(Username, Password)>) -> Result<User, UserError> {
+        let Some((username, password)) = claimed else {
+            return self.refuse().await;
+        };
+        let Some(stored) = self.store.find_credentials(&username).await? else {
+            return self.refuse().await;
+        };
+        let attempt = (password.clone(), stored.password_hash.clone());
+        if !self.hashing.verify(Some(attempt)).await? {
+            return Err(UserError::InvalidCredentials);
+        }
+        if !self.hashing.is_current(&stored.password_hash) {
+            self.rehash(stored.user.id, password, &stored.password_hash).await;
+        }
+        Ok(stored.user)
+    }
+
+    async fn refuse(&self) -> Result<User, UserError> {
+        self.hashing.verify(None).await?;
+        Err(UserError::InvalidCredentials)
+    }
+
+    /// Brings a hash to the configured cost. When that fails, the next login tries again.
+    async fn rehash(&self, id: UserId, password: Password, old: &PasswordHash) {
+        let replaced = async {
+            let new = self.hashing.hash(password).await?;
+            Ok::<_, UserError>(self.store.replace_password_hash(id, old, &new).await?)
+        };
+        if let Err(error) = replaced.await {
+            tracing::warn!(user.id = %id, error = %Chain(&error), "a password keeps its old cost");
+        }
+    }
+}
+
+impl Actor for UserActor {
+    type Context = Context<Self>;
+}
+
+impl Message for Register {
+    type Result = Result<User, UserError>;
+}
+
+impl Handler<Register> for UserActor {
+    type Result = WhileAwaited<Result<User, UserError>>;
+
+    fn handle(&mut self, message: Register, _: &mut Self::Context) -> Self::Result {
+        let Register { username, password } = message;
+        WhileAwaited::new(self.clone().register(username, password))
+    }
+}
+
+impl Message for Login {
+    type Result = Result<User, UserError>;
+}
+
+impl Handler<Login> for UserActor {
+    type Result = WhileAwaited<Result<User, UserError>>;
+
+    fn handle(&mut self, Login { claimed }: Login, _: &mut Self::Context) -> Self::Result {
+        WhileAwaited::new(self.clone().log_in(claimed))
+    }
+}
+
+impl Message for Ping {
+    type Result = Result<(), UserError>;
+}
+
+impl Handler<Ping> for UserActor {
+    type Result = WhileAwaited<Result<(), UserError>>;
+
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) -> Self::Result {
+        let store = Arc::clone(&self.store);
+        WhileAwaited::new(async move { Ok(store.ping().await?) })
+    }
+}
+
+impl From<InsertUserError> for UserError {
+    fn from(error: InsertUserError) -> Self {
+        match error {
+            InsertUserError::UsernameTaken => Self::UsernameTaken,
+            InsertUserError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<HashError> for UserError {
+    fn from(error: HashError) -> Self {
+        match error {
+            HashError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            HashError::Unanswered(error) => Self::Unanswered(error),
+            HashError::Hashing(error) => Self::Hashing(error),
+        }
+    }
+}

@@ -1,0 +1,648 @@
+//! Every setting: its flag, its variable, its unit and its default. Nothing else reads the
+//! environment.
+
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use thiserror::Error;
+use tracing_subscriber::EnvFilter;
+use zeroize::Zeroizing;
+
+use crate::domain::SigningKey;
+
+/// The least that PBKDF2 may cost outside tests.
+const MIN_ITERATIONS: u32 = 100_000;
+
+const SECRETS_HELP: &str = "\
+Secrets, from the environment alone:
+  JWT_SECRET_KEY       Signs the tokens; at least 32 bytes, the same on every instance.
+                       Needed with Postgres; with SQLite one is made and kept beside the database.
+
+Instead of JWT_SECRET_KEY and DATABASE_URL, JWT_SECRET_KEY_FILE and DATABASE_URL_FILE may name a file
+that holds the value. A `.env` file in the working directory is read first; the environment wins.";
+
+/// An authentication service for REST clients.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about, after_help = SECRETS_HELP)]
+pub struct Cli {
+    /// What to do; `serve` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The settings as they were given.
+    #[command(flatten)]
+    pub settings: RawSettings,
+}
+
+/// What the program can do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Serve the API (the default)
+    Serve,
+    /// Exit with 0 when the instance at HOST and PORT is ready, with 1 when it is not
+    Healthcheck,
+}
+
+/// The settings as text. Their doc comments are the manual that `--help` prints.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct RawSettings {
+    /// Address to listen on
+    #[arg(long, env = "HOST", default_value = "127.0.0.1", global = true)]
+    host: String,
+
+    /// Port to listen on; 0 takes any free one
+    #[arg(long, env = "PORT", default_value = "5000", global = true)]
+    port: String,
+
+    /// Threads that serve HTTP; 0 means one a core
+    #[arg(long, env = "HTTP_WORKERS", default_value = "0", value_name = "THREADS", global = true)]
+    http_workers: String,
+
+    /// Longest that a request waits for the database or for hashing before it gets 503
+    #[arg(
+        long,
+        env = "REQUEST_TIMEOUT",
+        default_value = "10",
+        value_name = "SECONDS",
+        global = true
+    )]
+    request_timeout: String,
+
+    /// Longest that a shutdown waits for requests in flight
+    #[arg(
+        long,
+        env = "SHUTDOWN_TIMEOUT",
+        default_value = "30",
+        value_name = "SECONDS",
+        global = true
+    )]
+    shutdown_timeout: String,
+
+    /// Database of record: postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        default_value = "sqlite://data/portcullis.db",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true
+    )]
+    database_url: String,
+
+    /// Most connections to the database
+    #[arg(
+        long,
+        env = "DATABASE_MAX_CONNECTIONS",
+        default_value = "10",
+        value_name = "COUNT",
+        global = true
+    )]
+    database_max_connections: String,
+
+    /// Longest wait for a connection to the database
+    #[arg(
+        long,
+        env = "DATABASE_ACQUIRE_TIMEOUT",
+        default_value = "3",
+        value_name = "SECONDS",
+        global = true
+    )]
+    database_acquire_timeout: String,
+
+    /// Life of an access token
+    #[arg(
+        long,
+        env = "JWT_ACCESS_TOKEN_EXPIRES",
+        default_value = "3600",
+        value_name = "SECONDS",
+        global = true
+    )]
+    jwt_access_token_expires: String,
+
+    /// The `iss` claim of the tokens; tokens with another one are refused
+    #[arg(
+        long,
+        env = "JWT_ISSUER",
+        default_value = "portcullis",
+        value_name = "NAME",
+        global = true
+    )]
+    jwt_issuer: String,
+
+    /// How far the clocks of two machines may differ
+    #[arg(long, env = "JWT_LEEWAY", default_value = "5", value_name = "SECONDS", global = true)]
+    jwt_leeway: String,
+
+    /// Cost of a password hash; at least 100000. Older hashes follow at the next login
+    #[arg(
+        long,
+        env = "PBKDF2_ITERATIONS",
+        default_value = "600000",
+        value_name = "COUNT",
+        global = true
+    )]
+    pbkdf2_iterations: String,
+
+    /// Threads that hash passwords; 0 means one a core
+    #[arg(long, env = "HASH_THREADS", default_value = "0", value_name = "THREADS", global = true)]
+    hash_threads: String,
+
+    /// Longest expected wait for a hashing thread; a login that would wait longer gets 503 at once
+    #[arg(long, env = "HASH_MAX_WAIT", default_value = "3", value_name = "SECONDS", global = true)]
+    hash_max_wait: String,
+
+    /// Most revocations held in memory, about 320 bytes each; beyond it the database is asked
+    #[arg(
+        long,
+        env = "REVOCATION_CAPACITY",
+        default_value = "4000000",
+        value_name = "COUNT",
+        global = true
+    )]
+    revocation_capacity: String,
+
+    /// Time between two sweeps of expired revocations
+    #[arg(
+        long,
+        env = "REVOCATION_SWEEP_INTERVAL",
+        default_value = "60",
+        value_name = "SECONDS",
+        global = true
+    )]
+    revocation_sweep_interval: String,
+
+    /// Form of the log; auto is pretty on a terminal and json elsewhere
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        default_value = "auto",
+        value_name = "auto|json|pretty",
+        global = true
+    )]
+    log_format: String,
+
+    /// What to log, as tracing-subscriber's EnvFilter reads it; portcullis=debug adds a line a request
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        default_value = "info,actix_server=warn",
+        value_name = "FILTER",
+        global = true
+    )]
+    rust_log: String,
+}
+
+/// The settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How HTTP is served.
+    pub http: HttpSettings,
+    /// Where things are remembered.
+    pub database: DatabaseSettings,
+    /// What the tokens look like.
+    pub tokens: TokenSettings,
+    /// Where the key comes from that signs them.
+    pub signing_key: SigningKeySource,
+    /// What hashing may cost.
+    pub hashing: HashSettings,
+    /// How revocations are held.
+    pub revocations: RevocationSettings,
+    /// What is logged.
+    pub log: LogSettings,
+}
+
+/// How HTTP is served.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Address or name of the interface to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes any free one.
+    pub port: u16,
+    /// Number of threads.
+    pub workers: usize,
+    /// Longest wait for an answer from behind the handlers.
+    pub request_timeout: Duration,
+    /// Longest wait for requests in flight at the end.
+    pub shutdown_timeout: Duration,
+}
+
+/// Where things are remembered.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// The database of record.
+    pub database: Database,
+    /// Most connections to it.
+    pub max_connections: u32,
+    /// Longest wait for one of them.
+    pub acquire_timeout: Duration,
+}
+
+/// A database of record.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A server, by its URL, which holds a password.
+    Postgres(Secret),
+    /// An embedded one, by the path of its file.
+    Sqlite(PathBuf),
+}
+
+/// What an issuer and its checkers agree on, beside the key.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// The `iss` claim.
+    pub issuer: String,
+    /// How long an access token lives.
+    pub lifetime: Duration,
+    /// How far the clocks of two machines may differ.
+    pub leeway: Duration,
+}
+
+/// Where the signing key comes from.
+#[derive(Clone, Debug)]
+pub enum SigningKeySource {
+    /// From the settings.
+    Given(SigningKey),
+    /// From a file, where it is made when there is none.
+    KeptIn(PathBuf),
+}
+
+/// What hashing may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct HashSettings {
+    /// PBKDF2 iterations.
+    pub iterations: NonZeroU32,
+    /// Number of threads.
+    pub threads: usize,
+    /// Longest expected wait for one of them.
+    pub max_wait: Duration,
+}
+
+/// How revocations are held.
+#[derive(Clone, Copy, Debug)]
+pub struct RevocationSettings {
+    /// Most entries in memory.
+    pub capacity: u64,
+    /// Time between two sweeps of expired ones.
+    pub sweep_interval: Duration,
+}
+
+/// What is logged.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Which lines, in the syntax of `EnvFilter`.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// A text that no log and no `Debug` shows.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Hides a text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Everything that is wrong with the settings, a line each, each with its fix.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(Vec<String>);
+
+impl Cli {
+    /// Reads the command line and the environment, and before them a `.env` file where there is
+    /// one. On a malformed command line it prints why and exits.
+    ///
+    /// # Errors
+    /// When the `.env` file cannot be read.
+    pub fn load() -> Result<Self, ConfigError> {
+        match dotenvy::dotenv() {
+            Err(error) if !error.not_found() => Err(ConfigError(vec![format!(".env: {error}")])),
+            _ => Ok(Self::parse()),
+        }
+    }
+}
+
+impl RawSettings {
+    /// Returns the host and the port of the instance on this machine.
+    ///
+    /// # Errors
+    /// When the port is not one.
+    pub fn local_address(&self) -> Result<(String, u16), ConfigError> {
+        let mut problems = Problems::default();
+        let port = problems.parse("PORT", &self.port, number);
+        let host = match self.host.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() && ip.is_ipv6() => "::1",
+            Ok(ip) if ip.is_unspecified() => "127.0.0.1",
+            _ => &self.host,
+        };
+        problems.settle(port.map(|port| (host.to_owned(), port)))
+    }
+
+    /// Checks every setting.
+    ///
+    /// # Errors
+    /// All that is wrong with any of them.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        let mut problems = Problems::default();
+        let http = self.http(&mut problems);
+        let database = self.database(&mut problems);
+        let signing_key = self.signing_key(&mut problems, database.as_ref());
+        let tokens = self.tokens(&mut problems);
+        let hashing = self.hashing(&mut problems);
+        let revocations = self.revocations(&mut problems);
+        let log = self.log(&mut problems);
+        let config = || {
+            Some(Config {
+                http: http?,
+                database: database?,
+                tokens: tokens?,
+                signing_key: signing_key?,
+                hashing: hashing?,
+                revocations: revocations?,
+                log: log?,
+            })
+        };
+        problems.settle(config())
+    }
+
+    fn http(&self, problems: &mut Problems) -> Option<HttpSettings> {
+        let host = problems.parse("HOST", &self.host, text);
+        let port = problems.parse("PORT", &self.port, number);
+        let workers = problems.parse("HTTP_WORKERS", &self.http_workers, threads);
+        let request_timeout = problems.parse("REQUEST_TIMEOUT", &self.request_timeout, seconds);
+        let shutdown_timeout =
+            problems.parse("SHUTDOWN_TIMEOUT", &self.shutdown_timeout, whole_seconds);
+        Some(HttpSettings {
+            host: host?,
+            port: port?,
+            workers: workers?,
+            request_timeout: request_timeout?,
+            shutdown_timeout: shutdown_timeout?,
+        })
+    }
+
+    fn database(&self, problems: &mut Problems) -> Option<DatabaseSettings> {
+        let from_file = problems.secret_file("DATABASE_URL_FILE");
+        let url = from_file.unwrap_or_else(|| Secret::new(self.database_url.clone()));
+        let database = problems.parse("DATABASE_URL", url.expose(), database);
+        let max_connections =
+            problems.parse("DATABASE_MAX_CONNECTIONS", &self.database_max_connections, at_least(2));
+        let acquire_timeout =
+            problems.parse("DATABASE_ACQUIRE_TIMEOUT", &self.database_acquire_timeout, seconds);
+        Some(DatabaseSettings {
+            database: database?,
+            max_connections: max_connections?,
+            acquire_timeout: acquire_timeout?,
+        })
+    }
+
+    #[expect(clippy::unused_self, reason = "one of seven alike")]
+    fn signing_key(
+        &self,
+        problems: &mut Problems,
+        database: Option<&DatabaseSettings>,
+    ) -> Option<SigningKeySource> {
+        let given =
+            variable("JWT_SECRET_KEY").or_else(|| problems.secret_file("JWT_SECRET_KEY_FILE"));
+        match (given, database.map(|settings| &settings.database)) {
+            (Some(secret), _) => problems
+                .parse("JWT_SECRET_KEY", secret.expose(), |text| {
+                    SigningKey::parse(text.as_bytes()).map_err(|error| error.to_string())
+                })
+                .map(SigningKeySource::Given),
+            (None, Some(Database::Sqlite(path))) => {
+                Some(SigningKeySource::KeptIn(path.with_extension("key")))
+            }
+            (None, Some(Database::Postgres(_))) => problems.add(
+                "JWT_SECRET_KEY",
+                "is needed with Postgres, the same on every instance: \
+                 make one with `openssl rand -hex 32`",
+            ),
+            (None, None) => None,
+        }
+    }
+
+    fn tokens(&self, problems: &mut Problems) -> Option<TokenSettings> {
+        let issuer = problems.parse("JWT_ISSUER", &self.jwt_issuer, text);
+        let lifetime =
+            problems.parse("JWT_ACCESS_TOKEN_EXPIRES", &self.jwt_access_token_expires, seconds);
+        let leeway = problems.parse("JWT_LEEWAY", &self.jwt_leeway, whole_seconds);
+        Some(TokenSettings { issuer: issuer?, lifetime: lifetime?, leeway: leeway? })
+    }
+
+    fn hashing(&self, problems: &mut Problems) -> Option<HashSettings> {
+        let iterations =
+            problems.parse("PBKDF2_ITERATIONS", &self.pbkdf2_iterations, at_least(MIN_ITERATIONS));
+        let threads = problems.parse("HASH_THREADS", &self.hash_threads, threads);
+        let max_wait = problems.parse("HASH_MAX_WAIT", &self.hash_max_wait, whole_seconds);
+        Some(HashSettings {
+            iterations: iterations.and_then(NonZeroU32::new)?,
+            threads: threads?,
+            max_wait: max_wait?,
+        })
+    }
+
+    fn revocations(&self, problems: &mut Problems) -> Option<RevocationSettings> {
+        let capacity =
+            problems.parse("REVOCATION_CAPACITY", &self.revocation_capacity, at_least(1));
+        let sweep_interval =
+            problems.parse("REVOCATION_SWEEP_INTERVAL", &self.revocation_sweep_interval, seconds);
+        Some(RevocationSettings { capacity: capacity?.into(), sweep_interval: sweep_interval? })
+    }
+
+    fn log(&self, problems: &mut Problems) -> Option<LogSettings> {
+        let format = problems.parse("LOG_FORMAT", &self.log_format, |raw| {
+            LogFormat::from_str(raw, true).map_err(|_| "must be auto, json or pretty".to_owned())
+        });
+        let filter = problems.parse("RUST_LOG", &self.rust_log, |raw| {
+            EnvFilter::try_new(raw)
+                .map(|_| raw.to_owned())
+                .map_err(|error| format!("is no filter: {error}"))
+        });
+        Some(LogSettings { format: format?, filter: filter? })
+    }
+}
+
+/// Collects what is wrong instead of stopping at the first of it.
+#[derive(Default)]
+struct Problems(Vec<String>);
+
+impl Problems {
+    fn parse<T>(
+        &mut self,
+        variable: &str,
+        raw: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        parse(raw).map_or_else(|problem| self.add(variable, &problem), Some)
+    }
+
+    fn add<T>(&mut self, variable: &str, problem: &str) -> Option<T> {
+        self.0.push(format!("{variable} {problem}"));
+        None
+    }
+
+    /// Reads the file that a variable names, if it names one.
+    fn secret_file(&mut self, name: &str) -> Option<Secret> {
+        let path = variable(name)?;
+        match fs::read_to_string(path.expose()) {
+            Ok(content) => Some(Secret::new(content.trim().to_owned())),
+            Err(error) => self.add(name, &format!("names a file that cannot be read: {error}")),
+        }
+    }
+
+    fn settle<T>(self, value: Option<T>) -> Result<T, ConfigError> {
+        value.filter(|_| self.0.is_empty()).ok_or(ConfigError(self.0))
+    }
+}
+
+/// Reads a variable that may be secret. An empty one counts as none, as in a `.env` not filled in.
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+fn variable(name: &str) -> Option<Secret> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
+}
+
+fn text(raw: &str) -> Result<String, String> {
+    if raw.is_empty() { Err("must not be empty".to_owned()) } else { Ok(raw.to_owned()) }
+}
+
+fn number<T: FromStr>(raw: &str) -> Result<T, String> {
+    raw.parse().map_err(|_| format!("must be a whole number in range, not `{raw}`"))
+}
+
+fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> {
+    move |raw| match number(raw)? {
+        value if value < least => Err(format!("must be at least {least}, not {value}")),
+        value => Ok(value),
+    }
+}
+
+fn seconds(raw: &str) -> Result<Duration, String> {
+    at_least(1)(raw).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn whole_seconds(raw: &str) -> Result<Duration, String> {
+    number::<u32>(raw).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn threads(raw: &str) -> Result<usize, String> {
+    match number(raw)? {
+        0 => Ok(thread::available_parallelism().map_or(1, Into::into)),
+        count => Ok(count),
+    }
+}
+
+fn database(url: &str) -> Result<Database, String> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Database::Postgres(Secret::new(url.to_owned())));
+    }
+    match url.strip_prefix("sqlite://") {
+        Some(path) if !path.is_empty() && path != ":memory:" => Ok(Database::Sqlite(path.into())),
+        // The URL is not repeated: it may hold a password.
+        _ => Err("must be postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let arguments = [&["portcullis"], arguments].concat();
+        Cli::try_parse_from(arguments).unwrap().settings.check()
+    }
+
+    #[test]
+    fn without_any_setting_it_is_sqlite_and_a_key_beside_it() {
+        let config = check(&[]).unwrap();
+
+        assert_eq!((config.http.host.as_str(), config.http.port), ("127.0.0.1", 5000));
+        assert_eq!(config.hashing.iterations.get(), 600_000);
+        assert_eq!(config.tokens.lifetime, Duration::from_hours(1));
+        let Database::Sqlite(path) = config.database.database else { panic!("not SQLite") };
+        assert_eq!(path, PathBuf::from("data/portcullis.db"));
+        let SigningKeySource::KeptIn(path) = config.signing_key else { panic!("given") };
+        assert_eq!(path, PathBuf::from("data/portcullis.key"));
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_with_their_fix() {
+        let problems = check(&[
+            "--port=http",
+            "--database-url=postgres://localhost/portcullis",
+            "--pbkdf2-iterations=1000",
+            "--log-format=xml",
+            "--hash-threads=-1",
+            "--request-timeout=0",
+        ]);
+
+        let expected = [
+            "PORT must be a whole number in range, not `http`",
+            "REQUEST_TIMEOUT must be at least 1, not 0",
+            "JWT_SECRET_KEY is needed with Postgres, the same on every instance: \
+             make one with `openssl rand -hex 32`",
+            "PBKDF2_ITERATIONS must be at least 100000, not 1000",
+            "HASH_THREADS must be a whole number in range, not `-1`",
+            "LOG_FORMAT must be auto, json or pretty",
+        ];
+        assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn a_database_url_that_is_refused_is_not_repeated() {
+        let problem = check(&["--database-url=mysql://root:hunter2@localhost"]).unwrap_err();
+
+        assert!(problem.to_string().starts_with("DATABASE_URL must be"), "{problem}");
+        assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let url = database("postgres://portcullis:hunter2@localhost/portcullis").unwrap();
+
+        assert_eq!(format!("{url:?}"), "Postgres(Secret(..))");
+    }
+
+    #[test]
+    fn the_local_address_of_an_open_listener_is_loopback() {
+        for (host, local) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")] {
+            let cli = Cli::try_parse_from(["portcullis", "healthcheck", "--host", host]).unwrap();
+            assert_eq!(cli.settings.local_address().unwrap(), (local.to_owned(), 5000));
+        }
+    }
+}

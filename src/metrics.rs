@@ -1,0 +1,193 @@
+//! What Prometheus is told. One registry, passed in; names follow the Prometheus conventions.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder,
+};
+
+/// From a check in memory to a request that nearly timed out, in seconds.
+const LATENCY: &[f64] = &[
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// Around the tenths of a second that a hash is meant to take.
+const HASHING: &[f64] =
+    &[0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0];
+
+/// Powers of two: a batch grows with the load.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
+
+/// Declares `Metrics`. The doc comment of a field is the help text of its metric; after the name
+/// stand its labels and its buckets.
+macro_rules! metrics {
+    ($(
+        #[doc = $help:literal]
+        $field:ident: $kind:ty = $name:literal, [$($label:literal),*], $buckets:expr;
+    )*) => {
+        /// Every metric that code counts into, and the registry that renders them.
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)*
+        }
+
+        impl Metrics {
+            fn register_all(registry: Registry) -> Result<Self, Error> {
+                $(
+                    let opts = Opts::new($name, $help.trim());
+                    let $field = <$kind>::make(opts, &[$($label),*], $buckets)?;
+                    registry.register(Box::new($field.clone()))?;
+                )*
+                Ok(Self { registry, $($field),* })
+            }
+        }
+    };
+}
+
+metrics! {
+    /// Requests answered, by method, matched route and status.
+    http_requests: IntCounterVec = "http_requests_total", ["method", "route", "status"], &[];
+    /// Time from the head of a request to the head of its reply.
+    http_duration: HistogramVec = "http_request_duration_seconds", ["method", "route"], LATENCY;
+    /// Logins, by outcome.
+    logins: IntCounterVec = "portcullis_logins_total", ["outcome"], &[];
+    /// Registrations, by outcome.
+    registrations: IntCounterVec = "portcullis_registrations_total", ["outcome"], &[];
+    /// Hashing jobs waiting or at work.
+    hash_queue_depth: IntGauge = "portcullis_hash_queue_depth", [], &[];
+    /// Most hashing jobs admitted, as things stand.
+    hash_queue_limit: IntGauge = "portcullis_hash_queue_limit", [], &[];
+    /// Hashing threads.
+    hash_threads: IntGauge = "portcullis_hash_threads", [], &[];
+    /// Time that hashing jobs waited for a thread.
+    hash_wait: Histogram = "portcullis_hash_wait_seconds", [], HASHING;
+    /// Time that hashing jobs took once they had a thread.
+    hash_duration: Histogram = "portcullis_hash_duration_seconds", [], HASHING;
+    /// Hashing jobs, by outcome: completed, shed because the queue was full, or abandoned by the client.
+    hash_jobs: IntCounterVec = "portcullis_hash_jobs_total", ["outcome"], &[];
+    /// Tokens looked up among the revocations, by result; fallback is one that the database was asked about.
+    revocation_checks: IntCounterVec = "portcullis_revocation_checks_total", ["result"], &[];
+    /// Revocations committed by this instance.
+    revocations_committed: IntCounter = "portcullis_revocations_committed_total", [], &[];
+    /// Revocations that went into one commit.
+    revocation_batch_size: Histogram = "portcullis_revocation_commit_batch_size", [], SIZES;
+    /// Time that commits of revocations took.
+    revocation_commit_duration: Histogram = "portcullis_revocation_commit_duration_seconds", [], LATENCY;
+    /// Expired revocations deleted by this instance.
+    revocations_swept: IntCounter = "portcullis_revocations_swept_total", [], &[];
+    /// Age of what this instance knows of the revocations; 0 where it alone makes them.
+    revocation_staleness: Gauge = "portcullis_revocation_staleness_seconds", [], &[];
+    /// 1, with the version as a label.
+    build_info: IntGaugeVec = "portcullis_build_info", ["version"], &[];
+}
+
+impl Metrics {
+    /// Registers everything, the outcomes that have not happened yet included: a series that
+    /// appears only with its first event hides that event from `rate()`.
+    ///
+    /// # Errors
+    /// When two metrics bear one name.
+    pub fn new() -> Result<Self, Error> {
+        let metrics = Self::register_all(Registry::new())?;
+        #[cfg(target_os = "linux")]
+        metrics
+            .registry
+            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        for (counters, labels) in [
+            (&metrics.logins, ["success", "invalid_credentials", "overloaded", "error"].as_slice()),
+            (&metrics.registrations, &["success", "taken", "overloaded", "error"]),
+            (&metrics.hash_jobs, &["completed", "shed", "abandoned"]),
+            (&metrics.revocation_checks, &["clear", "revoked", "fallback"]),
+        ] {
+            for label in labels {
+                counters.with_label_values(&[label]);
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// Adds a gauge that is read when Prometheus asks.
+    ///
+    /// # Errors
+    /// When another metric bears the name.
+    pub fn observe(
+        &self,
+        name: &str,
+        help: &str,
+        value: impl Fn() -> f64 + Send + Sync + 'static,
+    ) -> Result<(), Error> {
+        let gauge = PullingGauge::new(name, help, Box::new(value))?;
+        self.registry.register(Box::new(gauge))
+    }
+
+    /// Renders everything in the Prometheus text format.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub fn render(&self) -> Result<String, Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// A kind of metric, for the table above.
+trait Make: Collector + Clone + Sized {
+    fn make(opts: Opts, labels: &[&str], buckets: &[f64]) -> Result<Self, Error>;
+}
+
+macro_rules! make {
+    ($($kind:ty: |$opts:ident, $labels:ident, $buckets:ident| $made:expr;)*) => {
+        $(impl Make for $kind {
+            fn make($opts: Opts, $labels: &[&str], $buckets: &[f64]) -> Result<Self, Error> {
+                $made
+            }
+        })*
+    };
+}
+
+make! {
+    IntCounter: |opts, _labels, _buckets| Self::with_opts(opts);
+    IntCounterVec: |opts, labels, _buckets| Self::new(opts, labels);
+    Gauge: |opts, _labels, _buckets| Self::with_opts(opts);
+    IntGauge: |opts, _labels, _buckets| Self::with_opts(opts);
+    IntGaugeVec: |opts, labels, _buckets| Self::new(opts, labels);
+    Histogram: |opts, _labels, buckets| Self::with_opts(with_buckets(opts, buckets));
+    HistogramVec: |opts, labels, buckets| Self::new(with_buckets(opts, buckets), labels);
+}
+
+fn with_buckets(opts: Opts, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts { common_opts: opts, buckets: buckets.to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_doc_comment_of_a_metric_is_its_help_text() {
+        let text = Metrics::new().unwrap().render().unwrap();
+
+        assert!(text.contains("# HELP portcullis_hash_threads Hashing threads.\n"), "{text}");
+    }
+
+    #[test]
+    fn outcomes_that_have_not_happened_are_there_as_zero() {
+        let text = Metrics::new().unwrap().render().unwrap();
+
+        assert!(text.contains("portcullis_logins_total{outcome=\"overloaded\"} 0\n"), "{text}");
+        assert!(text.contains("portcullis_revocation_staleness_seconds 0\n"), "{text}");
+    }
+
+    #[test]
+    fn an_observed_gauge_is_read_at_every_rendering() {
+        let metrics = Metrics::new().unwrap();
+        let source = Gauge::new("source", "What is observed.").unwrap();
+        let observed = source.clone();
+        metrics.observe("observed", "What is seen.", move || observed.get()).unwrap();
+
+        source.set(7.0);
+
+        assert!(metrics.render().unwrap().contains("observed 7\n"));
+    }
+}

@@ -1,0 +1,205 @@
+//! What is remembered: accounts and revocations. All SQL lives below this module, in two dialects
+//! that pass one contract suite (`tests/api/store.rs`).
+
+mod postgres;
+mod sqlite;
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use thiserror::Error;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::config::{Database, DatabaseSettings};
+use crate::domain::{
+    PasswordHash, PasswordHashError, Revocation, RevocationId, Roles, User, UserId, Username,
+};
+
+use postgres::PostgresStore;
+use sqlite::SqliteStore;
+
+/// An account with what proves who owns it.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The account.
+    pub user: User,
+    /// The hash of its password.
+    pub password_hash: PasswordHash,
+}
+
+/// The state of a connection pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolStatus {
+    /// Open connections that wait for work.
+    pub idle: usize,
+    /// Open connections that are at work.
+    pub in_use: usize,
+}
+
+/// A database of record. Every write is durable when its future returns `Ok`.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Finds out whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Adds an account.
+    async fn insert_user(&self, new: &Credentials) -> Result<(), InsertUserError>;
+
+    /// Finds the account that bears a username, in whatever case.
+    async fn find_credentials(
+        &self,
+        username: &Username,
+    ) -> Result<Option<Credentials>, StoreError>;
+
+    /// Replaces a password hash unless it has changed meanwhile; tells whether it did replace it.
+    async fn replace_password_hash(
+        &self,
+        id: UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError>;
+
+    /// Adds revocations, all or none, in one commit. One that is there already is left as it is.
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError>;
+
+    /// Returns every revocation that is kept.
+    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError>;
+
+    /// Tells whether any of the ids is revoked.
+    async fn is_any_revoked(&self, ids: &[RevocationId]) -> Result<bool, StoreError>;
+
+    /// Deletes at most `limit` revocations that expired before a time; returns how many.
+    async fn sweep_revocations(
+        &self,
+        before: OffsetDateTime,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
+
+    /// Returns how many connections there are.
+    fn pool_status(&self) -> PoolStatus;
+
+    /// Closes every connection, once the work under way on it is done.
+    async fn close(&self);
+}
+
+/// Why the database did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// It cannot be reached, is full, busy or read-only: worth another try later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// It refused the statement.
+    #[error("the database refused a statement")]
+    Refused(#[source] sqlx::Error),
+    /// It holds a value that is none of ours.
+    #[error("the database holds an invalid {table}.{column}")]
+    Inconsistent {
+        /// The table of the value.
+        table: &'static str,
+        /// The column of the value.
+        column: &'static str,
+        /// What is wrong with it.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+/// Why an account was not added.
+#[derive(Debug, Error)]
+pub enum InsertUserError {
+    /// Another account bears the username.
+    #[error("the username is taken")]
+    UsernameTaken,
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the database could not be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// There is no connection to be had.
+    #[error("cannot open the database {database}")]
+    Connect {
+        /// Which database, without its password.
+        database: String,
+        /// What went wrong.
+        source: sqlx::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("cannot bring the schema of the database up to date")]
+    Migrate(#[from] MigrateError),
+}
+
+/// Opens the database, creating an embedded one where there is none, and brings its schema up to
+/// date, under a lock: several instances may do it at once.
+///
+/// # Errors
+/// When it cannot be reached within the acquire timeout, or its schema is not one of ours.
+pub async fn open(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenError> {
+    Ok(match &settings.database {
+        Database::Postgres(url) => Arc::new(PostgresStore::open(url, settings).await?),
+        Database::Sqlite(path) => Arc::new(SqliteStore::open(path, settings).await?),
+    })
+}
+
+/// Puts together the migrations of one dialect, embedded in the binary.
+fn migrator(scripts: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = scripts.iter().map(|&(version, description, sql)| {
+        let (description, sql) = (description.into(), sql.into_sql_str());
+        Migration::new(version, description, MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+/// Parses the columns of an account.
+fn credentials<'a>(
+    id: Uuid,
+    username: &str,
+    roles: impl IntoIterator<Item = &'a str>,
+    created_at: OffsetDateTime,
+    password_hash: &str,
+) -> Result<Credentials, StoreError> {
+    let username = Username::parse(username)
+        .map_err(|error| StoreError::inconsistent("users", "username", error))?;
+    let roles =
+        Roles::parse(roles).map_err(|error| StoreError::inconsistent("users", "roles", error))?;
+    let password_hash = password_hash.parse().map_err(|error: PasswordHashError| {
+        StoreError::inconsistent("users", "password_hash", error)
+    })?;
+    Ok(Credentials { user: User { id: id.into(), username, roles, created_at }, password_hash })
+}
+
+impl PoolStatus {
+    fn of(size: u32, idle: usize) -> Self {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        Self { idle, in_use: size.saturating_sub(idle) }
+    }
+}
+
+impl StoreError {
+    fn inconsistent(
+        table: &'static str,
+        column: &'static str,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        Self::Inconsistent { table, column, source: source.into() }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        let passes = match &error {
+            E::Database(refusal) => {
+                postgres::is_passing(refusal.as_ref()) || sqlite::is_passing(refusal.as_ref())
+            }
+            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::WorkerCrashed => true,
+            other => matches!(other, E::PoolTimedOut | E::PoolClosed),
+        };
+        if passes { Self::Unavailable(error) } else { Self::Refused(error) }
+    }
+}

@@ -1,0 +1,245 @@
+//! The embedded database: one file, one process that serves.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use async_trait::async_trait;
+use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{QueryBuilder, Row, Sqlite, query};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Credentials, InsertUserError, OpenError, PoolStatus, Store, StoreError};
+use crate::config::DatabaseSettings;
+use crate::domain::{PasswordHash, Revocation, RevocationId, UserId, Username};
+
+const MIGRATIONS: &[(i64, &str, &str)] = &[(
+    1,
+    "users and revocations",
+    include_str!("../../migrations/sqlite/0001_users_and_revocations.sql"),
+)];
+
+/// Rows of one INSERT: SQLite takes at most 32,766 parameters in a statement.
+const ROWS_PER_INSERT: usize = 10_000;
+
+/// A database file of our own.
+pub(super) struct SqliteStore {
+    pool: SqlitePool,
+}
+
+impl SqliteStore {
+    pub(super) async fn open(path: &Path, settings: &DatabaseSettings) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Connect { database: path.display().to_string(), source };
+        create(path).map_err(|error| failed(error.into()))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(settings.acquire_timeout)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged logout survives a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .connect_with(options)
+            .await
+            .map_err(failed)?;
+        let store = Self { pool };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Migrates inside a transaction that holds the write lock from its beginning: of several
+    /// processes that start at once, one migrates and the others then find nothing to do.
+    async fn migrate(&self) -> Result<(), OpenError> {
+        let mut transaction =
+            self.pool.begin_with("begin immediate").await.map_err(MigrateError::from)?;
+        super::migrator(MIGRATIONS).run_direct(None, &mut *transaction, false).await?;
+        transaction.commit().await.map_err(MigrateError::from)?;
+        Ok(())
+    }
+}
+
+/// Makes the file where there is none, for its owner alone: it holds password hashes. SQLite gives
+/// the files beside it the same mode.
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    Ok(())
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        query("select 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn insert_user(&self, new: &Credentials) -> Result<(), InsertUserError> {
+        let Credentials { user, password_hash } = new;
+        let inserted = query(
+            "insert into users (id, username, username_key, password_hash, roles, created_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(user.id.as_uuid())
+        .bind(user.username.as_str())
+        .bind(user.username.key())
+        .bind(password_hash.to_string())
+        .bind(user.roles.names().collect::<Vec<_>>().join(" "))
+        .bind(micros(user.created_at))
+        .execute(&self.pool)
+        .await;
+        match inserted {
+            Ok(_) => Ok(()),
+            Err(error) if breaks_uniqueness_of(&error, "users.username_key") => {
+                Err(InsertUserError::UsernameTaken)
+            }
+            Err(error) => Err(InsertUserError::Store(error.into())),
+        }
+    }
+
+    async fn find_credentials(
+        &self,
+        username: &Username,
+    ) -> Result<Option<Credentials>, StoreError> {
+        let row = query(
+            "select id, username, password_hash, roles, created_at
+             from users where username_key = ?1",
+        )
+        .bind(username.key())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(credentials).transpose()
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let replaced =
+            query("update users set password_hash = ?3 where id = ?1 and password_hash = ?2")
+                .bind(id.as_uuid())
+                .bind(old.to_string())
+                .bind(new.to_string())
+                .execute(&self.pool)
+                .await?;
+        Ok(replaced.rows_affected() == 1)
+    }
+
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("begin immediate").await?;
+        for chunk in revocations.chunks(ROWS_PER_INSERT) {
+            QueryBuilder::<Sqlite>::new("insert into revocations (id, expires_at) ")
+                .push_values(chunk, |mut row, revocation| {
+                    row.push_bind(revocation.id.as_uuid()).push_bind(micros(revocation.expires_at));
+                })
+                .push(" on conflict (id) do nothing")
+                .build()
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
+        let rows = query("select id, expires_at from revocations").fetch_all(&self.pool).await?;
+        rows.iter().map(revocation).collect()
+    }
+
+    async fn is_any_revoked(&self, ids: &[RevocationId]) -> Result<bool, StoreError> {
+        let mut select =
+            QueryBuilder::<Sqlite>::new("select exists (select 1 from revocations where id in (");
+        let mut list = select.separated(", ");
+        for id in ids {
+            list.push_bind(id.as_uuid());
+        }
+        let is_revoked = select.push("))").build_query_scalar().fetch_one(&self.pool).await?;
+        Ok(is_revoked)
+    }
+
+    async fn sweep_revocations(
+        &self,
+        before: OffsetDateTime,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let swept = query(
+            "delete from revocations where position in (
+                 select position from revocations where expires_at < ?1
+                 order by expires_at limit ?2)",
+        )
+        .bind(micros(before))
+        .bind(limit)
+        .execute(&self.pool)
+        .await?;
+        Ok(swept.rows_affected())
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        PoolStatus::of(self.pool.size(), self.pool.num_idle())
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn credentials(row: &SqliteRow) -> Result<Credentials, StoreError> {
+    let roles: &str = row.try_get("roles")?;
+    super::credentials(
+        row.try_get("id")?,
+        row.try_get("username")?,
+        roles.split_whitespace(),
+        from_micros("users", "created_at", row.try_get("created_at")?)?,
+        row.try_get("password_hash")?,
+    )
+}
+
+fn revocation(row: &SqliteRow) -> Result<Revocation, StoreError> {
+    Ok(Revocation {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        expires_at: from_micros("revocations", "expires_at", row.try_get("expires_at")?)?,
+    })
+}
+
+fn micros(time: OffsetDateTime) -> i64 {
+    let micros = time.unix_timestamp_nanos() / 1_000;
+    i64::try_from(micros).unwrap_or(i64::MAX)
+}
+
+fn from_micros(
+    table: &'static str,
+    column: &'static str,
+    micros: i64,
+) -> Result<OffsetDateTime, StoreError> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
+        .map_err(|error| StoreError::inconsistent(table, column, error))
+}
+
+/// SQLite names no constraint in its refusal; it names the columns.
+fn breaks_uniqueness_of(error: &sqlx::Error, column: &str) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|refusal| refusal.is_unique_violation() && refusal.message().ends_with(column))
+}
+
+/// Tells whether a refusal is about the state of the file rather than about the statement: the
+/// primary result codes BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN.
+pub(super) fn is_passing(refusal: &dyn DatabaseError) -> bool {
+    let Some(refusal) = refusal.try_downcast_ref::<SqliteError>() else {
+        return false;
+    };
+    let code = refusal.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
+    matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)
+}
