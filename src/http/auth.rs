@@ -1,0 +1,99 @@
+//! `/auth`: registering, logging in, logging out.
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::{Data, Json};
+use actix_web::{HttpResponse, Responder};
+use prometheus::IntCounterVec;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Api, ApiError, Authenticated, Message};
+use crate::actors::{Login, Register, Revoke, UserError};
+use crate::domain::{Password, SessionId, Username};
+
+/// The body of a registration or a login, as it came.
+#[derive(Deserialize)]
+pub(super) struct RawCredentials {
+    username: Option<String>,
+    password: Option<String>,
+}
+
+/// A token in a reply (RFC 6749 section 5.1).
+#[derive(Serialize)]
+struct TokenReply<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+}
+
+impl RawCredentials {
+    /// Returns the username and the password, neither of them empty.
+    fn require(self) -> Result<(String, Zeroizing<String>), ApiError> {
+        match (self.username, self.password.map(Zeroizing::new)) {
+            (Some(username), Some(password)) if !username.is_empty() && !password.is_empty() => {
+                Ok((username, password))
+            }
+            _ => Err(ApiError::MissingCredentials),
+        }
+    }
+}
+
+/// `POST /auth/register`
+pub(super) async fn register(
+    api: Data<Api>,
+    Json(body): Json<RawCredentials>,
+) -> Result<impl Responder, ApiError> {
+    let (username, password) = body.require()?;
+    let (username, password) = (Username::parse(&username)?, Password::parse(&password)?);
+
+    let registered = api.users.ask(Register { username, password }).await;
+    count(&api.metrics.registrations, &registered);
+    let user = registered?;
+
+    tracing::info!(user.id = %user.id, "user registered");
+    Ok(HttpResponse::Created().json(Message { msg: "User registered successfully" }))
+}
+
+/// `POST /auth/login`
+pub(super) async fn login(
+    api: Data<Api>,
+    Json(body): Json<RawCredentials>,
+) -> Result<impl Responder, ApiError> {
+    let (username, password) = body.require()?;
+    // What cannot be anybody's is refused like a wrong password, and as late.
+    let claimed = Username::parse(&username).ok().zip(Password::parse(&password).ok());
+
+    let logged_in = api.users.ask(Login { claimed }).await;
+    count(&api.metrics.logins, &logged_in);
+    let user = logged_in?;
+    let issued = api.tokens.issue(&user, SessionId::random(), api.clock.now())?;
+
+    tracing::info!(user.id = %user.id, "user logged in");
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(TokenReply {
+        access_token: &issued.access_token,
+        token_type: "Bearer",
+        expires_in: issued.expires_in.as_secs(),
+    }))
+}
+
+/// `POST /auth/logout`
+pub(super) async fn logout(
+    api: Data<Api>,
+    Authenticated(claims): Authenticated,
+) -> Result<impl Responder, ApiError> {
+    api.sessions.ask(Revoke { revocation: api.tokens.revocation_of(&claims) }).await?;
+
+    tracing::info!(user.id = %claims.user_id, "user logged out");
+    Ok(HttpResponse::Ok().json(Message { msg: "Successfully logged out" }))
+}
+
+fn count<T>(counters: &IntCounterVec, outcome: &Result<T, UserError>) {
+    let label = match outcome {
+        Ok(_) => "success",
+        Err(UserError::UsernameTaken) => "taken",
+        Err(UserError::InvalidCredentials) => "invalid_credentials",
+        Err(UserError::Overloaded { .. }) => "overloaded",
+        Err(_) => "error",
+    };
+    counters.with_label_values(&[label]).inc();
+}

@@ -1,0 +1,130 @@
+//! [`Authenticated`]: the proof, in a handler's parameters, that the client is logged in.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::future::{Either, LocalBoxFuture};
+
+use super::{Api, ApiError, NoToken};
+use crate::actors::IsRevoked;
+use crate::domain::{Label, Permission};
+use crate::revocation::Verdict;
+use crate::tokens::{AccessClaims, TokenRefusal};
+
+/// The claims of a token that is good at this moment. Add this as a parameter to a handler to
+/// require a logged-in user.
+#[derive(Debug)]
+pub struct Authenticated(pub AccessClaims);
+
+impl Authenticated {
+    /// Requires that the bearer may do something.
+    ///
+    /// # Errors
+    /// [`ApiError::PermissionMissing`] when it may not.
+    pub fn require(&self, permission: Permission) -> Result<(), ApiError> {
+        if self.0.permissions.contains(permission) {
+            Ok(())
+        } else {
+            Err(ApiError::PermissionMissing(permission.as_str()))
+        }
+    }
+}
+
+impl FromRequest for Authenticated {
+    type Error = ApiError;
+    // Boxed only where the database has to be asked: a healthy check does not allocate for it.
+    type Future =
+        Either<Ready<Result<Self, ApiError>>, LocalBoxFuture<'static, Result<Self, ApiError>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let (api, claims) = match verified(request) {
+            Ok(verified) => verified,
+            Err(error) => return Either::Left(ready(Err(error))),
+        };
+        let verdict = api.replica.check(claims.revocation_ids());
+        count(api, verdict);
+        Either::Left(ready(match verdict {
+            Verdict::Clear => Ok(Self(claims)),
+            Verdict::Revoked => Err(TokenRefusal::Revoked.into()),
+            Verdict::Unknown => return Either::Right(Box::pin(ask_database(api.clone(), claims))),
+        }))
+    }
+}
+
+fn verified(request: &HttpRequest) -> Result<(&Data<Api>, AccessClaims), ApiError> {
+    let api = request
+        .app_data::<Data<Api>>()
+        .ok_or_else(|| ApiError::Internal("the API is not among the app data".into()))?;
+    let claims = api.tokens.verify(bearer_token(request)?, api.clock.now())?;
+    Ok((api, claims))
+}
+
+async fn ask_database(api: Data<Api>, claims: AccessClaims) -> Result<Authenticated, ApiError> {
+    let is_revoked = api.sessions.ask(IsRevoked { ids: claims.revocation_ids() }).await?;
+    if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Authenticated(claims)) }
+}
+
+/// Reads the token from `Authorization: Bearer <JWT>` (RFC 6750 section 2.1). The name of the scheme
+/// is compared without regard to case (RFC 9110 section 11.1).
+fn bearer_token(request: &HttpRequest) -> Result<&str, NoToken> {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let (header, another) = (headers.next(), headers.next());
+    let header = header.map_or(Ok(""), |value| value.to_str().map_err(|_| NoToken::BadHeader))?;
+    let mut words = header.split_ascii_whitespace();
+    match (words.next(), words.next(), words.next(), another) {
+        (None, ..) => Err(NoToken::MissingHeader),
+        (Some(scheme), ..) if !scheme.eq_ignore_ascii_case("Bearer") => Err(NoToken::MissingBearer),
+        (Some(_), Some(token), None, None) => Ok(token),
+        _ => Err(NoToken::BadHeader),
+    }
+}
+
+fn count(api: &Api, verdict: Verdict) {
+    let result = match verdict {
+        Verdict::Clear => "clear",
+        Verdict::Revoked => "revoked",
+        Verdict::Unknown => "fallback",
+    };
+    api.metrics.revocation_checks.with_label_values(&[result]).inc();
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn read(headers: &[&str]) -> Result<String, NoToken> {
+        let request = headers.iter().fold(TestRequest::default(), |request, &value| {
+            request.append_header((AUTHORIZATION, value))
+        });
+        bearer_token(&request.to_http_request()).map(str::to_owned)
+    }
+
+    #[test]
+    fn the_token_follows_the_scheme_in_whatever_case() {
+        for header in ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c "] {
+            assert_eq!(read(&[header]), Ok("a.b.c".to_owned()), "{header}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_by_its_fault() {
+        let cases: [(&[&str], _); 8] = [
+            (&[], NoToken::MissingHeader),
+            (&[""], NoToken::MissingHeader),
+            (&["Basic YTpi"], NoToken::MissingBearer),
+            (&["a.b.c"], NoToken::MissingBearer),
+            (&["Bearer"], NoToken::BadHeader),
+            (&["Bearer a.b.c d"], NoToken::BadHeader),
+            (&["Bearer \u{e9}"], NoToken::BadHeader),
+            (&["Bearer a.b.c", "Bearer d.e.f"], NoToken::BadHeader),
+        ];
+        for (headers, fault) in cases {
+            assert_eq!(read(headers), Err(fault), "{headers:?}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! [`ApiError`]: every way in which the API says no. One text for a person, one code for a program.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use actix_web::error::JsonPayloadError;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::{HttpResponse, ResponseError};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::actors::{SessionError, UserError};
+use crate::domain::{PasswordError, UsernameError};
+use crate::store::StoreError;
+use crate::tokens::{IssueError, TokenRefusal};
+
+/// How long a client is asked to wait when nobody knows how long it will be.
+const RETRY_LATER: Duration = Duration::from_secs(1);
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A refusal or a failure, named by what the client can do about it. `Display` is the text it is
+/// sent; a cause is for the log alone.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// 400: the credentials are not all there.
+    #[error("Missing username or password")]
+    MissingCredentials,
+    /// 400: the username breaks a rule.
+    #[error(transparent)]
+    InvalidUsername(#[from] UsernameError),
+    /// 400: the password breaks a rule.
+    #[error(transparent)]
+    InvalidPassword(#[from] PasswordError),
+    /// 400: the body is not the JSON that the route reads.
+    #[error("The request body is not valid: {0}")]
+    InvalidBody(String),
+    /// 401: the username or the password is wrong.
+    #[error("Invalid username or password")]
+    InvalidCredentials,
+    /// 401: no token was shown.
+    #[error(transparent)]
+    NoToken(#[from] NoToken),
+    /// 401: the token that was shown is not good.
+    #[error(transparent)]
+    TokenRefused(#[from] TokenRefusal),
+    /// 403: the token is good, but not for this.
+    #[error("You do not have the permission {0}")]
+    PermissionMissing(&'static str),
+    /// 404: there is nothing here.
+    #[error("Not found")]
+    NotFound,
+    /// 405: there is something here, for these other methods.
+    #[error("Method not allowed. Allowed: {0}")]
+    MethodNotAllowed(&'static str),
+    /// 409: another account bears the username.
+    #[error("User already exists")]
+    UserExists,
+    /// 413: the body is too large.
+    #[error("The request body must be at most {0} bytes long")]
+    BodyTooLarge(usize),
+    /// 415: the body is of another type.
+    #[error("The request body must be JSON, sent with 'Content-Type: application/json'")]
+    NotJson,
+    /// 503: too much at once; worth another try after a while.
+    #[error("Too many requests at once, try again later")]
+    Overloaded {
+        /// When it is worth trying again.
+        retry_after: Duration,
+    },
+    /// 503: something that the service needs is out of reach; worth another try.
+    #[error("Service temporarily unavailable, try again later")]
+    Unavailable(#[source] Cause),
+    /// 503: not ready, for want of the database.
+    #[error("The database cannot be reached")]
+    DatabaseUnreachable(#[source] Cause),
+    /// 500: something that should not happen did.
+    #[error("Internal server error")]
+    Internal(#[source] Cause),
+}
+
+/// Why a request shows no token. The texts are those of Flask-JWT-Extended.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum NoToken {
+    /// There is no header, or an empty one.
+    #[error("Missing Authorization Header")]
+    MissingHeader,
+    /// The header has another scheme.
+    #[error(
+        "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'"
+    )]
+    MissingBearer,
+    /// The header is not a scheme and one token.
+    #[error("Bad Authorization header. Expected 'Authorization: Bearer <JWT>'")]
+    BadHeader,
+}
+
+/// The body of every reply that is not a success.
+#[derive(Serialize)]
+struct ErrorBody {
+    msg: String,
+    code: &'static str,
+}
+
+impl ApiError {
+    /// Returns the name by which a program knows the error. It never changes.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MissingCredentials => "missing_credentials",
+            Self::InvalidUsername(_) => "invalid_username",
+            Self::InvalidPassword(_) => "invalid_password",
+            Self::InvalidBody(_) => "invalid_body",
+            Self::InvalidCredentials => "invalid_credentials",
+            Self::NoToken(NoToken::MissingHeader) => "missing_authorization",
+            Self::NoToken(NoToken::MissingBearer) => "missing_bearer",
+            Self::NoToken(NoToken::BadHeader) => "bad_authorization",
+            Self::TokenRefused(refusal) => refusal_code(*refusal),
+            Self::PermissionMissing(_) => "permission_missing",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::UserExists => "user_exists",
+            Self::BodyTooLarge(_) => "body_too_large",
+            Self::NotJson => "unsupported_media_type",
+            Self::Overloaded { .. } => "overloaded",
+            Self::Unavailable(_) => "unavailable",
+            Self::DatabaseUnreachable(_) => "database_unreachable",
+            Self::Internal(_) => "internal_error",
+        }
+    }
+
+    /// Returns what went wrong behind a failure that is not the client's.
+    #[must_use]
+    pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unavailable(cause) | Self::DatabaseUnreachable(cause) | Self::Internal(cause) => {
+                Some(cause.as_ref())
+            }
+            _ => None,
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::MissingCredentials
+            | Self::InvalidUsername(_)
+            | Self::InvalidPassword(_)
+            | Self::InvalidBody(_) => StatusCode::BAD_REQUEST,
+            Self::InvalidCredentials | Self::NoToken(_) | Self::TokenRefused(_) => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::PermissionMissing(_) => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UserExists => StatusCode::CONFLICT,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Overloaded { .. } | Self::Unavailable(_) | Self::DatabaseUnreachable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// Returns what a `WWW-Authenticate` header has to say (RFC 6750 section 3): nothing but the
+    /// scheme where no token was shown.
+    fn challenge(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::InvalidCredentials | Self::NoToken(_) => Some("Bearer".into()),
+            Self::TokenRefused(refusal) => Some(
+                format!(r#"Bearer error="invalid_token", error_description="{refusal}""#).into(),
+            ),
+            Self::PermissionMissing(permission) => {
+                Some(format!(r#"Bearer error="insufficient_scope", scope="{permission}""#).into())
+            }
+            _ => None,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::Unavailable(_) | Self::DatabaseUnreachable(_) => Some(RETRY_LATER),
+            _ => None,
+        }
+    }
+
+    /// Reads why `actix-web` could not read a body.
+    pub(super) fn from_json_payload(error: &JsonPayloadError, limit: usize) -> Self {
+        match error {
+            JsonPayloadError::OverflowKnownLength { .. } | JsonPayloadError::Overflow { .. } => {
+                Self::BodyTooLarge(limit)
+            }
+            JsonPayloadError::ContentType => Self::NotJson,
+            JsonPayloadError::Deserialize(error) => Self::InvalidBody(error.to_string()),
+            other => Self::InvalidBody(other.to_string()),
+        }
+    }
+}
+
+fn refusal_code(refusal: TokenRefusal) -> &'static str {
+    match refusal {
+        TokenRefusal::NotEnoughSegments => "not_enough_segments",
+        TokenRefusal::BadSignature => "bad_signature",
+        TokenRefusal::AlgorithmNotAllowed => "algorithm_not_allowed",
+        TokenRefusal::Expired => "token_expired",
+        TokenRefusal::NotYetValid => "token_not_yet_valid",
+        TokenRefusal::WrongType => "wrong_token_type",
+        TokenRefusal::Revoked => "token_revoked",
+        TokenRefusal::Invalid => "invalid_token",
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut reply = HttpResponse::build(self.status());
+        if let Some(challenge) = self.challenge() {
+            reply.insert_header((WWW_AUTHENTICATE, challenge.as_ref()));
+        }
+        if let Some(delay) = self.retry_after() {
+            // Rounded up: a client that comes back too early is only sent away again.
+            reply
+                .insert_header((RETRY_AFTER, delay.as_millis().div_ceil(1_000).max(1).to_string()));
+        }
+        if let Self::MethodNotAllowed(allowed) = self {
+            reply.insert_header((ALLOW, *allowed));
+        }
+        reply.json(ErrorBody { msg: self.to_string(), code: self.code() })
+    }
+}
+
+impl From<UserError> for ApiError {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::UsernameTaken => Self::UserExists,
+            UserError::InvalidCredentials => Self::InvalidCredentials,
+            UserError::Overloaded { retry_after } => Self::Overloaded { retry_after },
+            UserError::Unanswered(_) | UserError::Store(StoreError::Unavailable(_)) => {
+                Self::Unavailable(error.into())
+            }
+            UserError::Store(_) | UserError::Hashing(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<SessionError> for ApiError {
+    fn from(error: SessionError) -> Self {
+        match &error {
+            SessionError::Unanswered(_) => Self::Unavailable(error.into()),
+            SessionError::Store(cause) => match cause.as_ref() {
+                StoreError::Unavailable(_) => Self::Unavailable(error.into()),
+                _ => Self::Internal(error.into()),
+            },
+        }
+    }
+}
+
+impl From<IssueError> for ApiError {
+    fn from(error: IssueError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+impl From<prometheus::Error> for ApiError {
+    fn from(error: prometheus::Error) -> Self {
+        Self::Internal(error.into())
+    }
+}

@@ -1,0 +1,53 @@
+//! The program: reads the command line, does what it says, and exits with 0 or says why not.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use actix_web::rt::System;
+use portcullis::clock::SystemClock;
+use portcullis::config::{Cli, Command, Config, Database, SigningKeySource};
+use portcullis::startup::Application;
+use portcullis::telemetry::{self, Chain};
+use portcullis::{healthcheck, signals};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do when even this cannot be written.
+            let _ = writeln!(io::stderr(), "portcullis: {}", Chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
+    let cli = Cli::load()?;
+    let system = System::new();
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => system.block_on(serve(cli.settings.check()?)),
+        Command::Healthcheck => {
+            let address = cli.settings.local_address()?;
+            Ok(system.block_on(healthcheck::run(address))?)
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
+    telemetry::install(&config.log)?;
+    let stop = signals::stop()?;
+    let database = match &config.database.database {
+        Database::Postgres(_) => "postgres".to_owned(),
+        Database::Sqlite(path) => format!("sqlite, {}", path.display()),
+    };
+    let signing_key = match &config.signing_key {
+        SigningKeySource::Given(_) => "from JWT_SECRET_KEY".to_owned(),
+        SigningKeySource::KeptIn(path) => format!("kept in {}", path.display()),
+    };
+    let application = Application::build(config, Arc::new(SystemClock)).await?;
+    tracing::info!(database, signing_key, "listening on http://{}", application.address());
+    application.run_until_stopped(stop).await?;
+    Ok(())
+}

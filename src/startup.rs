@@ -1,0 +1,200 @@
+//! Wiring: what is made in which order, and in which order it ends.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Actor;
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use thiserror::Error;
+use tokio::time::timeout;
+use tracing_actix_web::TracingLogger;
+
+use crate::actors::{Drain, HashQueue, Mailbox, SessionActor, UserActor};
+use crate::clock::Clock;
+use crate::config::{Config, HttpSettings, SigningKeySource};
+use crate::domain::SigningKey;
+use crate::http::{Api, RootSpan, routes, watch};
+use crate::metrics::Metrics;
+use crate::revocation::Replica;
+use crate::store::{self, OpenError, Store, StoreError};
+use crate::telemetry::Chain;
+use crate::tokens::{self, KeyFileError, Tokens};
+
+/// Longer than the minute for which load balancers commonly keep an idle connection: they, not we,
+/// close it, so none of their requests meets a closed one.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// The service, ready to run.
+pub struct Application {
+    server: Server,
+    address: SocketAddr,
+    sessions: Mailbox<SessionActor>,
+    store: Arc<dyn Store>,
+    deadline: Duration,
+}
+
+/// Why the service did not start.
+#[derive(Debug, Error)]
+pub enum StartupError {
+    /// The database is not to be had.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The revocations could not be loaded.
+    #[error("cannot load the revocations")]
+    Load(#[from] StoreError),
+    /// The file with the signing key gives none.
+    #[error("cannot use the signing key kept in {}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: KeyFileError,
+    },
+    /// Two metrics bear one name.
+    #[error("cannot register the metrics")]
+    Metrics(#[from] prometheus::Error),
+    /// The port is taken, or not ours to take.
+    #[error("cannot listen on {host}:{port} (HOST and PORT choose another address)")]
+    Listen {
+        /// Where it should have listened.
+        host: String,
+        /// On which port.
+        port: u16,
+        /// Why it cannot.
+        source: io::Error,
+    },
+}
+
+impl Application {
+    /// Makes everything that the service consists of. When it returns, the revocations are loaded
+    /// and the port is bound.
+    ///
+    /// # Errors
+    /// When the database, the signing key or the port is not to be had.
+    pub async fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
+        let deadline = config.http.request_timeout;
+        let metrics = Arc::new(Metrics::new()?);
+        let tokens = Tokens::new(&signing_key(&config.signing_key)?, config.tokens);
+        let store = store::open(&config.database).await?;
+        let replica = Arc::new(Replica::new(config.revocations.capacity));
+        observe(&metrics, &store, &replica)?;
+
+        let hashing =
+            HashQueue::start(config.hashing, deadline, Arc::clone(&clock), Arc::clone(&metrics));
+        let users = UserActor::new(Arc::clone(&store), hashing, Arc::clone(&clock));
+        let sessions = SessionActor::load(
+            Arc::clone(&store),
+            Arc::clone(&replica),
+            config.revocations,
+            deadline,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        )
+        .await?;
+
+        let users = Mailbox::new(users.start(), deadline);
+        let sessions = Mailbox::new(sessions.start(), deadline);
+        let api = Api { users, sessions: sessions.clone(), tokens, replica, clock, metrics };
+        let (server, address) = listen(&config.http, api)?;
+        Ok(Self { server, address, sessions, store, deadline })
+    }
+
+    /// Returns the address that it listens on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `stop` resolves; then stops accepting, finishes the requests in flight and the
+    /// commits under way, and returns.
+    ///
+    /// # Errors
+    /// When serving fails.
+    pub async fn run_until_stopped(
+        self,
+        stop: impl Future<Output = ()> + 'static,
+    ) -> io::Result<()> {
+        let server = self.server.handle();
+        actix::spawn(async move {
+            stop.await;
+            tracing::info!("shutting down: finishing requests in flight");
+            server.stop(true).await;
+        });
+        self.server.await?;
+
+        if let Err(error) = self.sessions.ask(Drain).await {
+            tracing::warn!(error = %Chain(&error), "the last revocations were not committed");
+        }
+        if timeout(self.deadline, self.store.close()).await.is_err() {
+            tracing::warn!("the database connections did not close in time");
+        }
+        Ok(())
+    }
+}
+
+fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
+    match source {
+        SigningKeySource::Given(key) => Ok(key.clone()),
+        SigningKeySource::KeptIn(path) => tokens::load_or_create(path)
+            .map_err(|source| StartupError::KeyFile { path: path.clone(), source }),
+    }
+}
+
+/// Registers what is read only when Prometheus asks.
+#[expect(clippy::cast_precision_loss, reason = "no gauge here comes near 2^52")]
+fn observe(
+    metrics: &Metrics,
+    store: &Arc<dyn Store>,
+    replica: &Arc<Replica>,
+) -> Result<(), prometheus::Error> {
+    let held = Arc::clone(replica);
+    metrics.observe("portcullis_revocations_held", "Revocations held in memory.", move || {
+        held.held() as f64
+    })?;
+    let complete = Arc::clone(replica);
+    metrics.observe(
+        "portcullis_revocation_replica_complete",
+        "1 while every live revocation is held in memory, 0 once one had to be pushed out.",
+        move || f64::from(u8::from(complete.is_complete())),
+    )?;
+    let idle = Arc::clone(store);
+    metrics.observe(
+        "portcullis_database_connections_idle",
+        "Database connections that wait for work.",
+        move || idle.pool_status().idle as f64,
+    )?;
+    let in_use = Arc::clone(store);
+    metrics.observe(
+        "portcullis_database_connections_in_use",
+        "Database connections that are at work.",
+        move || in_use.pool_status().in_use as f64,
+    )
+}
+
+fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), StartupError> {
+    let HttpSettings { host, port, .. } = settings.clone();
+    let failed = |source| StartupError::Listen { host: host.clone(), port, source };
+    let api = Data::new(api);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(api.clone())
+            .configure(routes)
+            .wrap(from_fn(watch))
+            .wrap(TracingLogger::<RootSpan>::new())
+    })
+    .workers(settings.workers)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(settings.shutdown_timeout.as_secs())
+    .disable_signals()
+    .bind((host.as_str(), port))
+    .map_err(failed)?;
+    let address = server.addrs().first().copied();
+    let address = address.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+    Ok((server.run(), address))
+}
