@@ -76,7 +76,18 @@ pub struct RawSettings {
     )]
     request_timeout: String,
 
-    /// Longest that a shutdown waits for requests in flight
+    /// Longest that a shutdown goes on answering, sending clients elsewhere, before it disconnects
+    /// the idle ones
+    #[arg(
+        long,
+        env = "SHUTDOWN_DRAIN",
+        default_value = "2",
+        value_name = "SECONDS",
+        global = true
+    )]
+    shutdown_drain: String,
+
+    /// Longest that a shutdown then waits for requests in flight
     #[arg(
         long,
         env = "SHUTDOWN_TIMEOUT",
@@ -230,7 +241,9 @@ pub struct HttpSettings {
     pub workers: usize,
     /// Longest wait for an answer from behind the handlers.
     pub request_timeout: Duration,
-    /// Longest wait for requests in flight at the end.
+    /// Longest wait at the end for clients to go elsewhere.
+    pub shutdown_drain: Duration,
+    /// Longest wait for requests in flight after that.
     pub shutdown_timeout: Duration,
 }
 
@@ -405,6 +418,7 @@ impl RawSettings {
         let port = problems.parse("PORT", &self.port, number);
         let workers = problems.parse("HTTP_WORKERS", &self.http_workers, threads);
         let request_timeout = problems.parse("REQUEST_TIMEOUT", &self.request_timeout, seconds);
+        let shutdown_drain = problems.parse("SHUTDOWN_DRAIN", &self.shutdown_drain, whole_seconds);
         let shutdown_timeout =
             problems.parse("SHUTDOWN_TIMEOUT", &self.shutdown_timeout, whole_seconds);
         Some(HttpSettings {
@@ -412,6 +426,7 @@ impl RawSettings {
             port: port?,
             workers: workers?,
             request_timeout: request_timeout?,
+            shutdown_drain: shutdown_drain?,
             shutdown_timeout: shutdown_timeout?,
         })
     }

@@ -19,7 +19,7 @@ use crate::actors::{Drain, HashQueue, Mailbox, SessionActor, UserActor};
 use crate::clock::Clock;
 use crate::config::{Config, HttpSettings, SigningKeySource};
 use crate::domain::SigningKey;
-use crate::http::{Api, RootSpan, routes, watch};
+use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, routes, watch};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::{self, OpenError, Store, StoreError};
@@ -36,7 +36,8 @@ pub struct Application {
     address: SocketAddr,
     sessions: Mailbox<SessionActor>,
     store: Arc<dyn Store>,
-    deadline: Duration,
+    lifecycle: Arc<Lifecycle>,
+    settings: HttpSettings,
 }
 
 /// Why the service did not start.
@@ -100,9 +101,18 @@ impl Application {
 
         let users = Mailbox::new(users.start(), deadline);
         let sessions = Mailbox::new(sessions.start(), deadline);
-        let api = Api { users, sessions: sessions.clone(), tokens, replica, clock, metrics };
+        let lifecycle = Arc::new(Lifecycle::default());
+        let api = Api {
+            users,
+            sessions: sessions.clone(),
+            tokens,
+            replica,
+            clock,
+            metrics,
+            lifecycle: Arc::clone(&lifecycle),
+        };
         let (server, address) = listen(&config.http, api)?;
-        Ok(Self { server, address, sessions, store, deadline })
+        Ok(Self { server, address, sessions, store, lifecycle, settings: config.http })
     }
 
     /// Returns the address that it listens on.
@@ -111,8 +121,8 @@ impl Application {
         self.address
     }
 
-    /// Serves until `stop` resolves; then stops accepting, finishes the requests in flight and the
-    /// commits under way, and returns.
+    /// Serves until `stop` resolves; then sends clients elsewhere, stops accepting, finishes the
+    /// requests in flight and the commits under way, and returns.
     ///
     /// # Errors
     /// When serving fails.
@@ -124,6 +134,7 @@ impl Application {
         actix::spawn(async move {
             stop.await;
             tracing::info!("shutting down: finishing requests in flight");
+            self.lifecycle.drain(self.settings.shutdown_drain).await;
             server.stop(true).await;
         });
         self.server.await?;
@@ -131,7 +142,7 @@ impl Application {
         if let Err(error) = self.sessions.ask(Drain).await {
             tracing::warn!(error = %Chain(&error), "the last revocations were not committed");
         }
-        if timeout(self.deadline, self.store.close()).await.is_err() {
+        if timeout(self.settings.request_timeout, self.store.close()).await.is_err() {
             tracing::warn!("the database connections did not close in time");
         }
         Ok(())
@@ -180,6 +191,7 @@ fn observe(
 fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), StartupError> {
     let HttpSettings { host, port, .. } = settings.clone();
     let failed = |source| StartupError::Listen { host: host.clone(), port, source };
+    let lifecycle = Arc::clone(&api.lifecycle);
     let api = Data::new(api);
     let server = HttpServer::new(move || {
         App::new()
@@ -190,6 +202,11 @@ fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), Sta
     })
     .workers(settings.workers)
     .keep_alive(KEEP_ALIVE)
+    .on_connect(move |_, data| {
+        data.insert(OpenConnection::count(&lifecycle));
+    })
+    // A client that has gone takes its request along, down to the hash that has not begun.
+    .h1_allow_half_closed(false)
     .shutdown_timeout(settings.shutdown_timeout.as_secs())
     .disable_signals()
     .bind((host.as_str(), port))

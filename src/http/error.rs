@@ -75,6 +75,9 @@ pub enum ApiError {
     /// 503: not ready, for want of the database.
     #[error("The database cannot be reached")]
     DatabaseUnreachable(#[source] Cause),
+    /// 503: not ready any more.
+    #[error("The service is shutting down")]
+    ShuttingDown,
     /// 500: something that should not happen did.
     #[error("Internal server error")]
     Internal(#[source] Cause),
@@ -126,6 +129,7 @@ impl ApiError {
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable(_) => "unavailable",
             Self::DatabaseUnreachable(_) => "database_unreachable",
+            Self::ShuttingDown => "shutting_down",
             Self::Internal(_) => "internal_error",
         }
     }
@@ -156,9 +160,10 @@ impl ApiError {
             Self::UserExists => StatusCode::CONFLICT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Overloaded { .. } | Self::Unavailable(_) | Self::DatabaseUnreachable(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded { .. }
+            | Self::Unavailable(_)
+            | Self::DatabaseUnreachable(_)
+            | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -181,7 +186,9 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after } => Some(*retry_after),
-            Self::Unavailable(_) | Self::DatabaseUnreachable(_) => Some(RETRY_LATER),
+            Self::Unavailable(_) | Self::DatabaseUnreachable(_) | Self::ShuttingDown => {
+                Some(RETRY_LATER)
+            }
             _ => None,
         }
     }

@@ -4,6 +4,7 @@ mod auth;
 mod authenticated;
 mod dashboard;
 mod error;
+mod lifecycle;
 mod metrics;
 mod probes;
 mod request_id;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 pub use authenticated::Authenticated;
 pub use error::{ApiError, NoToken};
+pub use lifecycle::{Lifecycle, OpenConnection};
 pub use request_id::RootSpan;
 pub use watch::watch;
 
@@ -44,6 +46,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether the service is about to end.
+    pub lifecycle: Arc<Lifecycle>,
 }
 
 /// A reply with nothing but a text for a person.

@@ -21,6 +21,9 @@ pub(super) async fn live(api: Data<Api>) -> Result<impl Responder, ApiError> {
 
 /// `GET /health/ready`: whether requests will be answered. Says what is missing when they will not.
 pub(super) async fn ready(api: Data<Api>) -> Result<impl Responder, ApiError> {
+    if api.lifecycle.is_draining() {
+        return Err(ApiError::ShuttingDown);
+    }
     match api.users.ask(Ping).await {
         Ok(()) => Ok(Json(Message { msg: "Ready" })),
         Err(error) => Err(ApiError::DatabaseUnreachable(error.into())),

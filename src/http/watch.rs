@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
+use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
@@ -33,6 +33,9 @@ pub async fn watch(
     let id = response.request().extensions().get().map(|RequestId(id)| id.clone());
     if let Some(id) = id {
         response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    if api.lifecycle.is_draining() {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     record(&api, &response, took);
     Ok(response)

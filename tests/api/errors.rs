@@ -1,0 +1,95 @@
+//! Everything that is not a route, a body or a method that the API knows.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::{Reply, TestApp, TestDatabase, on_both_databases, send};
+
+const ROUTES: &[(&str, &str)] = &[
+    ("/", "GET, HEAD"),
+    ("/auth/register", "POST"),
+    ("/auth/login", "POST"),
+    ("/auth/logout", "POST"),
+    ("/protected/dashboard", "GET, HEAD"),
+    ("/health/live", "GET, HEAD"),
+    ("/health/ready", "GET, HEAD"),
+    ("/metrics", "GET, HEAD"),
+];
+
+async fn post_text(app: &TestApp, content_type: &str, body: impl Into<reqwest::Body>) -> Reply {
+    let request = app.request(Method::POST, "/auth/login").header("content-type", content_type);
+    send(request.body(body)).await
+}
+
+on_both_databases! {
+    async fn an_unknown_path_is_404_in_json(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+
+        for path in ["/nowhere", "/auth", "/auth/login/", "/%2e%2e/etc/passwd"] {
+            app.get(path).await.assert_error(404, "not_found", "Not found");
+        }
+    }
+
+    async fn another_method_is_405_and_names_those_allowed(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+
+        for (path, allowed) in ROUTES {
+            let refused = send(app.request(Method::PATCH, path)).await;
+            let msg = format!("Method not allowed. Allowed: {allowed}");
+            refused.assert_error(405, "method_not_allowed", &msg);
+            assert_eq!(refused.header("allow"), Some(*allowed));
+        }
+    }
+
+    async fn a_head_request_is_answered_like_a_get_without_the_body(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+
+        let head = send(app.request(Method::HEAD, "/")).await;
+
+        assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""));
+        assert_eq!(head.header("content-type"), Some("application/json"));
+    }
+
+    async fn a_body_that_is_no_json_is_400(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+
+        for body in ["", "{", "null", "\"text\"", "{\"username\": 5}", "{\"username\": \"\\ud800\"}"] {
+            let refused = post_text(&app, "application/json", body).await;
+            assert_eq!((refused.status.as_u16(), &refused.body["code"]), (400, &json!("invalid_body")), "{body}");
+        }
+    }
+
+    async fn a_body_of_another_type_is_415(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+
+        for content_type in ["text/plain", "application/x-www-form-urlencoded", "nonsense"] {
+            let refused = post_text(&app, content_type, "username=alice&password=correct+horse").await;
+            refused.assert_error(
+                415,
+                "unsupported_media_type",
+                "The request body must be JSON, sent with 'Content-Type: application/json'",
+            );
+        }
+    }
+
+    async fn a_body_over_16_kib_is_413_whether_its_length_is_announced_or_not(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+        let padded = |length: usize| {
+            let body = json!({ "username": "alice", "password": "correct horse" }).to_string();
+            format!("{body}{}", " ".repeat(length - body.len()))
+        };
+        let chunked = |text: String| {
+            let chunks: Vec<_> =
+                text.as_bytes().chunks(1000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+            reqwest::Body::wrap_stream(futures_util::stream::iter(chunks))
+        };
+        let msg = "The request body must be at most 16384 bytes long";
+
+        let fits = post_text(&app, "application/json", padded(16 * 1024)).await;
+        assert_eq!(fits.status, 401);
+        let announced = post_text(&app, "application/json", padded(16 * 1024 + 1)).await;
+        announced.assert_error(413, "body_too_large", msg);
+        let unannounced = post_text(&app, "application/json", chunked(padded(16 * 1024 + 1))).await;
+        unannounced.assert_error(413, "body_too_large", msg);
+    }
+}

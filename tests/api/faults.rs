@@ -1,0 +1,101 @@
+//! What becomes of requests when the database is gone, hangs, or is held by somebody else.
+
+use std::time::Duration;
+
+use portcullis::config::Config;
+use serde_json::json;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Executor};
+
+use crate::support::{Proxy, Reply, TestApp, TestDatabase, Traffic, eventually};
+
+fn impatient(config: &mut Config) {
+    config.http.request_timeout = Duration::from_secs(1);
+    config.database.acquire_timeout = Duration::from_millis(500);
+}
+
+#[track_caller]
+fn assert_unavailable(reply: &Reply) {
+    reply.assert_error(503, "unavailable", "Service temporarily unavailable, try again later");
+    assert_eq!(reply.header("retry-after"), Some("1"));
+}
+
+/// The database stops answering in one way or another, and comes back.
+async fn an_outage(traffic: Traffic) {
+    let outage = async |database| {
+        let proxy = Proxy::before(&database).await;
+        let app = TestApp::start_with(&proxy.database, impatient).await;
+        let token = app.token_of("alice").await;
+
+        proxy.set(traffic);
+        assert_unavailable(&app.log_in("alice", "correct horse").await);
+        assert_unavailable(&app.register("bob", "correct horse").await);
+        assert_unavailable(&app.log_out(&token).await);
+        assert_eq!(app.dashboard(&token).await.status, 200, "checking does no I/O");
+        assert_eq!(app.get("/health/live").await.status, 200);
+        let not_ready = app.get("/health/ready").await;
+        not_ready.assert_error(503, "database_unreachable", "The database cannot be reached");
+
+        proxy.set(Traffic::Flows);
+        eventually("ready again", async || app.get("/health/ready").await.status == 200).await;
+        eventually("a login", async || app.log_in("alice", "correct horse").await.status == 200)
+            .await;
+        app.log_out(&token).await.assert(200, &json!({ "msg": "Successfully logged out" }));
+        assert_eq!(app.dashboard(&token).await.status, 401);
+    };
+    TestDatabase::postgres().await.lend(outage).await;
+}
+
+#[actix_web::test]
+async fn a_dead_database_is_503_in_time_and_recovers_without_a_restart() {
+    an_outage(Traffic::IsCut).await;
+}
+
+#[actix_web::test]
+async fn a_database_that_hangs_is_503_in_time_and_recovers_without_a_restart() {
+    an_outage(Traffic::Stalls).await;
+}
+
+#[actix_web::test]
+async fn every_backend_terminated_costs_no_more_than_a_retry() {
+    let termination = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let token = app.token_of("alice").await;
+
+        let TestDatabase::Postgres { url, .. } = &database else { unreachable!() };
+        let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+        let mut other = options.connect().await.unwrap();
+        let terminate = "select pg_terminate_backend(pid) from pg_stat_activity
+                         where datname = current_database() and pid <> pg_backend_pid()";
+        other.execute(terminate).await.unwrap();
+
+        eventually("a login", async || app.log_in("alice", "correct horse").await.status == 200)
+            .await;
+        assert_eq!(app.log_out(&token).await.status, 200);
+    };
+    TestDatabase::postgres().await.lend(termination).await;
+}
+
+#[actix_web::test]
+async fn a_file_that_somebody_else_is_writing_is_503_in_time_and_recovers() {
+    let database = TestDatabase::sqlite();
+    let app = TestApp::start_with(&database, impatient).await;
+    let token = app.token_of("alice").await;
+    let mut other = other_writer(&database).await;
+
+    other.execute("begin immediate").await.unwrap();
+    assert_unavailable(&app.register("bob", "correct horse").await);
+    assert_unavailable(&app.log_out(&token).await);
+    assert_eq!(app.dashboard(&token).await.status, 200);
+    other.execute("rollback").await.unwrap();
+
+    eventually("a registration", async || app.register("bob", "correct horse").await.status == 201)
+        .await;
+    assert_eq!(app.log_out(&token).await.status, 200);
+    other.close().await.unwrap();
+}
+
+async fn other_writer(database: &TestDatabase) -> SqliteConnection {
+    let options: SqliteConnectOptions = database.url().parse().unwrap();
+    options.connect().await.unwrap()
+}

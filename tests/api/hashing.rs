@@ -1,0 +1,62 @@
+//! What a flood of logins can do, and what it cannot.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use portcullis::config::Config;
+
+use crate::support::{TestApp, TestDatabase, credentials, eventually, on_both_databases};
+
+/// One hashing thread, and hashes that take a tenth of a second or so.
+fn slow(config: &mut Config) {
+    config.hashing.threads = 1;
+    config.hashing.iterations = NonZeroU32::new(400_000).unwrap();
+}
+
+on_both_databases! {
+    async fn a_flood_is_shed_at_once_while_the_dashboard_answers(database: TestDatabase) {
+        let app = TestApp::start_with(&database, |config| {
+            slow(config);
+            config.hashing.max_wait = Duration::ZERO;
+        }).await;
+        let token = app.token_of("alice").await;
+
+        let flood = join_all((0..32).map(|_| app.log_in("alice", "correct horse")));
+        let checks = join_all((0..32).map(|_| app.dashboard(&token)));
+        let (logins, checks) = futures_util::future::join(flood, checks).await;
+
+        assert!(checks.iter().all(|reply| reply.status == 200), "{checks:?}");
+        let (shed, served): (Vec<_>, Vec<_>) = logins.iter().partition(|reply| reply.status == 503);
+        assert!(!shed.is_empty() && !served.is_empty(), "{} shed, {} served", shed.len(), served.len());
+        assert!(served.iter().all(|reply| reply.status == 200), "{served:?}");
+        for reply in shed.iter() {
+            reply.assert_error(503, "overloaded", "Too many requests at once, try again later");
+            assert_eq!(reply.header("retry-after"), Some("1"));
+        }
+        let outcome = r#"portcullis_logins_total{outcome="overloaded"}"#;
+        assert_eq!(app.metric(outcome).await, shed.len() as f64);
+        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="shed"}"#).await, shed.len() as f64);
+        assert_eq!(app.metric("portcullis_hash_queue_depth").await, 0.0);
+    }
+
+    async fn a_login_whose_client_has_gone_is_not_hashed(database: TestDatabase) {
+        let app = TestApp::start_with(&database, slow).await;
+        let login = || {
+            let request = app.request(reqwest::Method::POST, "/auth/login");
+            actix_web::rt::spawn(request.json(&credentials("alice", "correct horse")).send())
+        };
+        let depth_is = async |depth: f64| app.metric("portcullis_hash_queue_depth").await == depth;
+
+        let patient = login();
+        eventually("one job", || depth_is(1.0)).await;
+        let impatient: Vec<_> = (0..3).map(|_| login()).collect();
+        eventually("four jobs", || depth_is(4.0)).await;
+        impatient.iter().for_each(|login| login.abort());
+
+        assert_eq!(patient.await.unwrap().unwrap().status(), 401);
+        eventually("an empty queue", || depth_is(0.0)).await;
+        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="completed"}"#).await, 1.0);
+        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="abandoned"}"#).await, 3.0);
+    }
+}

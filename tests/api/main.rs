@@ -1,0 +1,18 @@
+//! The tests of the service from the outside: the real application on a free port, spoken to over
+//! HTTP, each test with a database of its own, on Postgres and on SQLite.
+//!
+//! `make test` runs them; it provides the Postgres server that `TEST_DATABASE_URL` names.
+
+#![expect(unreachable_pub, reason = "a test binary has no outside")]
+
+mod support;
+
+mod architecture;
+mod auth;
+mod errors;
+mod faults;
+mod hashing;
+mod observability;
+mod process;
+mod store;
+mod tokens;

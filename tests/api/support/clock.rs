@@ -1,0 +1,31 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use portcullis::clock::{Clock, SystemClock};
+use time::OffsetDateTime;
+
+/// The machine's clock, and as much later as the test wants it to be.
+#[derive(Default)]
+pub struct ManualClock {
+    ahead_secs: AtomicU64,
+}
+
+impl ManualClock {
+    pub fn advance(&self, by: Duration) {
+        self.ahead_secs.fetch_add(by.as_secs(), Ordering::SeqCst);
+    }
+
+    fn ahead(&self) -> Duration {
+        Duration::from_secs(self.ahead_secs.load(Ordering::SeqCst))
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> OffsetDateTime {
+        SystemClock.now() + self.ahead()
+    }
+
+    fn instant(&self) -> Instant {
+        SystemClock.instant() + self.ahead()
+    }
+}

@@ -1,0 +1,37 @@
+//! What the tests share.
+
+mod app;
+mod clock;
+mod database;
+mod process;
+mod proxy;
+
+pub use app::{Reply, TestApp, credentials, eventually, send, try_send};
+pub use clock::ManualClock;
+pub use database::TestDatabase;
+pub use process::Process;
+pub use proxy::{Proxy, Traffic};
+
+/// Runs each test on both databases, as `name::on_postgres` and `name::on_sqlite`.
+macro_rules! on_both_databases {
+    ($($(#[$meta:meta])* async fn $name:ident($database:ident: TestDatabase) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            use super::*;
+
+            async fn body($database: TestDatabase) $body
+
+            #[actix_web::test]
+            async fn on_postgres() {
+                TestDatabase::postgres().await.lend(body).await;
+            }
+
+            #[actix_web::test]
+            async fn on_sqlite() {
+                TestDatabase::sqlite().lend(body).await;
+            }
+        }
+    )*};
+}
+
+pub(crate) use on_both_databases;

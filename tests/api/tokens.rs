@@ -1,0 +1,134 @@
+//! What a protected route says to every kind of token. The kinds themselves are tested where tokens
+//! are made, in `src/tokens`.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{EncodingKey, Header};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Reply, TestApp, TestDatabase, on_both_databases, send};
+
+async fn with_header(app: &TestApp, value: &str) -> Reply {
+    send(app.request(Method::GET, "/protected/dashboard").header("authorization", value)).await
+}
+
+/// Reads the claims of a token.
+fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).expect("a payload");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
+}
+
+/// Signs claims with the key of the application.
+fn signed(claims: &Value) -> String {
+    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(&[7; 32]))
+        .expect("a token")
+}
+
+on_both_databases! {
+    async fn a_request_without_a_token_is_told_what_is_missing(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+
+        let cases = [
+            ("", "missing_authorization", "Missing Authorization Header"),
+            ("Basic YTpi", "missing_bearer", "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'"),
+            ("Bearer", "bad_authorization", "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'"),
+            ("Bearer a b", "bad_authorization", "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'"),
+        ];
+        for (header, code, msg) in cases {
+            let refused = with_header(&app, header).await;
+            refused.assert_error(401, code, msg);
+            assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+        }
+        let refused = app.get("/protected/dashboard").await;
+        refused.assert_error(401, "missing_authorization", "Missing Authorization Header");
+    }
+
+    async fn a_token_that_is_not_good_is_told_why(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+        let good = app.token_of("alice").await;
+        let altered = |name: &str, value: Value| {
+            let mut claims = claims(&good);
+            claims[name] = value;
+            signed(&claims)
+        };
+        let unsigned = format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
+
+        let cases = [
+            ("nonsense".to_owned(), "not_enough_segments", "Not enough segments"),
+            ("a.b.c".to_owned(), "invalid_token", "Invalid token"),
+            (format!("{}AAAA", &good[..good.len() - 4]), "bad_signature", "Signature verification failed"),
+            (unsigned, "algorithm_not_allowed", "The specified alg value is not allowed"),
+            (altered("exp", json!(1)), "token_expired", "Token has expired"),
+            (altered("nbf", json!(99_999_999_999_u64)), "token_not_yet_valid", "The token is not yet valid (nbf)"),
+            (altered("type", json!("refresh")), "wrong_token_type", "Only non-refresh tokens are allowed"),
+            (altered("iss", json!("another")), "invalid_token", "Invalid token"),
+        ];
+        for (token, code, msg) in cases {
+            let refused = app.dashboard(&token).await;
+            refused.assert_error(401, code, msg);
+            let challenge = format!(r#"Bearer error="invalid_token", error_description="{msg}""#);
+            assert_eq!(refused.header("www-authenticate"), Some(challenge.as_str()));
+        }
+    }
+
+    async fn a_token_without_the_permission_is_403(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+        let mut claims = claims(&app.token_of("alice").await);
+        claims["permissions"] = json!([]);
+
+        let refused = app.dashboard(&signed(&claims)).await;
+
+        refused.assert_error(403, "permission_missing", "You do not have the permission dashboard:read");
+        let challenge = r#"Bearer error="insufficient_scope", scope="dashboard:read""#;
+        assert_eq!(refused.header("www-authenticate"), Some(challenge));
+    }
+
+    async fn a_token_carries_the_claims_of_its_owner(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+
+        let claims = claims(&app.token_of("Alice").await);
+
+        let names: Vec<&str> = claims.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            ["exp", "iat", "iss", "jti", "nbf", "permissions", "roles", "sid", "sub", "type", "username"]
+        );
+        assert_eq!(claims["iss"], "portcullis");
+        assert_eq!(claims["username"], "Alice");
+        assert_eq!(claims["roles"], json!(["user"]));
+        assert_eq!(claims["permissions"], json!(["dashboard:read"]));
+        assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
+        assert_eq!(claims["type"], "access");
+    }
+
+    async fn a_token_expires_after_its_life_and_the_leeway(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+        let token = app.token_of("alice").await;
+
+        app.clock.advance(Duration::from_secs(3600));
+        assert_eq!(app.dashboard(&token).await.status, 200);
+        app.clock.advance(Duration::from_secs(6));
+        app.dashboard(&token).await.assert_error(401, "token_expired", "Token has expired");
+    }
+
+    async fn revocations_beyond_the_capacity_are_looked_up_in_the_database(database: TestDatabase) {
+        let app = TestApp::start_with(&database, |config| config.revocations.capacity = 2).await;
+        let valid = app.token_of("alice").await;
+        let mut revoked = Vec::new();
+        for _ in 0..8 {
+            let token = app.another_token_of("alice").await;
+            app.log_out(&token).await;
+            revoked.push(token);
+        }
+
+        for token in &revoked {
+            app.dashboard(token).await.assert_error(401, "token_revoked", "Token has been revoked");
+        }
+        assert_eq!(app.dashboard(&valid).await.status, 200);
+        assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0.0);
+        assert!(app.metric(r#"portcullis_revocation_checks_total{result="fallback"}"#).await >= 1.0);
+    }
+}

@@ -1,0 +1,87 @@
+#!/bin/sh
+# Runs a command with TEST_DATABASE_URL naming a Postgres server: the one that is named already, or a
+# private one in a temporary folder, which goes away with the command.
+#
+#     tests/with-postgres.sh cargo test
+set -eu
+
+if [ -n "${TEST_DATABASE_URL:-}" ]; then
+    exec "$@"
+fi
+
+# Prints the folder of the newest Postgres server on this machine.
+find_postgres() {
+    {
+        command -v initdb | xargs -r dirname
+        ls -d /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin \
+            /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin \
+            /usr/libexec/postgresql* 2>/dev/null
+    } | while read -r folder; do
+        [ -x "$folder/initdb" ] && [ -x "$folder/pg_ctl" ] && echo "$folder"
+    done | sort -V | tail -n 1
+}
+
+# Installs Postgres where the system's package manager lets us.
+install_postgres() {
+    root=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v brew >/dev/null && { brew install postgresql@17; return; }
+        root='sudo -n'
+    fi
+    if command -v apt-get >/dev/null; then
+        $root apt-get update -q && $root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -qy --no-install-recommends postgresql
+    elif command -v dnf >/dev/null; then
+        $root dnf install -qy postgresql-server
+    elif command -v apk >/dev/null; then
+        $root apk add --quiet postgresql
+    elif command -v pacman >/dev/null; then
+        $root pacman -Sy --noconfirm postgresql
+    else
+        false
+    fi
+}
+
+bin=$(find_postgres)
+if [ -z "$bin" ]; then
+    echo 'no Postgres server on this machine: installing one' >&2
+    install_postgres >&2 || true
+    bin=$(find_postgres)
+fi
+if [ -z "$bin" ]; then
+    echo 'the tests need a Postgres server (13 or later) and none could be installed: install one,' >&2
+    echo 'or name one in TEST_DATABASE_URL=postgres://USER:PASSWORD@HOST/NAME' >&2
+    exit 1
+fi
+
+# Postgres refuses to run as root.
+folder=$(mktemp -d)
+as_owner=
+if [ "$(id -u)" -eq 0 ]; then
+    owner=postgres
+    id "$owner" >/dev/null 2>&1 || owner=nobody
+    chown "$owner" "$folder"
+    as_owner="setpriv --reuid=$owner --regid=$(id -g "$owner") --clear-groups"
+fi
+
+stop() {
+    $as_owner "$bin/pg_ctl" -D "$folder/data" -m immediate -s stop || true
+    rm -rf "$folder"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
+cd_from=$PWD
+cd "$folder"
+$as_owner "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync >"$folder/log" 2>&1 \
+    || { cat "$folder/log" >&2; exit 1; }
+# A free port is found by trying: nothing else on the machine need agree.
+port=$((20000 + $$ % 20000))
+until $as_owner "$bin/pg_ctl" -D "$folder/data" -l "$folder/data/log" -s -w start -o "-p $port -k $folder \
+    -c listen_addresses=127.0.0.1 -c max_connections=400 -c fsync=off" 2>/dev/null; do
+    port=$((port + 1))
+    [ "$port" -lt 60000 ] || { cat "$folder/data/log" >&2; exit 1; }
+done
+cd "$cd_from"
+
+TEST_DATABASE_URL="postgres://postgres@127.0.0.1:$port/postgres" "$@"
