@@ -3,7 +3,7 @@
 use prometheus::core::Collector;
 use prometheus::{
     Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, PullingGauge, Registry, TextEncoder,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// From a check in memory to a request that nearly timed out, in seconds.
@@ -78,6 +78,14 @@ metrics! {
     revocations_swept: IntCounter = "portcullis_revocations_swept_total", [], &[];
     /// Age of what this instance knows of the revocations; 0 where it alone makes them.
     revocation_staleness: Gauge = "portcullis_revocation_staleness_seconds", [], &[];
+    /// Revocations held in memory.
+    revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
+    /// 1 while every live revocation is held in memory, 0 once one had to be pushed out.
+    revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
+    /// Open connections to the database, by state.
+    database_connections: IntGaugeVec = "portcullis_database_connections", ["state"], &[];
+    /// Most connections to the database.
+    database_connections_max: IntGauge = "portcullis_database_connections_max", [], &[];
     /// 1, with the version as a label.
     build_info: IntGaugeVec = "portcullis_build_info", ["version"], &[];
 }
@@ -106,20 +114,6 @@ impl Metrics {
             }
         }
         Ok(metrics)
-    }
-
-    /// Adds a gauge that is read when Prometheus asks.
-    ///
-    /// # Errors
-    /// When another metric bears the name.
-    pub fn observe(
-        &self,
-        name: &str,
-        help: &str,
-        value: impl Fn() -> f64 + Send + Sync + 'static,
-    ) -> Result<(), Error> {
-        let gauge = PullingGauge::new(name, help, Box::new(value))?;
-        self.registry.register(Box::new(gauge))
     }
 
     /// Renders everything in the Prometheus text format.
@@ -177,17 +171,5 @@ mod tests {
 
         assert!(text.contains("portcullis_logins_total{outcome=\"overloaded\"} 0\n"), "{text}");
         assert!(text.contains("portcullis_revocation_staleness_seconds 0\n"), "{text}");
-    }
-
-    #[test]
-    fn an_observed_gauge_is_read_at_every_rendering() {
-        let metrics = Metrics::new().unwrap();
-        let source = Gauge::new("source", "What is observed.").unwrap();
-        let observed = source.clone();
-        metrics.observe("observed", "What is seen.", move || observed.get()).unwrap();
-
-        source.set(7.0);
-
-        assert!(metrics.render().unwrap().contains("observed 7\n"));
     }
 }

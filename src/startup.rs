@@ -84,7 +84,6 @@ impl Application {
         let tokens = Tokens::new(&signing_key(&config.signing_key)?, config.tokens);
         let store = store::open(&config.database).await?;
         let replica = Arc::new(Replica::new(config.revocations.capacity));
-        observe(&metrics, &store, &replica)?;
 
         let hashing =
             HashQueue::start(config.hashing, deadline, Arc::clone(&clock), Arc::clone(&metrics));
@@ -107,6 +106,7 @@ impl Application {
             sessions: sessions.clone(),
             tokens,
             replica,
+            store: Arc::clone(&store),
             clock,
             metrics,
             lifecycle: Arc::clone(&lifecycle),
@@ -155,37 +155,6 @@ fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
         SigningKeySource::KeptIn(path) => tokens::load_or_create(path)
             .map_err(|source| StartupError::KeyFile { path: path.clone(), source }),
     }
-}
-
-/// Registers what is read only when Prometheus asks.
-#[expect(clippy::cast_precision_loss, reason = "no gauge here comes near 2^52")]
-fn observe(
-    metrics: &Metrics,
-    store: &Arc<dyn Store>,
-    replica: &Arc<Replica>,
-) -> Result<(), prometheus::Error> {
-    let held = Arc::clone(replica);
-    metrics.observe("portcullis_revocations_held", "Revocations held in memory.", move || {
-        held.held() as f64
-    })?;
-    let complete = Arc::clone(replica);
-    metrics.observe(
-        "portcullis_revocation_replica_complete",
-        "1 while every live revocation is held in memory, 0 once one had to be pushed out.",
-        move || f64::from(u8::from(complete.is_complete())),
-    )?;
-    let idle = Arc::clone(store);
-    metrics.observe(
-        "portcullis_database_connections_idle",
-        "Database connections that wait for work.",
-        move || idle.pool_status().idle as f64,
-    )?;
-    let in_use = Arc::clone(store);
-    metrics.observe(
-        "portcullis_database_connections_in_use",
-        "Database connections that are at work.",
-        move || in_use.pool_status().in_use as f64,
-    )
 }
 
 fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), StartupError> {

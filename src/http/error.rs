@@ -278,3 +278,93 @@ impl From<prometheus::Error> for ApiError {
         Self::Internal(error.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::to_bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::actors::Unanswered;
+
+    const SECRET: &str = "the disk at /dev/sda is on fire";
+
+    fn cause() -> Cause {
+        SECRET.into()
+    }
+
+    /// An error, its status, its code, and the headers it adds.
+    type Row = (ApiError, u16, &'static str, &'static [(&'static str, &'static str)]);
+
+    fn table() -> Vec<Row> {
+        const BEARER: &[(&str, &str)] = &[("www-authenticate", "Bearer")];
+        const AT_ONCE: &[(&str, &str)] = &[("retry-after", "1")];
+        const TOKEN_EXPIRED: &[(&str, &str)] = &[(
+            "www-authenticate",
+            r#"Bearer error="invalid_token", error_description="Token has expired""#,
+        )];
+        const SCOPE: &[(&str, &str)] =
+            &[("www-authenticate", r#"Bearer error="insufficient_scope", scope="users:read""#)];
+        let too_long = Duration::from_millis(2_001);
+        vec![
+            (ApiError::MissingCredentials, 400, "missing_credentials", &[]),
+            (UsernameError::TooLong.into(), 400, "invalid_username", &[]),
+            (PasswordError::TooShort.into(), 400, "invalid_password", &[]),
+            (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
+            (ApiError::InvalidCredentials, 401, "invalid_credentials", BEARER),
+            (NoToken::MissingHeader.into(), 401, "missing_authorization", BEARER),
+            (NoToken::MissingBearer.into(), 401, "missing_bearer", BEARER),
+            (NoToken::BadHeader.into(), 401, "bad_authorization", BEARER),
+            (TokenRefusal::Expired.into(), 401, "token_expired", TOKEN_EXPIRED),
+            (ApiError::PermissionMissing("users:read"), 403, "permission_missing", SCOPE),
+            (ApiError::NotFound, 404, "not_found", &[]),
+            (ApiError::MethodNotAllowed("POST"), 405, "method_not_allowed", &[("allow", "POST")]),
+            (ApiError::UserExists, 409, "user_exists", &[]),
+            (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
+            (ApiError::NotJson, 415, "unsupported_media_type", &[]),
+            (
+                ApiError::Overloaded { retry_after: too_long },
+                503,
+                "overloaded",
+                &[("retry-after", "3")],
+            ),
+            (ApiError::Unavailable(cause()), 503, "unavailable", AT_ONCE),
+            (ApiError::DatabaseUnreachable(cause()), 503, "database_unreachable", AT_ONCE),
+            (ApiError::ShuttingDown, 503, "shutting_down", AT_ONCE),
+            (ApiError::Internal(cause()), 500, "internal_error", &[]),
+        ]
+    }
+
+    #[actix_web::test]
+    async fn every_error_has_its_status_code_and_headers_and_shows_no_cause() {
+        for (error, status, code, headers) in table() {
+            let reply = error.error_response();
+            assert_eq!(reply.status().as_u16(), status, "{error:?}");
+            let expected = [&[("content-type", "application/json")], headers].concat();
+            assert_eq!(reply.headers().len(), expected.len(), "{error:?}");
+            for (name, value) in expected {
+                assert_eq!(reply.headers().get(name).unwrap(), value, "{error:?}");
+            }
+            let body = to_bytes(reply.into_body()).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body, json!({ "msg": error.to_string(), "code": code }));
+            assert!(!error.to_string().contains(SECRET), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn failures_of_the_actors_become_what_the_client_can_do_about_them() {
+        let late = Unanswered::Late(Duration::from_secs(1));
+        let cases = [
+            (UserError::UsernameTaken.into(), "user_exists"),
+            (UserError::InvalidCredentials.into(), "invalid_credentials"),
+            (UserError::Overloaded { retry_after: Duration::ZERO }.into(), "overloaded"),
+            (UserError::Unanswered(late).into(), "unavailable"),
+            (SessionError::Unanswered(late).into(), "unavailable"),
+        ];
+        for (error, code) in cases {
+            let error: ApiError = error;
+            assert_eq!(error.code(), code, "{error:?}");
+        }
+    }
+}

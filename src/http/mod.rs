@@ -27,6 +27,7 @@ use crate::actors::{Mailbox, SessionActor, UserActor};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
+use crate::store::Store;
 use crate::tokens::Tokens;
 
 /// The largest body that is read, in bytes: credentials need no more.
@@ -42,6 +43,8 @@ pub struct Api {
     pub tokens: Tokens,
     /// What checking looks up.
     pub replica: Arc<Replica>,
+    /// Shown in the metrics; whatever else concerns it is asked of an actor.
+    pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What is counted.

@@ -8,8 +8,8 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sqlx::SqlSafeStr;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{Pool, SqlSafeStr};
 use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -35,9 +35,11 @@ pub struct Credentials {
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStatus {
     /// Open connections that wait for work.
-    pub idle: usize,
+    pub idle: u32,
     /// Open connections that are at work.
-    pub in_use: usize,
+    pub in_use: u32,
+    /// Most connections that may be open.
+    pub max: u32,
 }
 
 /// A database of record. Every write is durable when its future returns `Ok`.
@@ -174,9 +176,10 @@ fn credentials<'a>(
 }
 
 impl PoolStatus {
-    fn of(size: u32, idle: usize) -> Self {
-        let size = usize::try_from(size).unwrap_or(usize::MAX);
-        Self { idle, in_use: size.saturating_sub(idle) }
+    fn of<DB: sqlx::Database>(pool: &Pool<DB>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        let max = pool.options().get_max_connections();
+        Self { idle, in_use: pool.size().saturating_sub(idle), max }
     }
 }
 

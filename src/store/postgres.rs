@@ -162,7 +162,7 @@ impl Store for PostgresStore {
     }
 
     fn pool_status(&self) -> PoolStatus {
-        PoolStatus::of(self.pool.size(), self.pool.num_idle())
+        PoolStatus::of(&self.pool)
     }
 
     async fn close(&self) {

@@ -187,7 +187,7 @@ impl Store for SqliteStore {
     }
 
     fn pool_status(&self) -> PoolStatus {
-        PoolStatus::of(self.pool.size(), self.pool.num_idle())
+        PoolStatus::of(&self.pool)
     }
 
     async fn close(&self) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use portcullis::config::Config;
 use serde_json::json;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
 
@@ -62,8 +63,7 @@ async fn every_backend_terminated_costs_no_more_than_a_retry() {
         let app = TestApp::start(&database).await;
         let token = app.token_of("alice").await;
 
-        let TestDatabase::Postgres { url, .. } = &database else { unreachable!() };
-        let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+        let options: PgConnectOptions = database.url().parse().unwrap();
         let mut other = options.connect().await.unwrap();
         let terminate = "select pg_terminate_backend(pid) from pg_stat_activity
                          where datname = current_database() and pid <> pg_backend_pid()";

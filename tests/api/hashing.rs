@@ -30,14 +30,14 @@ on_both_databases! {
         let (shed, served): (Vec<_>, Vec<_>) = logins.iter().partition(|reply| reply.status == 503);
         assert!(!shed.is_empty() && !served.is_empty(), "{} shed, {} served", shed.len(), served.len());
         assert!(served.iter().all(|reply| reply.status == 200), "{served:?}");
-        for reply in shed.iter() {
+        for reply in &shed {
             reply.assert_error(503, "overloaded", "Too many requests at once, try again later");
             assert_eq!(reply.header("retry-after"), Some("1"));
         }
         let outcome = r#"portcullis_logins_total{outcome="overloaded"}"#;
-        assert_eq!(app.metric(outcome).await, shed.len() as f64);
-        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="shed"}"#).await, shed.len() as f64);
-        assert_eq!(app.metric("portcullis_hash_queue_depth").await, 0.0);
+        assert_eq!(app.metric(outcome).await, shed.len() as u64);
+        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="shed"}"#).await, shed.len() as u64);
+        assert_eq!(app.metric("portcullis_hash_queue_depth").await, 0);
     }
 
     async fn a_login_whose_client_has_gone_is_not_hashed(database: TestDatabase) {
@@ -46,17 +46,19 @@ on_both_databases! {
             let request = app.request(reqwest::Method::POST, "/auth/login");
             actix_web::rt::spawn(request.json(&credentials("alice", "correct horse")).send())
         };
-        let depth_is = async |depth: f64| app.metric("portcullis_hash_queue_depth").await == depth;
+        let depth_is = async |depth: u64| app.metric("portcullis_hash_queue_depth").await == depth;
 
         let patient = login();
-        eventually("one job", || depth_is(1.0)).await;
+        eventually("one job", || depth_is(1)).await;
         let impatient: Vec<_> = (0..3).map(|_| login()).collect();
-        eventually("four jobs", || depth_is(4.0)).await;
-        impatient.iter().for_each(|login| login.abort());
+        eventually("four jobs", || depth_is(4)).await;
+        for login in &impatient {
+            login.abort();
+        }
 
         assert_eq!(patient.await.unwrap().unwrap().status(), 401);
-        eventually("an empty queue", || depth_is(0.0)).await;
-        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="completed"}"#).await, 1.0);
-        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="abandoned"}"#).await, 3.0);
+        eventually("an empty queue", || depth_is(0)).await;
+        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="completed"}"#).await, 1);
+        assert_eq!(app.metric(r#"portcullis_hash_jobs_total{outcome="abandoned"}"#).await, 3);
     }
 }

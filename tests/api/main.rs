@@ -4,6 +4,7 @@
 //! `make test` runs them; it provides the Postgres server that `TEST_DATABASE_URL` names.
 
 #![expect(unreachable_pub, reason = "a test binary has no outside")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "so tests fail")]
 
 mod support;
 

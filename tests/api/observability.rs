@@ -43,11 +43,11 @@ on_both_databases! {
         app.get("/protected/dashboard").await;
 
         let count = async |labels: &str| app.metric(&format!("http_requests_total{{{labels}}}")).await;
-        assert_eq!(count(r#"method="GET",route="unmatched",status="404""#).await, 3.0);
-        assert_eq!(count(r#"method="other",route="unmatched",status="404""#).await, 1.0);
-        assert_eq!(count(r#"method="GET",route="/protected/dashboard",status="401""#).await, 1.0);
+        assert_eq!(count(r#"method="GET",route="unmatched",status="404""#).await, 3);
+        assert_eq!(count(r#"method="other",route="unmatched",status="404""#).await, 1);
+        assert_eq!(count(r#"method="GET",route="/protected/dashboard",status="401""#).await, 1);
         let timed = r#"http_request_duration_seconds_count{method="GET",route="unmatched"}"#;
-        assert_eq!(app.metric(timed).await, 3.0);
+        assert_eq!(app.metric(timed).await, 3);
     }
 
     async fn logins_registrations_and_revocations_are_counted(database: TestDatabase) {
@@ -60,27 +60,28 @@ on_both_databases! {
         app.dashboard(&token).await;
 
         for (sample, value) in [
-            (r#"portcullis_registrations_total{outcome="success"}"#, 1.0),
-            (r#"portcullis_registrations_total{outcome="taken"}"#, 1.0),
-            (r#"portcullis_logins_total{outcome="success"}"#, 1.0),
-            (r#"portcullis_logins_total{outcome="invalid_credentials"}"#, 1.0),
-            (r#"portcullis_revocation_checks_total{result="clear"}"#, 2.0),
-            (r#"portcullis_revocation_checks_total{result="revoked"}"#, 1.0),
-            ("portcullis_revocations_committed_total", 1.0),
-            ("portcullis_revocations_held", 1.0),
-            ("portcullis_revocation_commit_batch_size_sum", 1.0),
-            ("portcullis_revocation_commit_duration_seconds_count", 1.0),
-            ("portcullis_revocation_staleness_seconds", 0.0),
-            ("portcullis_revocation_replica_complete", 1.0),
-            ("portcullis_hash_duration_seconds_count", 4.0),
-            ("portcullis_hash_wait_seconds_count", 4.0),
-            ("portcullis_hash_threads", 2.0),
-            (concat!("portcullis_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
+            (r#"portcullis_registrations_total{outcome="success"}"#, 1),
+            (r#"portcullis_registrations_total{outcome="taken"}"#, 1),
+            (r#"portcullis_logins_total{outcome="success"}"#, 1),
+            (r#"portcullis_logins_total{outcome="invalid_credentials"}"#, 1),
+            (r#"portcullis_revocation_checks_total{result="clear"}"#, 2),
+            (r#"portcullis_revocation_checks_total{result="revoked"}"#, 1),
+            ("portcullis_revocations_committed_total", 1),
+            ("portcullis_revocations_held", 1),
+            ("portcullis_revocation_commit_batch_size_sum", 1),
+            ("portcullis_revocation_commit_duration_seconds_count", 1),
+            ("portcullis_revocation_staleness_seconds", 0),
+            ("portcullis_revocation_replica_complete", 1),
+            ("portcullis_hash_duration_seconds_count", 4),
+            ("portcullis_hash_wait_seconds_count", 4),
+            ("portcullis_hash_threads", 2),
+            (concat!("portcullis_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1),
         ] {
             assert_eq!(app.metric(sample).await, value, "{sample}");
         }
-        assert!(app.metric("portcullis_database_connections_idle").await >= 1.0);
-        assert!(app.metric("process_resident_memory_bytes").await > 0.0);
+        assert!(app.metric(r#"portcullis_database_connections{state="idle"}"#).await >= 1);
+        assert_eq!(app.metric("portcullis_database_connections_max").await, 4);
+        assert!(app.metric("process_resident_memory_bytes").await > 0);
     }
 
     async fn expired_revocations_are_swept(database: TestDatabase) {
@@ -90,11 +91,11 @@ on_both_databases! {
         let token = app.token_of("alice").await;
         app.log_out(&token).await;
         let swept = async || app.metric("portcullis_revocations_swept_total").await;
-        assert_eq!(swept().await, 0.0);
+        assert_eq!(swept().await, 0);
 
         app.clock.advance(Duration::from_hours(2));
 
-        eventually("a sweep", async || swept().await == 1.0).await;
+        eventually("a sweep", async || swept().await == 1).await;
     }
 
     async fn every_line_of_a_request_bears_its_id_and_none_a_secret(database: TestDatabase) {

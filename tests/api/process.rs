@@ -64,7 +64,7 @@ on_both_databases! {
         }));
         let stop = async {
             eventually("logins in the queue", async || {
-                app.metric("portcullis_hash_queue_depth").await >= 4.0
+                app.metric("portcullis_hash_queue_depth").await >= 4
             }).await;
             process.signal(Signal::TERM);
         };
@@ -115,7 +115,7 @@ async fn a_second_signal_ends_it_at_once() {
         try_send(app.request(reqwest::Method::POST, "/auth/login").json(&body)).await
     });
     let app = process.app.clone();
-    eventually("a login at work", async || app.metric("portcullis_hash_queue_depth").await == 1.0)
+    eventually("a login at work", async || app.metric("portcullis_hash_queue_depth").await == 1)
         .await;
 
     process.signal(Signal::TERM);

@@ -108,7 +108,7 @@ on_both_databases! {
         let app = TestApp::start(&database).await;
         let token = app.token_of("alice").await;
 
-        app.clock.advance(Duration::from_secs(3600));
+        app.clock.advance(Duration::from_hours(1));
         assert_eq!(app.dashboard(&token).await.status, 200);
         app.clock.advance(Duration::from_secs(6));
         app.dashboard(&token).await.assert_error(401, "token_expired", "Token has expired");
@@ -128,7 +128,7 @@ on_both_databases! {
             app.dashboard(token).await.assert_error(401, "token_revoked", "Token has been revoked");
         }
         assert_eq!(app.dashboard(&valid).await.status, 200);
-        assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0.0);
-        assert!(app.metric(r#"portcullis_revocation_checks_total{result="fallback"}"#).await >= 1.0);
+        assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0);
+        assert!(app.metric(r#"portcullis_revocation_checks_total{result="fallback"}"#).await >= 1);
     }
 }

@@ -98,11 +98,11 @@ impl TestApp {
         send(self.request(Method::POST, "/auth/logout").bearer_auth(token)).await
     }
 
-    /// Returns the sample of a metric, by its name with its labels.
-    pub async fn metric(&self, sample: &str) -> f64 {
+    /// Returns the whole number that a metric shows, by its name with its labels.
+    pub async fn metric(&self, sample: &str) -> u64 {
         let text = self.get("/metrics").await.text;
         let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("no {sample} in\n{text}")).parse().expect("a number")
+        value.unwrap_or_else(|| panic!("no {sample} in\n{text}")).parse().expect("a whole number")
     }
 }
 
