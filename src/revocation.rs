@@ -116,7 +116,8 @@ impl Replica {
 }
 
 fn time_to_live(revocation: &Revocation, now: OffsetDateTime) -> Option<Duration> {
-    Duration::try_from(revocation.expires_at + RETENTION - now).ok().filter(|left| !left.is_zero())
+    let left = (revocation.expires_at - now).saturating_add(RETENTION.try_into().ok()?);
+    Duration::try_from(left).ok().filter(|left| !left.is_zero())
 }
 
 #[cfg(test)]

@@ -94,7 +94,8 @@ impl Tokens {
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
         let expires_in = self.settings.lifetime;
-        let claims = Claims::of(user, session, &self.settings.issuer, now, now + expires_in);
+        let expires_at = later(now, expires_in);
+        let claims = Claims::of(user, session, &self.settings.issuer, now, expires_at);
         let header = Header::new(Algorithm::HS256);
         let access_token = jsonwebtoken::encode(&header, &claims, &self.signing_key)?;
         Ok(IssuedToken { access_token, expires_in })
@@ -124,7 +125,7 @@ impl Tokens {
     pub fn revocation_of(&self, claims: &AccessClaims) -> Revocation {
         Revocation {
             id: RevocationId::from(claims.token_id),
-            expires_at: claims.expires_at + self.settings.leeway,
+            expires_at: later(claims.expires_at, self.settings.leeway),
         }
     }
 
@@ -138,8 +139,9 @@ impl Tokens {
     }
 
     fn check(&self, claims: &Claims<'_>, now: OffsetDateTime) -> Result<(), TokenRefusal> {
-        let leeway = self.settings.leeway;
-        let (earliest, latest) = ((now - leeway).unix_timestamp(), (now + leeway).unix_timestamp());
+        let leeway = i64::try_from(self.settings.leeway.as_secs()).unwrap_or(i64::MAX);
+        let now = now.unix_timestamp();
+        let (earliest, latest) = (now.saturating_sub(leeway), now.saturating_add(leeway));
         if claims.nbf.is_some_and(|not_before| not_before > latest) {
             return Err(TokenRefusal::NotYetValid);
         }
@@ -154,6 +156,11 @@ impl Tokens {
             TokenType::Refresh => Err(TokenRefusal::WrongType),
         }
     }
+}
+
+/// Adds up to the end of the calendar, where plain addition would panic.
+fn later(time: OffsetDateTime, by: Duration) -> OffsetDateTime {
+    time.saturating_add(by.try_into().unwrap_or(time::Duration::MAX))
 }
 
 /// The part of a header that matters. `kid`, `jwk`, `x5u` and their like are not even read.
@@ -263,6 +270,17 @@ mod tests {
         assert!(tokens.verify(&token, NOW - Duration::from_secs(5)).is_ok());
         let refused = tokens.verify(&token, NOW - Duration::from_secs(6)).unwrap_err();
         assert_eq!(refused, TokenRefusal::NotYetValid);
+    }
+
+    #[test]
+    fn a_token_that_expires_at_the_end_of_the_calendar_can_be_revoked() {
+        let tokens = tokens();
+        let mut claims = claims();
+        claims["exp"] = json!(253_402_300_799_i64);
+
+        let claims = tokens.verify(&signed(HEADER, &claims.to_string()), NOW).unwrap();
+
+        assert!(tokens.revocation_of(&claims).expires_at >= claims.expires_at);
     }
 
     #[test]

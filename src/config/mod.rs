@@ -1,0 +1,162 @@
+//! Every setting, checked. Nothing outside this module reads the environment.
+
+mod check;
+mod cli;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::domain::SigningKey;
+
+pub use cli::{Cli, Command, RawSettings};
+
+/// The settings, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// How HTTP is served.
+    pub http: HttpSettings,
+    /// Where things are remembered.
+    pub database: DatabaseSettings,
+    /// What the tokens look like.
+    pub tokens: TokenSettings,
+    /// Where the key comes from that signs them.
+    pub signing_key: SigningKeySource,
+    /// What hashing may cost.
+    pub hashing: HashSettings,
+    /// How revocations are held.
+    pub revocations: RevocationSettings,
+    /// What is logged.
+    pub log: LogSettings,
+}
+
+/// How HTTP is served.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Address or name of the interface to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes any free one.
+    pub port: u16,
+    /// Number of threads.
+    pub workers: usize,
+    /// Longest wait for an answer from behind the handlers.
+    pub request_timeout: Duration,
+    /// Longest wait at the end for clients to go elsewhere.
+    pub shutdown_drain: Duration,
+    /// Longest wait for requests in flight after that.
+    pub shutdown_timeout: Duration,
+}
+
+/// Where things are remembered.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// The database of record.
+    pub database: Database,
+    /// Most connections to it.
+    pub max_connections: u32,
+    /// Longest wait for one of them.
+    pub acquire_timeout: Duration,
+}
+
+/// A database of record.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// A server, by its URL, which holds a password.
+    Postgres(Secret),
+    /// An embedded one, by the path of its file.
+    Sqlite(PathBuf),
+}
+
+/// What an issuer and its checkers agree on, beside the key.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    /// The `iss` claim.
+    pub issuer: String,
+    /// How long an access token lives.
+    pub lifetime: Duration,
+    /// How far the clocks of two machines may differ.
+    pub leeway: Duration,
+}
+
+/// Where the signing key comes from.
+#[derive(Clone, Debug)]
+pub enum SigningKeySource {
+    /// From the settings.
+    Given(SigningKey),
+    /// From a file, where it is made when there is none.
+    KeptIn(PathBuf),
+}
+
+/// What hashing may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct HashSettings {
+    /// PBKDF2 iterations.
+    pub iterations: NonZeroU32,
+    /// Number of threads.
+    pub threads: usize,
+    /// Longest expected wait for one of them.
+    pub max_wait: Duration,
+}
+
+/// How revocations are held.
+#[derive(Clone, Copy, Debug)]
+pub struct RevocationSettings {
+    /// Most entries in memory.
+    pub capacity: u64,
+    /// Time between two sweeps of expired ones.
+    pub sweep_interval: Duration,
+}
+
+/// What is logged.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// Which lines, in the syntax of `EnvFilter`.
+    pub filter: String,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// A text that no log and no `Debug` shows.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Hides a text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Everything that is wrong with the settings, a line each, each with its fix.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(Vec<String>);
