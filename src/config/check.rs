@@ -44,11 +44,12 @@ impl RawSettings {
         let mut problems = Problems::default();
         let http = self.http(&mut problems);
         let database = self.database(&mut problems);
-        let signing_key = self.signing_key(&mut problems, database.as_ref());
+        let signing_key = Self::signing_key(&mut problems, database.as_ref());
         let tokens = self.tokens(&mut problems);
         let hashing = self.hashing(&mut problems);
         let revocations = self.revocations(&mut problems);
         let log = self.log(&mut problems);
+        problems.require_patience(http.as_ref(), hashing.as_ref());
         let config = || {
             Some(Config {
                 http: http?,
@@ -96,14 +97,12 @@ impl RawSettings {
         })
     }
 
-    #[expect(clippy::unused_self, reason = "one of seven alike")]
     fn signing_key(
-        &self,
         problems: &mut Problems,
         database: Option<&DatabaseSettings>,
     ) -> Option<SigningKeySource> {
         let given =
-            variable("JWT_SECRET_KEY").or_else(|| problems.secret_file("JWT_SECRET_KEY_FILE"));
+            problems.secret_file("JWT_SECRET_KEY_FILE").or_else(|| variable("JWT_SECRET_KEY"));
         match (given, database.map(|settings| &settings.database)) {
             (Some(secret), _) => problems
                 .parse("JWT_SECRET_KEY", secret.expose(), |text| {
@@ -180,6 +179,15 @@ impl Problems {
     fn add<T>(&mut self, variable: &str, problem: &str) -> Option<T> {
         self.0.push(format!("{variable} {problem}"));
         None
+    }
+
+    /// Refuses a hashing queue in which a login may wait until its request has timed out.
+    fn require_patience(&mut self, http: Option<&HttpSettings>, hashing: Option<&HashSettings>) {
+        if let (Some(http), Some(hashing)) = (http, hashing)
+            && hashing.max_wait >= http.request_timeout
+        {
+            self.add::<()>("HASH_MAX_WAIT", "must be less than REQUEST_TIMEOUT");
+        }
     }
 
     /// Reads the file that a variable names, if it names one.
@@ -291,6 +299,13 @@ mod tests {
             "LOG_FORMAT must be auto, json or pretty",
         ];
         assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn a_login_may_not_wait_for_hashing_until_its_request_times_out() {
+        assert!(check(&["--hash-max-wait=9"]).is_ok());
+        let problem = check(&["--hash-max-wait=10"]).unwrap_err();
+        assert_eq!(problem.to_string(), "HASH_MAX_WAIT must be less than REQUEST_TIMEOUT");
     }
 
     #[test]

@@ -9,8 +9,9 @@ Secrets, from the environment alone:
   JWT_SECRET_KEY       Signs the tokens; at least 32 bytes, the same on every instance.
                        Needed with Postgres; with SQLite one is made and kept beside the database.
 
-Instead of JWT_SECRET_KEY and DATABASE_URL, JWT_SECRET_KEY_FILE and DATABASE_URL_FILE may name a file
-that holds the value. A `.env` file in the working directory is read first; the environment wins.";
+JWT_SECRET_KEY_FILE and DATABASE_URL_FILE may name files that hold the values, and win over
+JWT_SECRET_KEY and DATABASE_URL. A `.env` file in the working directory is read too; the
+environment wins over it.";
 
 /// An authentication service for REST clients.
 #[derive(Debug, Parser)]

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use actix_web::web::{self, JsonConfig, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Route, guard};
-
 use serde::Serialize;
 
 pub use authenticated::Authenticated;

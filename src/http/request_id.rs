@@ -51,7 +51,8 @@ pub struct RootSpan;
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let id = RequestId::of(request);
-        let span = tracing::info_span!("request", request.id = id.as_str());
+        // At the level of errors, so that no filter takes the id off their lines.
+        let span = tracing::error_span!("request", request.id = id.as_str());
         request.extensions_mut().insert(id);
         span
     }
