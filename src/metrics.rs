@@ -64,9 +64,9 @@ metrics! {
     hash_wait: Histogram = "portcullis_hash_wait_seconds", [], HASHING;
     /// Time that hashing jobs took once they had a thread.
     hash_duration: Histogram = "portcullis_hash_duration_seconds", [], HASHING;
-    /// Hashing jobs, by outcome: completed, shed because the queue was full, or abandoned by the client.
+    /// Hashing jobs, by outcome: completed, shed by a full queue, abandoned by the client.
     hash_jobs: IntCounterVec = "portcullis_hash_jobs_total", ["outcome"], &[];
-    /// Tokens looked up among the revocations, by result; fallback is one that the database was asked about.
+    /// Tokens looked up among the revocations, by result; fallback asked the database.
     revocation_checks: IntCounterVec = "portcullis_revocation_checks_total", ["result"], &[];
     /// Revocations committed by this instance.
     revocations_committed: IntCounter = "portcullis_revocations_committed_total", [], &[];

@@ -6,6 +6,7 @@ mod dashboard;
 mod error;
 mod lifecycle;
 mod metrics;
+mod object;
 mod probes;
 mod request_id;
 mod watch;

@@ -50,12 +50,23 @@ on_both_databases! {
         assert_eq!(head.header("content-type"), Some("application/json"));
     }
 
-    async fn a_body_that_is_no_json_is_400(database: TestDatabase) {
+    async fn a_body_that_is_no_json_object_of_texts_is_400(database: TestDatabase) {
         let app = TestApp::start(&database).await;
+        let bodies = [
+            "",
+            "{",
+            "null",
+            r#""text""#,
+            r#"["alice", "correct horse"]"#,
+            r#"{"username": 5}"#,
+            r#"{"username": "\ud800"}"#,
+            r#"{"username": "alice", "username": "bob"}"#,
+        ];
 
-        for body in ["", "{", "null", "\"text\"", "{\"username\": 5}", "{\"username\": \"\\ud800\"}"] {
+        for body in bodies {
             let refused = post_text(&app, "application/json", body).await;
-            assert_eq!((refused.status.as_u16(), &refused.body["code"]), (400, &json!("invalid_body")), "{body}");
+            assert_eq!(refused.status, 400, "{body}");
+            assert_eq!(refused.body["code"], "invalid_body", "{body}");
         }
     }
 
@@ -63,7 +74,7 @@ on_both_databases! {
         let app = TestApp::start(&database).await;
 
         for content_type in ["text/plain", "application/x-www-form-urlencoded", "nonsense"] {
-            let refused = post_text(&app, content_type, "username=alice&password=correct+horse").await;
+            let refused = post_text(&app, content_type, "username=alice&password=secret").await;
             refused.assert_error(
                 415,
                 "unsupported_media_type",
@@ -72,15 +83,15 @@ on_both_databases! {
         }
     }
 
-    async fn a_body_over_16_kib_is_413_whether_its_length_is_announced_or_not(database: TestDatabase) {
+    async fn a_body_over_16_kib_is_413_announced_or_not(database: TestDatabase) {
         let app = TestApp::start(&database).await;
         let padded = |length: usize| {
             let body = json!({ "username": "alice", "password": "correct horse" }).to_string();
             format!("{body}{}", " ".repeat(length - body.len()))
         };
         let chunked = |text: String| {
-            let chunks: Vec<_> =
-                text.as_bytes().chunks(1000).map(|chunk| Ok::<_, std::io::Error>(chunk.to_vec())).collect();
+            let (first, rest) = text.split_at(1_000);
+            let chunks = [first, rest].map(|chunk| Ok::<_, std::io::Error>(chunk.to_owned()));
             reqwest::Body::wrap_stream(futures_util::stream::iter(chunks))
         };
         let msg = "The request body must be at most 16384 bytes long";

@@ -34,7 +34,7 @@ on_both_databases! {
         app.get("/health/ready").await.assert(200, &json!({ "msg": "Ready" }));
     }
 
-    async fn requests_are_counted_by_route_and_strangers_paths_share_one_label(database: TestDatabase) {
+    async fn requests_are_counted_by_route_and_unknown_paths_together(database: TestDatabase) {
         let app = TestApp::start(&database).await;
         for path in ["/a", "/b", "/c?d=e"] {
             app.get(path).await;
@@ -42,7 +42,8 @@ on_both_databases! {
         send(app.request(Method::from_bytes(b"MAKEUP").unwrap(), "/a")).await;
         app.get("/protected/dashboard").await;
 
-        let count = async |labels: &str| app.metric(&format!("http_requests_total{{{labels}}}")).await;
+        let count =
+            async |labels: &str| app.metric(&format!("http_requests_total{{{labels}}}")).await;
         assert_eq!(count(r#"method="GET",route="unmatched",status="404""#).await, 3);
         assert_eq!(count(r#"method="other",route="unmatched",status="404""#).await, 1);
         assert_eq!(count(r#"method="GET",route="/protected/dashboard",status="401""#).await, 1);
@@ -111,14 +112,13 @@ on_both_databases! {
 
         let log = process.log();
         let (_, signature) = token.rsplit_once('.').expect("a signature");
-        let signing_key = "0123456789abcdef0123456789abcdef";
-        for secret in ["correct horse", "wrong battery", signature, signing_key, "$pbkdf2-sha256$"] {
+        let passwords = ["correct horse", "wrong battery", "$pbkdf2-sha256$"];
+        for secret in [signature, "0123456789abcdef0123456789abcdef"].iter().chain(&passwords) {
             assert!(!log.contains(secret), "{secret} in\n{log}");
         }
         let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-        let handled: Vec<_> = lines
-            .filter(|line| line["target"].as_str().is_some_and(|target| target.starts_with("portcullis::http")))
-            .collect();
+        let is_handled = |line: &Value| line["target"].to_string().contains("portcullis::http");
+        let handled: Vec<_> = lines.filter(is_handled).collect();
         assert!(handled.len() >= 6, "{log}");
         for line in handled {
             assert!(line["span"]["request.id"].is_string(), "{line}");

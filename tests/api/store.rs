@@ -47,16 +47,17 @@ fn revocation(expires_at: OffsetDateTime) -> Revocation {
 }
 
 on_both_databases! {
-    async fn an_account_is_found_by_its_name_in_any_case_just_as_it_was_added(database: TestDatabase) {
+    async fn an_account_is_found_by_its_name_in_any_case(database: TestDatabase) {
         let store = open(&database).await;
         let added = credentials("Alice");
         store.insert_user(&added).await.unwrap();
 
-        let found = store.find_credentials(&Username::parse("ALICE").unwrap()).await.unwrap().unwrap();
+        let (same, another) = (Username::parse("ALICE").unwrap(), Username::parse("bob").unwrap());
+        let found = store.find_credentials(&same).await.unwrap().unwrap();
 
         assert_eq!(found.user, added.user);
         assert_eq!(found.password_hash, added.password_hash);
-        assert!(store.find_credentials(&Username::parse("bob").unwrap()).await.unwrap().is_none());
+        assert!(store.find_credentials(&another).await.unwrap().is_none());
     }
 
     async fn a_name_is_taken_once(database: TestDatabase) {
@@ -128,7 +129,8 @@ on_both_databases! {
 
     async fn sweeping_deletes_what_has_expired_a_little_at_a_time(database: TestDatabase) {
         let store = open(&database).await;
-        let expired: Vec<_> = (1..=5).map(|age| revocation(now() - Duration::from_secs(age))).collect();
+        let aged = |seconds| revocation(now() - Duration::from_secs(seconds));
+        let expired: Vec<_> = (1..=5).map(aged).collect();
         let live = revocation(now() + Duration::from_secs(1));
         store.revoke(&expired).await.unwrap();
         store.revoke(&[live]).await.unwrap();

@@ -11,6 +11,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Reply, TestApp, TestDatabase, on_both_databases, send};
 
+const MISSING_BEARER: &str = "Missing 'Bearer' type in 'Authorization' header. \
+                              Expected 'Authorization: Bearer <JWT>'";
+const BAD_HEADER: &str = "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'";
+
 async fn with_header(app: &TestApp, value: &str) -> Reply {
     send(app.request(Method::GET, "/protected/dashboard").header("authorization", value)).await
 }
@@ -33,9 +37,9 @@ on_both_databases! {
 
         let cases = [
             ("", "missing_authorization", "Missing Authorization Header"),
-            ("Basic YTpi", "missing_bearer", "Missing 'Bearer' type in 'Authorization' header. Expected 'Authorization: Bearer <JWT>'"),
-            ("Bearer", "bad_authorization", "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'"),
-            ("Bearer a b", "bad_authorization", "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'"),
+            ("Basic YTpi", "missing_bearer", MISSING_BEARER),
+            ("Bearer", "bad_authorization", BAD_HEADER),
+            ("Bearer a b", "bad_authorization", BAD_HEADER),
         ];
         for (header, code, msg) in cases {
             let refused = with_header(&app, header).await;
@@ -56,15 +60,20 @@ on_both_databases! {
         };
         let unsigned = format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
 
+        let forged = format!("{}AAAA", &good[..good.len() - 4]);
+        let expired = altered("exp", json!(1));
+        let early = altered("nbf", json!(99_999_999_999_u64));
+        let refresh = altered("type", json!("refresh"));
+        let foreign = altered("iss", json!("another"));
         let cases = [
             ("nonsense".to_owned(), "not_enough_segments", "Not enough segments"),
             ("a.b.c".to_owned(), "invalid_token", "Invalid token"),
-            (format!("{}AAAA", &good[..good.len() - 4]), "bad_signature", "Signature verification failed"),
+            (forged, "bad_signature", "Signature verification failed"),
             (unsigned, "algorithm_not_allowed", "The specified alg value is not allowed"),
-            (altered("exp", json!(1)), "token_expired", "Token has expired"),
-            (altered("nbf", json!(99_999_999_999_u64)), "token_not_yet_valid", "The token is not yet valid (nbf)"),
-            (altered("type", json!("refresh")), "wrong_token_type", "Only non-refresh tokens are allowed"),
-            (altered("iss", json!("another")), "invalid_token", "Invalid token"),
+            (expired, "token_expired", "Token has expired"),
+            (early, "token_not_yet_valid", "The token is not yet valid (nbf)"),
+            (refresh, "wrong_token_type", "Only non-refresh tokens are allowed"),
+            (foreign, "invalid_token", "Invalid token"),
         ];
         for (token, code, msg) in cases {
             let refused = app.dashboard(&token).await;
@@ -81,7 +90,8 @@ on_both_databases! {
 
         let refused = app.dashboard(&signed(&claims)).await;
 
-        refused.assert_error(403, "permission_missing", "You do not have the permission dashboard:read");
+        let msg = "You do not have the permission dashboard:read";
+        refused.assert_error(403, "permission_missing", msg);
         let challenge = r#"Bearer error="insufficient_scope", scope="dashboard:read""#;
         assert_eq!(refused.header("www-authenticate"), Some(challenge));
     }
@@ -92,10 +102,8 @@ on_both_databases! {
         let claims = claims(&app.token_of("Alice").await);
 
         let names: Vec<&str> = claims.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(
-            names,
-            ["exp", "iat", "iss", "jti", "nbf", "permissions", "roles", "sid", "sub", "type", "username"]
-        );
+        let expected = "exp iat iss jti nbf permissions roles sid sub type username";
+        assert_eq!(names.join(" "), expected);
         assert_eq!(claims["iss"], "portcullis");
         assert_eq!(claims["username"], "Alice");
         assert_eq!(claims["roles"], json!(["user"]));
