@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgRow};
 use sqlx::{ConnectOptions, Connection, Row, query, query_scalar};
@@ -130,8 +131,13 @@ impl Store for PostgresStore {
     }
 
     async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        let rows = query("select id, expires_at from revocations").fetch_all(&self.pool).await?;
-        rows.iter().map(revocation).collect()
+        // Row by row: a million of them, held as rows, would take many times their memory.
+        let mut rows = query("select id, expires_at from revocations").fetch(&self.pool);
+        let mut revocations = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            revocations.push(revocation(&row)?);
+        }
+        Ok(revocations)
     }
 
     async fn is_any_revoked(&self, ids: &[RevocationId]) -> Result<bool, StoreError> {

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
@@ -154,8 +155,13 @@ impl Store for SqliteStore {
     }
 
     async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        let rows = query("select id, expires_at from revocations").fetch_all(&self.pool).await?;
-        rows.iter().map(revocation).collect()
+        // Row by row: a million of them, held as rows, would take many times their memory.
+        let mut rows = query("select id, expires_at from revocations").fetch(&self.pool);
+        let mut revocations = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            revocations.push(revocation(&row)?);
+        }
+        Ok(revocations)
     }
 
     async fn is_any_revoked(&self, ids: &[RevocationId]) -> Result<bool, StoreError> {

@@ -41,7 +41,12 @@ on_both_databases! {
     }
 
     async fn a_login_whose_client_has_gone_is_not_hashed(database: TestDatabase) {
-        let app = TestApp::start_with(&database, slow).await;
+        let app = TestApp::start_with(&database, |config| {
+            slow(config);
+            // Long enough for all of them to get into the queue.
+            config.hashing.iterations = NonZeroU32::new(5_000_000).unwrap();
+            config.hashing.max_wait = Duration::from_mins(1);
+        }).await;
         let login = || {
             let request = app.request(reqwest::Method::POST, "/auth/login");
             actix_web::rt::spawn(request.json(&credentials("alice", "correct horse")).send())

@@ -47,10 +47,11 @@ on_both_databases! {
     }
 
     async fn sigterm_under_load_loses_no_request_and_exits_with_0(database: TestDatabase) {
-        let mut process = Process::start(&database).await;
+        let mut command = Process::command(&database);
+        let mut process = Process::spawn(command.env("HASH_THREADS", "1")).await;
         let app = process.app.clone();
         let token = app.token_of("alice").await;
-        let logins = join_all((0..12).map(|_| app.log_in("alice", "correct horse")));
+        let logins = join_all((0..24).map(|_| app.log_in("alice", "correct horse")));
         let checks = join_all((0..4).map(|_| async {
             // A client that keeps its connection until it is told to go elsewhere.
             let client = TestApp::at(app.address);
