@@ -44,8 +44,7 @@ on_both_databases! {
         let app = TestApp::start_with(&database, |config| {
             slow(config);
             // Long enough for all of them to get into the queue.
-            config.hashing.iterations = NonZeroU32::new(5_000_000).unwrap();
-            config.hashing.max_wait = Duration::from_mins(1);
+            config.hashing.iterations = NonZeroU32::new(2_000_000).unwrap();
         }).await;
         let login = || {
             let request = app.request(reqwest::Method::POST, "/auth/login");

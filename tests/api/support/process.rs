@@ -16,7 +16,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Prepares the program with the cheapest hash that it accepts, on a free port.
+    /// Prepares the program with the cheapest hash that it accepts, and the patience that a busy
+    /// machine needs, on a free port.
     pub fn command(database: &TestDatabase) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command
@@ -25,6 +26,9 @@ impl Process {
             .env("JWT_SECRET_KEY", "0123456789abcdef0123456789abcdef")
             .env("PORT", "0")
             .env("PBKDF2_ITERATIONS", "100000")
+            .env("REQUEST_TIMEOUT", "60")
+            .env("HASH_MAX_WAIT", "50")
+            .env("SHUTDOWN_TIMEOUT", "60")
             .env("LOG_FORMAT", "json")
             .stdout(Stdio::piped())
             .kill_on_drop(true);
