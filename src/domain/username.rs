@@ -86,6 +86,15 @@ mod tests {
         assert_eq!(Username::parse(&"a".repeat(151)), Err(UsernameError::TooLong));
     }
 
+    #[test]
+    fn every_letter_that_is_accepted_is_read_back_as_it_was_stored() {
+        for letter in char::MIN..=char::MAX {
+            if let Ok(name) = Username::parse(&format!("a{letter}")) {
+                assert_eq!(Username::parse(name.as_str()), Ok(name), "{letter:?}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn a_name_in_any_case_has_the_same_key(name in "[a-zA-Z0-9._@-]{1,40}") {
