@@ -4,17 +4,19 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteError, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteError, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{QueryBuilder, Row, Sqlite, query};
+use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, Sqlite, query};
 use time::OffsetDateTime;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{Credentials, InsertUserError, OpenError, PoolStatus, Store, StoreError};
@@ -29,6 +31,12 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[(
 
 /// Rows of one INSERT: SQLite takes at most 32,766 parameters in a statement.
 const ROWS_PER_INSERT: usize = 10_000;
+
+/// The primary result code of a lock that somebody else holds.
+const BUSY: u32 = 5;
+
+/// Time between two tries to get past it.
+const BUSY_RETRY: Duration = Duration::from_millis(5);
 
 /// A database file of our own.
 pub(super) struct SqliteStore {
@@ -46,25 +54,17 @@ impl SqliteStore {
             // An acknowledged logout survives a power cut.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
+        let mut connection = timeout(settings.acquire_timeout, connect(&options))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(failed)?;
+        migrate(&mut connection).await?;
+        connection.close().await.map_err(failed)?;
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
-            .connect_with(options)
-            .await
-            .map_err(failed)?;
-        let store = Self { pool };
-        store.migrate().await?;
-        Ok(store)
-    }
-
-    /// Migrates inside a transaction that holds the write lock from its beginning: of several
-    /// processes that start at once, one migrates and the others then find nothing to do.
-    async fn migrate(&self) -> Result<(), OpenError> {
-        let mut transaction =
-            self.pool.begin_with("begin immediate").await.map_err(MigrateError::from)?;
-        super::migrator(MIGRATIONS).run_direct(None, &mut *transaction, false).await?;
-        transaction.commit().await.map_err(MigrateError::from)?;
-        Ok(())
+            .connect_lazy_with(options);
+        Ok(Self { pool })
     }
 }
 
@@ -74,7 +74,32 @@ fn create(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    // One that is there is not even opened: to close it again would release SQLite's locks on it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the first connection, which switches the file to WAL. That is the one thing for which
+/// SQLite does not wait: of several processes that start at once, all but one are told `BUSY`.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    loop {
+        match options.connect().await {
+            Err(sqlx::Error::Database(refusal)) if primary_code(refusal.as_ref()) == Some(BUSY) => {
+                sleep(BUSY_RETRY).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Migrates inside a transaction that holds the write lock from its beginning: of several processes
+/// that start at once, one migrates and the others then find nothing to do.
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    super::migrator(MIGRATIONS).run_direct(None, &mut *transaction, false).await?;
+    transaction.commit().await?;
     Ok(())
 }
 
@@ -243,9 +268,11 @@ fn breaks_uniqueness_of(error: &sqlx::Error, column: &str) -> bool {
 /// Tells whether a refusal is about the state of the file rather than about the statement: the
 /// primary result codes BUSY, LOCKED, READONLY, IOERR, FULL and CANTOPEN.
 pub(super) fn is_passing(refusal: &dyn DatabaseError) -> bool {
-    let Some(refusal) = refusal.try_downcast_ref::<SqliteError>() else {
-        return false;
-    };
-    let code = refusal.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
-    matches!(code & 0xff, 5 | 6 | 8 | 10 | 13 | 14)
+    matches!(primary_code(refusal), Some(BUSY | 6 | 8 | 10 | 13 | 14))
+}
+
+/// Returns the primary result code of a refusal by SQLite.
+fn primary_code(refusal: &dyn DatabaseError) -> Option<u32> {
+    let code = refusal.try_downcast_ref::<SqliteError>()?.code()?;
+    Some(code.parse::<u32>().ok()? & 0xff)
 }
