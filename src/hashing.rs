@@ -51,8 +51,9 @@ impl Pbkdf2 {
 
     /// Tells whether the password is the one that was hashed, comparing in constant time.
     ///
-    /// Every refusal takes the same time: a lower stored cost is made up for, and [`Pbkdf2::refuse`]
-    /// stands in where nothing is stored at all.
+    /// Every refusal takes the same time: a lower stored cost is made up for, and
+    /// [`Pbkdf2::refuse`] stands in where nothing is stored at all. Only a stored cost that is
+    /// higher than the configured one, after that was lowered, shows until it is rehashed.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> bool {
         let cost = stored.iterations();

@@ -109,6 +109,7 @@ impl Application {
             store: Arc::clone(&store),
             clock,
             metrics,
+            body_timeout: deadline,
             lifecycle: Arc::clone(&lifecycle),
         };
         let (server, address) = listen(&config.http, api)?;

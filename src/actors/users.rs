@@ -98,7 +98,8 @@ impl UserActor {
             return Err(UserError::InvalidCredentials);
         }
         if !self.hashing.is_current(&stored.password_hash) {
-            self.rehash(stored.user.id, password, &stored.password_hash).await;
+            // On its own time: the login is good already, whatever becomes of this.
+            actix::spawn(self.rehash(stored.user.id, password, stored.password_hash));
         }
         Ok(stored.user)
     }
@@ -109,10 +110,10 @@ impl UserActor {
     }
 
     /// Brings a hash to the configured cost. When that fails, the next login tries again.
-    async fn rehash(&self, id: UserId, password: Password, old: &PasswordHash) {
+    async fn rehash(self, id: UserId, password: Password, old: PasswordHash) {
         let replaced = async {
             let new = self.hashing.hash(password).await?;
-            Ok::<_, UserError>(self.store.replace_password_hash(id, old, &new).await?)
+            Ok::<_, UserError>(self.store.replace_password_hash(id, &old, &new).await?)
         };
         if let Err(error) = replaced.await {
             tracing::warn!(user.id = %id, error = %Chain(&error), "a password keeps its old cost");

@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 
-use super::ConfigError;
+use super::{ConfigError, Secret};
 
 const SECRETS_HELP: &str = "\
 Secrets, from the environment alone:
@@ -12,6 +12,8 @@ Secrets, from the environment alone:
 JWT_SECRET_KEY_FILE and DATABASE_URL_FILE may name files that hold the values, and win over
 JWT_SECRET_KEY and DATABASE_URL. A `.env` file in the working directory is read too; the
 environment wins over it.";
+
+const MALFORMED_LINE: &str = ".env has a malformed line: quote values that hold spaces or #";
 
 /// An authentication service for REST clients.
 #[derive(Debug, Parser)]
@@ -73,7 +75,7 @@ pub struct RawSettings {
         hide_env_values = true,
         global = true
     )]
-    pub(super) database_url: String,
+    pub(super) database_url: Secret,
 
     /// Most connections to the database
     #[arg(long, env, default_value = "10", value_name = "COUNT", global = true)]
@@ -95,7 +97,8 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]
     pub(super) jwt_leeway: String,
 
-    /// Cost of a password hash; at least 100000. Older hashes follow at the next login
+    /// Cost of a password hash; at least 100000. Older hashes follow at the next login; while they
+    /// are dearer than this, their owners' names can be told by the time that a refusal takes
     #[arg(long, env, default_value = "600000", value_name = "COUNT", global = true)]
     pub(super) pbkdf2_iterations: String,
 
@@ -137,7 +140,9 @@ impl Cli {
     /// # Errors
     /// When the `.env` file cannot be read.
     pub fn load() -> Result<Self, ConfigError> {
-        match dotenvy::dotenv() {
+        match dotenvy::from_path(".env") {
+            // The line itself is not repeated: it may hold a secret.
+            Err(dotenvy::Error::LineParse(..)) => Err(ConfigError(vec![MALFORMED_LINE.to_owned()])),
             Err(error) if !error.not_found() => Err(ConfigError(vec![format!(".env: {error}")])),
             _ => Ok(Self::parse()),
         }

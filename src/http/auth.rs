@@ -1,13 +1,13 @@
 //! `/auth`: registering, logging in, logging out.
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use prometheus::IntCounterVec;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::object::Object;
+use super::body::Body;
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{Login, Register, Revoke, UserError};
 use crate::domain::{Password, SessionId, Username};
@@ -42,7 +42,7 @@ impl RawCredentials {
 /// `POST /auth/register`
 pub(super) async fn register(
     api: Data<Api>,
-    Json(Object(body)): Json<Object<RawCredentials>>,
+    Body(body): Body<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
     let (username, password) = body.require()?;
     let (username, password) = (Username::parse(&username)?, Password::parse(&password)?);
@@ -58,7 +58,7 @@ pub(super) async fn register(
 /// `POST /auth/login`
 pub(super) async fn login(
     api: Data<Api>,
-    Json(Object(body)): Json<Object<RawCredentials>>,
+    Body(body): Body<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
     let (username, password) = body.require()?;
     // What cannot be anybody's is refused like a wrong password, and as late.

@@ -46,11 +46,11 @@ impl FromRequest for Authenticated {
         };
         let verdict = api.replica.check(claims.revocation_ids());
         count(api, verdict);
-        Either::Left(ready(match verdict {
-            Verdict::Clear => Ok(Self(claims)),
-            Verdict::Revoked => Err(TokenRefusal::Revoked.into()),
-            Verdict::Unknown => return Either::Right(Box::pin(ask_database(api.clone(), claims))),
-        }))
+        match verdict {
+            Verdict::Clear => Either::Left(ready(Ok(Self(claims)))),
+            Verdict::Revoked => Either::Left(ready(Err(TokenRefusal::Revoked.into()))),
+            Verdict::Unknown => Either::Right(Box::pin(ask_database(api.clone(), claims))),
+        }
     }
 }
 

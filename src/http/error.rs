@@ -54,6 +54,9 @@ pub enum ApiError {
     /// 405: there is something here, for these other methods.
     #[error("Method not allowed. Allowed: {0}")]
     MethodNotAllowed(&'static str),
+    /// 408: the body did not arrive in time.
+    #[error("The request body did not arrive in time")]
+    BodyTooSlow,
     /// 409: another account bears the username.
     #[error("User already exists")]
     UserExists,
@@ -123,6 +126,7 @@ impl ApiError {
             Self::PermissionMissing(_) => "permission_missing",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed(_) => "method_not_allowed",
+            Self::BodyTooSlow => "body_too_slow",
             Self::UserExists => "user_exists",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::NotJson => "unsupported_media_type",
@@ -157,6 +161,7 @@ impl ApiError {
             Self::PermissionMissing(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::UserExists => StatusCode::CONFLICT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -319,6 +324,7 @@ mod tests {
             (ApiError::PermissionMissing("users:read"), 403, "permission_missing", SCOPE),
             (ApiError::NotFound, 404, "not_found", &[]),
             (ApiError::MethodNotAllowed("POST"), 405, "method_not_allowed", &[("allow", "POST")]),
+            (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
             (ApiError::UserExists, 409, "user_exists", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
             (ApiError::NotJson, 415, "unsupported_media_type", &[]),

@@ -2,16 +2,17 @@
 
 mod auth;
 mod authenticated;
+mod body;
 mod dashboard;
 mod error;
 mod lifecycle;
 mod metrics;
-mod object;
 mod probes;
 mod request_id;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web::{self, JsonConfig, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Route, guard};
@@ -49,6 +50,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Longest wait for the body of a request.
+    pub body_timeout: Duration,
     /// Whether the service is about to end.
     pub lifecycle: Arc<Lifecycle>,
 }

@@ -200,8 +200,13 @@ impl From<sqlx::Error> for StoreError {
             E::Database(refusal) => {
                 postgres::is_passing(refusal.as_ref()) || sqlite::is_passing(refusal.as_ref())
             }
-            E::Io(_) | E::Tls(_) | E::Protocol(_) | E::WorkerCrashed => true,
-            other => matches!(other, E::PoolTimedOut | E::PoolClosed),
+            E::Io(_)
+            | E::Tls(_)
+            | E::Protocol(_)
+            | E::PoolTimedOut
+            | E::PoolClosed
+            | E::WorkerCrashed => true,
+            _ => false,
         };
         if passes { Self::Unavailable(error) } else { Self::Refused(error) }
     }

@@ -44,7 +44,8 @@ fn read(path: &Path) -> Result<SigningKey, KeyFileError> {
 
 /// Puts a random secret where none is. One that got there first is left as it is.
 fn create(path: &Path) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let named = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = named.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let mut secret = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(secret.as_mut()).map_err(|_| io::Error::other("no random bytes"))?;
@@ -53,7 +54,8 @@ fn create(path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error),
-        _ => Ok(()),
+        // Without this a power cut may take the name of the file, and with it every token.
+        _ => fs::File::open(folder)?.sync_all(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Everything that is not a route, a body or a method that the API knows.
 
+use std::time::Duration;
+
+use futures_util::StreamExt;
 use reqwest::Method;
 use serde_json::json;
 
@@ -81,6 +84,19 @@ on_both_databases! {
                 "The request body must be JSON, sent with 'Content-Type: application/json'",
             );
         }
+    }
+
+    async fn a_body_that_does_not_arrive_is_408_in_time(database: TestDatabase) {
+        let app = TestApp::start_with(&database, |config| {
+            config.http.request_timeout = Duration::from_secs(1);
+        }).await;
+        let stalled = futures_util::stream::once(async { Ok::<_, std::io::Error>("{") })
+            .chain(futures_util::stream::pending());
+
+        let body = reqwest::Body::wrap_stream(stalled);
+        let refused = post_text(&app, "application/json", body).await;
+
+        refused.assert_error(408, "body_too_slow", "The request body did not arrive in time");
     }
 
     async fn a_body_over_16_kib_is_413_announced_or_not(database: TestDatabase) {
