@@ -48,8 +48,8 @@ macro_rules! metrics {
 metrics! {
     /// Requests answered, by method, matched route and status.
     http_requests: IntCounterVec = "http_requests_total", ["method", "route", "status"], &[];
-    /// Time from the head of a request to the head of its reply.
-    http_duration: HistogramVec = "http_request_duration_seconds", ["method", "route"], LATENCY;
+    /// Time from the head of a request to that of its reply, by method, matched route and status.
+    http_duration: HistogramVec = "http_request_duration_seconds", ["method", "route", "status"], LATENCY;
     /// Logins, by outcome.
     logins: IntCounterVec = "portcullis_logins_total", ["outcome"], &[];
     /// Registrations, by outcome.

@@ -1,6 +1,7 @@
 //! From what was said to what is meant: every setting parsed, every problem reported at once, in words
 //! that say the fix.
 
+use std::env::VarError;
 use std::fs;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -19,6 +20,9 @@ use crate::domain::SigningKey;
 
 /// The least that PBKDF2 may cost outside tests.
 const MIN_ITERATIONS: u32 = 100_000;
+
+/// More threads than any machine has cores.
+const MAX_THREADS: usize = 1024;
 
 impl RawSettings {
     /// Returns the host and the port of the instance on this machine.
@@ -101,8 +105,9 @@ impl RawSettings {
         problems: &mut Problems,
         database: Option<&DatabaseSettings>,
     ) -> Option<SigningKeySource> {
-        let given =
-            problems.secret_file("JWT_SECRET_KEY_FILE").or_else(|| variable("JWT_SECRET_KEY"));
+        let given = problems
+            .secret_file("JWT_SECRET_KEY_FILE")
+            .or_else(|| problems.variable("JWT_SECRET_KEY"));
         match (given, database.map(|settings| &settings.database)) {
             (Some(secret), _) => problems
                 .parse("JWT_SECRET_KEY", secret.expose(), |text| {
@@ -110,7 +115,7 @@ impl RawSettings {
                 })
                 .map(SigningKeySource::Given),
             // Named, but it cannot be read: that has been reported.
-            (None, _) if variable("JWT_SECRET_KEY_FILE").is_some() => None,
+            (None, _) if problems.variable("JWT_SECRET_KEY_FILE").is_some() => None,
             (None, Some(Database::Sqlite(path))) => {
                 Some(SigningKeySource::KeptIn(path.with_extension("key")))
             }
@@ -192,9 +197,20 @@ impl Problems {
         }
     }
 
+    /// Reads a variable that may be secret. An empty one counts as none, as in a `.env` not filled
+    /// in.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    fn variable(&mut self, name: &str) -> Option<Secret> {
+        match std::env::var(name) {
+            Ok(value) => Some(value).filter(|value| !value.is_empty()).map(Secret::new),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => self.add(name, "must be text in UTF-8"),
+        }
+    }
+
     /// Reads the file that a variable names, if it names one.
     fn secret_file(&mut self, name: &str) -> Option<Secret> {
-        let path = variable(name)?;
+        let path = self.variable(name)?;
         match fs::read_to_string(path.expose()) {
             Ok(content) => Some(Secret::new(content.trim().to_owned())),
             Err(error) => self.add(name, &format!("names a file that cannot be read: {error}")),
@@ -204,12 +220,6 @@ impl Problems {
     fn settle<T>(self, value: Option<T>) -> Result<T, ConfigError> {
         value.filter(|_| self.0.is_empty()).ok_or(ConfigError(self.0))
     }
-}
-
-/// Reads a variable that may be secret. An empty one counts as none, as in a `.env` not filled in.
-#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
-fn variable(name: &str) -> Option<Secret> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
 }
 
 fn text(raw: &str) -> Result<String, String> {
@@ -238,6 +248,7 @@ fn whole_seconds(raw: &str) -> Result<Duration, String> {
 fn threads(raw: &str) -> Result<usize, String> {
     match number(raw)? {
         0 => Ok(thread::available_parallelism().map_or(1, Into::into)),
+        count if count > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}, not {count}")),
         count => Ok(count),
     }
 }
@@ -247,9 +258,12 @@ fn database(url: &str) -> Result<Database, String> {
         return Ok(Database::Postgres(Secret::new(url.to_owned())));
     }
     match url.strip_prefix("sqlite://") {
-        Some(path) if !path.is_empty() && path != ":memory:" => Ok(Database::Sqlite(path.into())),
+        Some(path) if !path.is_empty() && path != ":memory:" && !path.contains('?') => {
+            Ok(Database::Sqlite(path.into()))
+        }
         // The URL is not repeated: it may hold a password.
-        _ => Err("must be postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH".to_owned()),
+        _ => Err("must be postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH, without options"
+            .to_owned()),
     }
 }
 
@@ -287,7 +301,7 @@ mod tests {
             "--database-url=postgres://localhost/portcullis",
             "--pbkdf2-iterations=1000",
             "--log-format=xml",
-            "--hash-threads=-1",
+            "--hash-threads=9999",
             "--request-timeout=0",
         ]);
 
@@ -297,7 +311,7 @@ mod tests {
             "JWT_SECRET_KEY is needed with Postgres, the same on every instance: \
              make one with `openssl rand -hex 32`",
             "PBKDF2_ITERATIONS must be at least 100000, not 1000",
-            "HASH_THREADS must be a whole number in range, not `-1`",
+            "HASH_THREADS must be at most 1024, not 9999",
             "LOG_FORMAT must be auto, json or pretty",
         ];
         assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));

@@ -126,7 +126,7 @@ pub struct RawSettings {
     #[arg(
         long,
         env,
-        default_value = "info,actix_server=warn",
+        default_value = "info,actix_server=warn,actix_http=off",
         value_name = "FILTER",
         global = true
     )]

@@ -46,8 +46,9 @@ fn record<B>(api: &Api, response: &ServiceResponse<B>, took: Duration) {
     let (method, status) = (method_label(request.method()), response.status());
     let route = request.match_pattern().unwrap_or_else(|| UNMATCHED.to_owned());
 
-    api.metrics.http_requests.with_label_values(&[method, &route, status.as_str()]).inc();
-    api.metrics.http_duration.with_label_values(&[method, &route]).observe(took.as_secs_f64());
+    let labels = &[method, &route, status.as_str()];
+    api.metrics.http_requests.with_label_values(labels).inc();
+    api.metrics.http_duration.with_label_values(labels).observe(took.as_secs_f64());
     if let Some(failure) = failure(response) {
         tracing::error!(method, route, status = status.as_u16(), error = %failure, "request failed");
     } else {

@@ -47,7 +47,10 @@ on_both_databases! {
         assert_eq!(count(r#"method="GET",route="unmatched",status="404""#).await, 3);
         assert_eq!(count(r#"method="other",route="unmatched",status="404""#).await, 1);
         assert_eq!(count(r#"method="GET",route="/protected/dashboard",status="401""#).await, 1);
-        let timed = r#"http_request_duration_seconds_count{method="GET",route="unmatched"}"#;
+        let timed = concat!(
+            "http_request_duration_seconds_count",
+            r#"{method="GET",route="unmatched",status="404"}"#
+        );
         assert_eq!(app.metric(timed).await, 3);
     }
 
