@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -57,10 +58,13 @@ fn revocations(criterion: &mut Criterion) {
     let now = SystemClock.now();
     let expires_at = now + Duration::from_hours(1);
     for live in [0, 1_000_000] {
-        let replica = Replica::new(2_000_000);
+        let replica = Replica::new(2_000_000, Duration::from_hours(1), Arc::new(SystemClock));
         let revoked: Vec<_> =
             (0..live).map(|_| Revocation { id: TokenId::random().into(), expires_at }).collect();
-        replica.apply(&revoked, now);
+        for one in &revoked {
+            replica.apply(one, now);
+        }
+        replica.end_reading(replica.begin_reading(), true);
         let miss = [TokenId::random().into(), SessionId::random().into()];
         criterion.bench_function(&format!("revocations: miss among {live}"), |bench| {
             bench.iter(|| replica.check(black_box(miss)));

@@ -1,16 +1,25 @@
 //! Time, passed in: whoever needs it is given a [`Clock`], so that tests can move it.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use rustix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
+
+/// Counts on while the machine is suspended, which the clock behind `std::time::Instant` does not:
+/// what was learnt before a laptop was closed, or a virtual machine paused, is old when it wakes.
+#[cfg(target_os = "linux")]
+const UPTIME: ClockId = ClockId::Boottime;
+#[cfg(not(target_os = "linux"))]
+const UPTIME: ClockId = ClockId::Monotonic;
 
 /// Tells the time in both of its senses.
 pub trait Clock: Send + Sync + 'static {
     /// Returns the time of day, for what leaves the process: tokens and rows. It can jump.
     fn now(&self) -> OffsetDateTime;
 
-    /// Returns a moment on a clock that never goes back, for measuring how long something took.
-    fn instant(&self) -> Instant;
+    /// Returns the time since some moment in the past, on a clock that never goes back and never
+    /// stands still: for measuring how long something took, and how old something is.
+    fn uptime(&self) -> Duration;
 }
 
 /// The clock of the machine.
@@ -23,7 +32,8 @@ impl Clock for SystemClock {
         SystemTime::now().into()
     }
 
-    fn instant(&self) -> Instant {
-        Instant::now()
+    fn uptime(&self) -> Duration {
+        // Neither part of an uptime is negative.
+        clock_gettime(UPTIME).try_into().unwrap_or_default()
     }
 }

@@ -19,6 +19,10 @@ const HASHING: &[f64] =
 /// Powers of two: a batch grows with the load.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
+/// The results of looking a token up among the revocations.
+const CHECKS: &[&str] =
+    &["clear", "revoked", "fallback_clear", "fallback_revoked", "fallback_failed"];
+
 /// Declares `Metrics`. The doc comment of a field is the help text of its metric; after the name
 /// stand its labels and its buckets.
 macro_rules! metrics {
@@ -66,7 +70,7 @@ metrics! {
     hash_duration: Histogram = "portcullis_hash_duration_seconds", [], HASHING;
     /// Hashing jobs, by outcome: completed, shed by a full queue, abandoned by the client.
     hash_jobs: IntCounterVec = "portcullis_hash_jobs_total", ["outcome"], &[];
-    /// Tokens looked up among the revocations, by result; fallback asked the database.
+    /// Tokens looked up among the revocations, by result; fallback_… asked the database, fallback_failed in vain.
     revocation_checks: IntCounterVec = "portcullis_revocation_checks_total", ["result"], &[];
     /// Revocations committed by this instance.
     revocations_committed: IntCounter = "portcullis_revocations_committed_total", [], &[];
@@ -76,8 +80,20 @@ metrics! {
     revocation_commit_duration: Histogram = "portcullis_revocation_commit_duration_seconds", [], LATENCY;
     /// Expired revocations deleted by this instance.
     revocations_swept: IntCounter = "portcullis_revocations_swept_total", [], &[];
-    /// Age of what this instance knows of the revocations; 0 where it alone makes them.
+    /// Age of what this instance knows of the revocations.
     revocation_staleness: Gauge = "portcullis_revocation_staleness_seconds", [], &[];
+    /// Age from which on it asks the database about every token: REVOCATION_MAX_STALENESS.
+    revocation_max_staleness: Gauge = "portcullis_revocation_max_staleness_seconds", [], &[];
+    /// Reads of the feed of revocations, by cause: start, hint, poll, retry.
+    revocation_feed_reads: IntCounterVec = "portcullis_revocation_feed_reads_total", ["cause"], &[];
+    /// Reads of the feed that failed.
+    revocation_feed_failures: IntCounter = "portcullis_revocation_feed_failures_total", [], &[];
+    /// Reads of the feed that brought the whole table: at the start, from another database, after an overflow.
+    revocation_feed_loads: IntCounter = "portcullis_revocation_feed_loads_total", [], &[];
+    /// Time from the making of a revocation elsewhere to its being refused here.
+    revocation_feed_lag: Histogram = "portcullis_revocation_feed_lag_seconds", [], LATENCY;
+    /// 1 while the database tells of revocations at once, 0 while they are polled for; absent where nobody listens.
+    revocation_listener_connected: IntGaugeVec = "portcullis_revocation_listener_connected", [], &[];
     /// Revocations held in memory.
     revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
     /// 1 while every live revocation is held in memory, 0 once one had to be pushed out.
@@ -107,7 +123,8 @@ impl Metrics {
             (&metrics.logins, ["success", "invalid_credentials", "overloaded", "error"].as_slice()),
             (&metrics.registrations, &["success", "taken", "overloaded", "error"]),
             (&metrics.hash_jobs, &["completed", "shed", "abandoned"]),
-            (&metrics.revocation_checks, &["clear", "revoked", "fallback"]),
+            (&metrics.revocation_checks, CHECKS),
+            (&metrics.revocation_feed_reads, &["start", "hint", "poll", "retry"]),
         ] {
             for label in labels {
                 counters.with_label_values(&[label]);

@@ -17,7 +17,7 @@ use tracing_actix_web::TracingLogger;
 
 use crate::actors::{Drain, HashQueue, Mailbox, SessionActor, UserActor};
 use crate::clock::Clock;
-use crate::config::{Config, HttpSettings, SigningKeySource};
+use crate::config::{Config, HttpSettings, RevocationSettings, SigningKeySource};
 use crate::domain::SigningKey;
 use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, routes, watch};
 use crate::metrics::Metrics;
@@ -83,7 +83,9 @@ impl Application {
         let metrics = Arc::new(Metrics::new()?);
         let tokens = Tokens::new(&signing_key(&config.signing_key)?, config.tokens);
         let store = store::open(&config.database).await?;
-        let replica = Arc::new(Replica::new(config.revocations.capacity));
+        let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
+        let replica = Arc::new(Replica::new(capacity, max_staleness, Arc::clone(&clock)));
+        metrics.revocation_max_staleness.set(max_staleness.as_secs_f64());
 
         let hashing =
             HashQueue::start(config.hashing, deadline, Arc::clone(&clock), Arc::clone(&metrics));

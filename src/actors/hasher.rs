@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, Handler, Message, SyncArbiter, SyncContext};
 use thiserror::Error;
@@ -210,7 +210,7 @@ impl Gate {
 /// job has been done, or dropped.
 struct Permit {
     gate: Arc<Gate>,
-    admitted_at: Instant,
+    admitted_at: Duration,
     is_spent: bool,
 }
 
@@ -223,16 +223,16 @@ impl Permit {
             return Err(HashError::Overloaded { retry_after: gate.drain_time(depth) });
         }
         gate.metrics.hash_queue_depth.inc();
-        Ok(Self { gate: Arc::clone(gate), admitted_at: gate.clock.instant(), is_spent: false })
+        Ok(Self { gate: Arc::clone(gate), admitted_at: gate.clock.uptime(), is_spent: false })
     }
 
     /// Does the work, and measures it.
     fn spend<T>(mut self, work: impl FnOnce() -> T) -> T {
         self.is_spent = true;
-        let started_at = self.gate.clock.instant();
+        let started_at = self.gate.clock.uptime();
         let result = work();
-        let took = self.gate.clock.instant() - started_at;
-        let waited = started_at - self.admitted_at;
+        let took = self.gate.clock.uptime().saturating_sub(started_at);
+        let waited = started_at.saturating_sub(self.admitted_at);
         self.gate.metrics.hash_wait.observe(waited.as_secs_f64());
         self.gate.metrics.hash_duration.observe(took.as_secs_f64());
         self.gate.learn(took);

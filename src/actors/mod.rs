@@ -1,7 +1,9 @@
 //! The actors: who owns what changes. A message's doc says what its reply means; a business failure
 //! is part of the reply and ends nobody.
 
+mod follower;
 mod hasher;
+mod rounds;
 mod sessions;
 mod users;
 

@@ -1,6 +1,7 @@
 //! `SessionActor`: the only writer of revocations, and the keeper of the replica that checking
 //! reads.
 
+use std::collections::HashSet;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,20 +10,29 @@ use actix::{
     Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
 };
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::follower::{Backoff, Follower, listen};
+use super::rounds::{Rounds, Waiting};
 use super::{Unanswered, WhileAwaited};
 use crate::clock::Clock;
 use crate::config::RevocationSettings;
 use crate::domain::{Revocation, RevocationId};
 use crate::metrics::Metrics;
-use crate::revocation::{RETENTION, Replica};
+use crate::revocation::Replica;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Chain;
 
 /// Rows deleted in one statement: few enough not to hold their locks for long.
 const SWEEP_LIMIT: u32 = 1_000;
+
+/// Revocations committed together: few enough to be done in time.
+const COMMIT_LIMIT: usize = 20_000;
+
+/// Tokens looked up together: SQLite takes at most 32,766 parameters, and a token has two ids.
+const LOOKUP_LIMIT: usize = 10_000;
 
 /// Ends a token or a session. Replies once the revocation is committed, and refused here.
 pub struct Revoke {
@@ -37,7 +47,8 @@ pub struct IsRevoked {
     pub ids: [RevocationId; 2],
 }
 
-/// Waits for the commits under way. Replies when everything asked for before has been settled.
+/// Ends the actor's work. Replies when every revocation that was asked for before has been settled,
+/// and others are no longer followed.
 pub struct Drain;
 
 /// Why the actor did not do what it was asked.
@@ -46,17 +57,18 @@ pub enum SessionError {
     /// There was no answer in time.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
-    /// The database did not do its part. Shared by all whose revocations were in one commit.
+    /// The database did not do its part. Shared by all who were served together.
     #[error(transparent)]
     Store(Arc<StoreError>),
 }
 
-/// Owns the revocations. What arrives while a commit is in flight goes into the next one together.
+/// Owns the revocations. What arrives while a commit is in flight goes into the next one together,
+/// and so do questions to the database.
 pub struct SessionActor {
     parts: Parts,
-    settings: RevocationSettings,
-    waiting: Vec<Waiting>,
-    is_committing: bool,
+    commits: Rounds<Option<Revocation>, Result<(), SessionError>>,
+    lookups: Rounds<[RevocationId; 2], Result<Arc<HashSet<RevocationId>>, SessionError>>,
+    following: Vec<JoinHandle<()>>,
 }
 
 /// What the actor's futures share.
@@ -64,15 +76,10 @@ pub struct SessionActor {
 struct Parts {
     store: Arc<dyn Store>,
     replica: Arc<Replica>,
+    settings: RevocationSettings,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     deadline: Duration,
-}
-
-/// Somebody who waits for a commit; without a revocation, for those before to be settled.
-struct Waiting {
-    revocation: Option<Revocation>,
-    settled: oneshot::Sender<Result<(), SessionError>>,
 }
 
 impl SessionActor {
@@ -89,77 +96,86 @@ impl SessionActor {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
-        replica.apply(&store.revocations().await?, clock.now());
-        let parts = Parts { store, replica, clock, metrics, deadline };
-        Ok(Self { parts, settings, waiting: Vec::new(), is_committing: false })
-    }
-
-    fn enqueue(
-        &mut self,
-        revocation: Option<Revocation>,
-        context: &mut Context<Self>,
-    ) -> ResponseFuture<Result<(), SessionError>> {
-        let (settled, outcome) = oneshot::channel();
-        self.waiting.push(Waiting { revocation, settled });
-        self.commit_waiting(context);
-        Box::pin(async move { outcome.await.map_err(|_| Unanswered::Stopped)? })
-    }
-
-    fn commit_waiting(&mut self, context: &mut Context<Self>) {
-        if self.is_committing || self.waiting.is_empty() {
-            return;
+        let mut follower = Follower {
+            feed: store.feed(),
+            replica: Arc::clone(&replica),
+            hint: Arc::new(Notify::new()),
+            settings,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+            backoff: Backoff::new(fastrand::Rng::new()),
+        };
+        follower.read("start").await?;
+        let mut following = Vec::new();
+        if let Some(listener) = store.listener() {
+            let (hint, metrics) = (Arc::clone(&follower.hint), Arc::clone(&metrics));
+            let backoff = Backoff::new(fastrand::Rng::new());
+            following.push(actix::spawn(listen(listener, hint, settings, metrics, backoff)));
         }
-        self.is_committing = true;
-        let batch = mem::take(&mut self.waiting);
-        let commit = self.parts.clone().commit(batch).into_actor(self);
-        context.spawn(commit.map(|(), actor, context| {
-            actor.is_committing = false;
-            actor.commit_waiting(context);
-        }));
+        following.push(actix::spawn(follower.follow()));
+        let parts = Parts { store, replica, settings, clock, metrics, deadline };
+        let (commit, look_up) = (parts.clone(), parts.clone());
+        Ok(Self {
+            parts,
+            commits: Rounds::start(COMMIT_LIMIT, async move |round| commit.commit(round).await),
+            lookups: Rounds::start(LOOKUP_LIMIT, async move |round| look_up.look_up(round).await),
+            following,
+        })
     }
 
     /// Sweeps, and comes back one interval after it has finished.
     fn sweep_regularly(&mut self, context: &mut Context<Self>) {
         let sweep = self.parts.clone().sweep().into_actor(self);
         context.spawn(sweep.map(|(), actor, context| {
-            context.run_later(actor.settings.sweep_interval, Self::sweep_regularly);
+            context.run_later(actor.parts.settings.sweep_interval, Self::sweep_regularly);
         }));
     }
 }
 
 impl Parts {
-    /// Commits a batch, and tells everybody who waits for it how that went.
-    async fn commit(self, batch: Vec<Waiting>) {
-        let revocations: Vec<Revocation> = batch.iter().filter_map(|one| one.revocation).collect();
-        let outcome = if revocations.is_empty() { Ok(()) } else { self.revoke(&revocations).await };
-        for waiting in batch {
-            // Whoever has left does not miss the answer; the revocation holds all the same.
-            let _ = waiting.settled.send(outcome.clone());
+    /// Commits what a round has brought. Those without a revocation wait for the ones before.
+    async fn commit(
+        &self,
+        round: &[Waiting<Option<Revocation>, Result<(), SessionError>>],
+    ) -> Result<(), SessionError> {
+        let revocations: Vec<Revocation> = round.iter().filter_map(|one| one.item).collect();
+        if revocations.is_empty() {
+            return Ok(());
         }
+        let started_at = self.clock.uptime();
+        let now = within(self.deadline, self.store.revoke(&revocations)).await?;
+        for revocation in &revocations {
+            self.replica.apply(revocation, now);
+        }
+
+        let took = self.clock.uptime().saturating_sub(started_at);
+        let count = u32::try_from(revocations.len()).unwrap_or(u32::MAX);
+        self.metrics.revocation_commit_duration.observe(took.as_secs_f64());
+        self.metrics.revocation_batch_size.observe(count.into());
+        self.metrics.revocations_committed.inc_by(count.into());
+        Ok(())
     }
 
-    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), SessionError> {
-        let started_at = self.clock.instant();
-        self.within_deadline(self.store.revoke(revocations)).await?;
-        self.replica.apply(revocations, self.clock.now());
-
-        let took = self.clock.instant() - started_at;
-        let count = revocations.len();
-        self.metrics.revocation_commit_duration.observe(took.as_secs_f64());
-        self.metrics
-            .revocation_batch_size
-            .observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
-        self.metrics.revocations_committed.inc_by(count.try_into().unwrap_or(u64::MAX));
-        Ok(())
+    /// Asks the database about the tokens of all who still wait.
+    async fn look_up<R>(
+        &self,
+        round: &[Waiting<[RevocationId; 2], R>],
+    ) -> Result<Arc<HashSet<RevocationId>>, SessionError> {
+        let asked = round.iter().filter(|one| !one.has_left());
+        let ids: Vec<RevocationId> = asked.flat_map(|one| one.item).collect();
+        if ids.is_empty() {
+            return Ok(Arc::default());
+        }
+        let revoked = within(self.settings.patience(), self.store.revoked_among(&ids)).await?;
+        Ok(Arc::new(revoked))
     }
 
     /// Deletes what has expired, a little at a time, here and in the database.
     async fn sweep(self) {
         self.replica.purge();
-        let before = self.clock.now() - RETENTION;
         loop {
-            let sweep = self.store.sweep_revocations(before, SWEEP_LIMIT);
-            match self.within_deadline(sweep).await {
+            let sweep = self.store.sweep_revocations(self.clock.now(), SWEEP_LIMIT);
+            match within(self.deadline, sweep).await {
                 Ok(swept) => {
                     self.metrics.revocations_swept.inc_by(swept);
                     if swept < SWEEP_LIMIT.into() {
@@ -173,15 +189,15 @@ impl Parts {
             }
         }
     }
+}
 
-    async fn within_deadline<T>(
-        &self,
-        work: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, SessionError> {
-        match timeout(self.deadline, work).await {
-            Ok(outcome) => Ok(outcome?),
-            Err(_) => Err(Unanswered::Late(self.deadline).into()),
-        }
+async fn within<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, SessionError> {
+    match timeout(deadline, work).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(Unanswered::Late(deadline).into()),
     }
 }
 
@@ -200,12 +216,9 @@ impl Message for Revoke {
 impl Handler<Revoke> for SessionActor {
     type Result = ResponseFuture<Result<(), SessionError>>;
 
-    fn handle(
-        &mut self,
-        Revoke { revocation }: Revoke,
-        context: &mut Self::Context,
-    ) -> Self::Result {
-        self.enqueue(Some(revocation), context)
+    fn handle(&mut self, Revoke { revocation }: Revoke, _: &mut Self::Context) -> Self::Result {
+        let committed = self.commits.join(Some(revocation));
+        Box::pin(async move { committed.await? })
     }
 }
 
@@ -216,8 +229,17 @@ impl Message for Drain {
 impl Handler<Drain> for SessionActor {
     type Result = ResponseFuture<Result<(), SessionError>>;
 
-    fn handle(&mut self, _: Drain, context: &mut Self::Context) -> Self::Result {
-        self.enqueue(None, context)
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) -> Self::Result {
+        let (settled, following) = (self.commits.join(None), mem::take(&mut self.following));
+        Box::pin(async move {
+            let outcome = settled.await?;
+            for task in following {
+                task.abort();
+                // Its connections are closed when it is gone, not before.
+                let _ = task.await;
+            }
+            outcome
+        })
     }
 }
 
@@ -229,8 +251,11 @@ impl Handler<IsRevoked> for SessionActor {
     type Result = WhileAwaited<Result<bool, SessionError>>;
 
     fn handle(&mut self, IsRevoked { ids }: IsRevoked, _: &mut Self::Context) -> Self::Result {
-        let store = Arc::clone(&self.parts.store);
-        WhileAwaited::new(async move { Ok(store.is_any_revoked(&ids).await?) })
+        let revoked = self.lookups.join(ids);
+        WhileAwaited::new(async move {
+            let revoked = revoked.await??;
+            Ok(ids.iter().any(|id| revoked.contains(id)))
+        })
     }
 }
 

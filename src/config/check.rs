@@ -5,6 +5,7 @@ use std::env::VarError;
 use std::fs;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
-    LogSettings, RawSettings, RevocationSettings, Secret, SigningKeySource, TokenSettings,
+    LogSettings, PoolMode, PostgresSettings, RawSettings, RevocationSettings, Secret,
+    SigningKeySource, TokenSettings,
 };
 use crate::domain::SigningKey;
 
@@ -89,7 +91,7 @@ impl RawSettings {
     fn database(&self, problems: &mut Problems) -> Option<DatabaseSettings> {
         let from_file = problems.secret_file("DATABASE_URL_FILE");
         let url = from_file.unwrap_or_else(|| self.database_url.clone());
-        let database = problems.parse("DATABASE_URL", url.expose(), database);
+        let database = self.database_at(&url, problems);
         let max_connections =
             problems.parse("DATABASE_MAX_CONNECTIONS", &self.database_max_connections, at_least(2));
         let acquire_timeout =
@@ -99,6 +101,28 @@ impl RawSettings {
             max_connections: max_connections?,
             acquire_timeout: acquire_timeout?,
         })
+    }
+
+    fn database_at(&self, url: &Secret, problems: &mut Problems) -> Option<Database> {
+        let pool_mode = problems.parse("DATABASE_POOL_MODE", &self.database_pool_mode, pool_mode);
+        let listen_url = problems
+            .secret_file("DATABASE_LISTEN_URL_FILE")
+            .or_else(|| problems.variable("DATABASE_LISTEN_URL"));
+        if let Some(url) = &listen_url
+            && !is_postgres(url.expose())
+        {
+            problems.add::<()>("DATABASE_LISTEN_URL", "must be postgres://USER:PASSWORD@HOST/NAME");
+        }
+        match problems.parse("DATABASE_URL", url.expose(), database)? {
+            // Notifications do not come through a pooler that takes the connection back.
+            None => Some(Database::Postgres(PostgresSettings {
+                listen_url: listen_url
+                    .or_else(|| (pool_mode == Some(PoolMode::Session)).then(|| url.clone())),
+                url: url.clone(),
+                pool_mode: pool_mode?,
+            })),
+            Some(path) => Some(Database::Sqlite(path)),
+        }
     }
 
     fn signing_key(
@@ -153,7 +177,22 @@ impl RawSettings {
             problems.parse("REVOCATION_CAPACITY", &self.revocation_capacity, at_least(1));
         let sweep_interval =
             problems.parse("REVOCATION_SWEEP_INTERVAL", &self.revocation_sweep_interval, seconds);
-        Some(RevocationSettings { capacity: capacity?.into(), sweep_interval: sweep_interval? })
+        let max_staleness =
+            problems.parse("REVOCATION_MAX_STALENESS", &self.revocation_max_staleness, seconds);
+        let poll_interval =
+            problems.parse("REVOCATION_POLL_INTERVAL", &self.revocation_poll_interval, seconds);
+        if poll_interval >= max_staleness && max_staleness.is_some() {
+            problems.add::<()>(
+                "REVOCATION_POLL_INTERVAL",
+                "must be less than REVOCATION_MAX_STALENESS: a third of it, say",
+            );
+        }
+        Some(RevocationSettings {
+            capacity: capacity?.into(),
+            sweep_interval: sweep_interval?,
+            max_staleness: max_staleness?,
+            poll_interval: poll_interval?,
+        })
     }
 
     fn log(&self, problems: &mut Problems) -> Option<LogSettings> {
@@ -253,13 +292,20 @@ fn threads(raw: &str) -> Result<usize, String> {
     }
 }
 
-fn database(url: &str) -> Result<Database, String> {
-    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok(Database::Postgres(Secret::new(url.to_owned())));
-    }
+fn pool_mode(raw: &str) -> Result<PoolMode, String> {
+    PoolMode::from_str(raw, true).map_err(|_| "must be session or transaction".to_owned())
+}
+
+fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// Returns the path of the file, or `None` where the URL is one of Postgres.
+fn database(url: &str) -> Result<Option<PathBuf>, String> {
     match url.strip_prefix("sqlite://") {
+        None if is_postgres(url) => Ok(None),
         Some(path) if !path.is_empty() && path != ":memory:" && !path.contains('?') => {
-            Ok(Database::Sqlite(path.into()))
+            Ok(Some(path.into()))
         }
         // The URL is not repeated: it may hold a password.
         _ => Err("must be postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH, without options"
@@ -269,8 +315,6 @@ fn database(url: &str) -> Result<Database, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use clap::Parser;
 
     use super::super::Cli;
@@ -334,9 +378,8 @@ mod tests {
 
     #[test]
     fn debug_shows_no_password() {
-        let url = database("postgres://portcullis:hunter2@localhost/portcullis").unwrap();
-
-        assert_eq!(format!("{url:?}"), "Postgres(Secret(..))");
+        let url = Secret::new("postgres://portcullis:hunter2@localhost/portcullis".to_owned());
+        assert_eq!(format!("{url:?}"), "Secret(..)");
         let cli = Cli::try_parse_from(["portcullis", "--database-url=postgres://a:hunter2@b/c"]);
         assert!(!format!("{:?}", cli.unwrap()).contains("hunter2"));
     }

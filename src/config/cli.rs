@@ -8,9 +8,12 @@ const SECRETS_HELP: &str = "\
 Secrets, from the environment alone:
   JWT_SECRET_KEY       Signs the tokens; at least 32 bytes, the same on every instance.
                        Needed with Postgres; with SQLite one is made and kept beside the database.
+  DATABASE_LISTEN_URL  Where to be told of revocations at once: a direct connection to the Postgres
+                       server behind the pooler at DATABASE_URL. Without one, DATABASE_URL serves in
+                       session mode, and in transaction mode revocations are polled for.
 
-JWT_SECRET_KEY_FILE and DATABASE_URL_FILE may name files that hold the values, and win over
-JWT_SECRET_KEY and DATABASE_URL. A `.env` file in the working directory is read too; the
+JWT_SECRET_KEY_FILE, DATABASE_URL_FILE and DATABASE_LISTEN_URL_FILE may name files that hold the
+values, and win over the variables without _FILE. A `.env` file in the working directory is read too; the
 environment wins over it.";
 
 const MALFORMED_LINE: &str = ".env has a malformed line: quote values that hold spaces or #";
@@ -85,6 +88,10 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) database_acquire_timeout: String,
 
+    /// For how long a connection at DATABASE_URL is lent: session, or transaction behind PgBouncer in that mode
+    #[arg(long, env, default_value = "session", value_name = "MODE", global = true)]
+    pub(super) database_pool_mode: String,
+
     /// Life of an access token
     #[arg(long, env, default_value = "3600", value_name = "SECONDS", global = true)]
     pub(super) jwt_access_token_expires: String,
@@ -113,6 +120,16 @@ pub struct RawSettings {
     /// Most revocations held in memory, about 320 bytes each; beyond it the database is asked
     #[arg(long, env, default_value = "4000000", value_name = "COUNT", global = true)]
     pub(super) revocation_capacity: String,
+
+    /// Bound of a logout: no instance accepts its token longer than this after it was acknowledged by
+    /// another. An instance that knows nothing newer asks the database about every token
+    #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]
+    pub(super) revocation_max_staleness: String,
+
+    /// Longest time between two looks at what other instances have revoked; without a listener, the
+    /// time that a logout takes to get there
+    #[arg(long, env, default_value = "1", value_name = "SECONDS", global = true)]
+    pub(super) revocation_poll_interval: String,
 
     /// Time between two sweeps of expired revocations
     #[arg(long, env, default_value = "60", value_name = "SECONDS", global = true)]

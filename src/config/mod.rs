@@ -66,10 +66,30 @@ pub struct DatabaseSettings {
 /// A database of record.
 #[derive(Clone, Debug)]
 pub enum Database {
-    /// A server, by its URL, which holds a password.
-    Postgres(Secret),
+    /// A server.
+    Postgres(PostgresSettings),
     /// An embedded one, by the path of its file.
     Sqlite(PathBuf),
+}
+
+/// How a Postgres server is reached.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// Where it is; holds a password.
+    pub url: Secret,
+    /// Where to listen for notifications, if anywhere.
+    pub listen_url: Option<Secret>,
+    /// What a connection to `url` is.
+    pub pool_mode: PoolMode,
+}
+
+/// For how long a connection to Postgres is ours, in the words of PgBouncer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PoolMode {
+    /// Until we close it.
+    Session,
+    /// Until the transaction ends; then a pooler lends it to others.
+    Transaction,
 }
 
 /// What an issuer and its checkers agree on, beside the key.
@@ -110,6 +130,19 @@ pub struct RevocationSettings {
     pub capacity: u64,
     /// Time between two sweeps of expired ones.
     pub sweep_interval: Duration,
+    /// Oldest knowledge by which a token is accepted without asking the database.
+    pub max_staleness: Duration,
+    /// Longest time between two looks at what others have revoked.
+    pub poll_interval: Duration,
+}
+
+impl RevocationSettings {
+    /// Longest wait for the database to say anything about revocations: half of the bound, so that
+    /// a connection that hangs is replaced before the bound is reached.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.max_staleness / 2
+    }
 }
 
 /// What is logged.

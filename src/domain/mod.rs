@@ -14,7 +14,7 @@ pub use ids::{SessionId, TokenId, UserId};
 pub use labels::{Label, Permission, Permissions, Role, Roles, UnknownLabel, granted_by};
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
-pub use revocation::{Revocation, RevocationId};
+pub use revocation::{RETENTION, Revocation, RevocationId};
 pub use signing_key::{SigningKey, SigningKeyError};
 pub use user::User;
 pub use username::{Username, UsernameError};

@@ -1,9 +1,15 @@
 //! Revocations: which tokens are dead, and until when that matters.
 
+use std::time::Duration;
+
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{SessionId, TokenId};
+
+/// How much longer than it matters a revocation is kept, in memory and in the database, so that two
+/// machines whose clocks differ, or one whose clock is set back, do not revive a token.
+pub const RETENTION: Duration = Duration::from_mins(5);
 
 /// What a revocation takes: one token (`jti`), or every token of a session (`sid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -44,13 +44,13 @@ impl FromRequest for Authenticated {
             Ok(verified) => verified,
             Err(error) => return Either::Left(ready(Err(error))),
         };
-        let verdict = api.replica.check(claims.revocation_ids());
-        count(api, verdict);
-        match verdict {
-            Verdict::Clear => Either::Left(ready(Ok(Self(claims)))),
-            Verdict::Revoked => Either::Left(ready(Err(TokenRefusal::Revoked.into()))),
-            Verdict::Unknown => Either::Right(Box::pin(ask_database(api.clone(), claims))),
-        }
+        let checked = match api.replica.check(claims.revocation_ids()) {
+            Verdict::Clear => Ok(Self(claims)),
+            Verdict::Revoked => Err(TokenRefusal::Revoked.into()),
+            Verdict::Unknown => return Either::Right(Box::pin(ask_database(api.clone(), claims))),
+        };
+        count(api, if checked.is_ok() { "clear" } else { "revoked" });
+        Either::Left(ready(checked))
     }
 }
 
@@ -63,8 +63,16 @@ fn verified(request: &HttpRequest) -> Result<(&Data<Api>, AccessClaims), ApiErro
 }
 
 async fn ask_database(api: Data<Api>, claims: AccessClaims) -> Result<Authenticated, ApiError> {
-    let is_revoked = api.sessions.ask(IsRevoked { ids: claims.revocation_ids() }).await?;
-    if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Authenticated(claims)) }
+    let answer = api.sessions.ask(IsRevoked { ids: claims.revocation_ids() }).await;
+    count(
+        &api,
+        match &answer {
+            Ok(false) => "fallback_clear",
+            Ok(true) => "fallback_revoked",
+            Err(_) => "fallback_failed",
+        },
+    );
+    if answer? { Err(TokenRefusal::Revoked.into()) } else { Ok(Authenticated(claims)) }
 }
 
 /// Reads the token from `Authorization: Bearer <JWT>` (RFC 6750 section 2.1). The name of the scheme
@@ -82,12 +90,7 @@ fn bearer_token(request: &HttpRequest) -> Result<&str, NoToken> {
     }
 }
 
-fn count(api: &Api, verdict: Verdict) {
-    let result = match verdict {
-        Verdict::Clear => "clear",
-        Verdict::Revoked => "revoked",
-        Verdict::Unknown => "fallback",
-    };
+fn count(api: &Api, result: &str) {
     api.metrics.revocation_checks.with_label_values(&[result]).inc();
 }
 

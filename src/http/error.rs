@@ -12,7 +12,6 @@ use thiserror::Error;
 
 use crate::actors::{SessionError, UserError};
 use crate::domain::{PasswordError, UsernameError};
-use crate::store::StoreError;
 use crate::tokens::{IssueError, TokenRefusal};
 
 /// How long a client is asked to wait when nobody knows how long it will be.
@@ -78,6 +77,9 @@ pub enum ApiError {
     /// 503: not ready, for want of the database.
     #[error("The database cannot be reached")]
     DatabaseUnreachable(#[source] Cause),
+    /// 503: not ready, for want of news of revocations: each token is checked with the database.
+    #[error("What is known of revocations is too old")]
+    RevocationsStale(#[source] Cause),
     /// 503: not ready any more.
     #[error("The service is shutting down")]
     ShuttingDown,
@@ -133,6 +135,7 @@ impl ApiError {
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable(_) => "unavailable",
             Self::DatabaseUnreachable(_) => "database_unreachable",
+            Self::RevocationsStale(_) => "revocations_stale",
             Self::ShuttingDown => "shutting_down",
             Self::Internal(_) => "internal_error",
         }
@@ -142,9 +145,10 @@ impl ApiError {
     #[must_use]
     pub fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unavailable(cause) | Self::DatabaseUnreachable(cause) | Self::Internal(cause) => {
-                Some(cause.as_ref())
-            }
+            Self::Unavailable(cause)
+            | Self::DatabaseUnreachable(cause)
+            | Self::RevocationsStale(cause)
+            | Self::Internal(cause) => Some(cause.as_ref()),
             _ => None,
         }
     }
@@ -168,6 +172,7 @@ impl ApiError {
             Self::Overloaded { .. }
             | Self::Unavailable(_)
             | Self::DatabaseUnreachable(_)
+            | Self::RevocationsStale(_)
             | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -191,9 +196,10 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after } => Some(*retry_after),
-            Self::Unavailable(_) | Self::DatabaseUnreachable(_) | Self::ShuttingDown => {
-                Some(RETRY_LATER)
-            }
+            Self::Unavailable(_)
+            | Self::DatabaseUnreachable(_)
+            | Self::RevocationsStale(_)
+            | Self::ShuttingDown => Some(RETRY_LATER),
             _ => None,
         }
     }
@@ -248,14 +254,13 @@ impl ResponseError for ApiError {
 
 impl From<UserError> for ApiError {
     fn from(error: UserError) -> Self {
-        match error {
+        match &error {
             UserError::UsernameTaken => Self::UserExists,
             UserError::InvalidCredentials => Self::InvalidCredentials,
-            UserError::Overloaded { retry_after } => Self::Overloaded { retry_after },
-            UserError::Unanswered(_) | UserError::Store(StoreError::Unavailable(_)) => {
-                Self::Unavailable(error.into())
-            }
-            UserError::Store(_) | UserError::Hashing(_) => Self::Internal(error.into()),
+            UserError::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
+            UserError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
+            UserError::Unanswered(_) | UserError::Store(_) => Self::Unavailable(error.into()),
+            UserError::Hashing(_) => Self::Internal(error.into()),
         }
     }
 }
@@ -263,11 +268,8 @@ impl From<UserError> for ApiError {
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         match &error {
-            SessionError::Unanswered(_) => Self::Unavailable(error.into()),
-            SessionError::Store(cause) => match cause.as_ref() {
-                StoreError::Unavailable(_) => Self::Unavailable(error.into()),
-                _ => Self::Internal(error.into()),
-            },
+            SessionError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
+            SessionError::Unanswered(_) | SessionError::Store(_) => Self::Unavailable(error.into()),
         }
     }
 }
@@ -336,6 +338,7 @@ mod tests {
             ),
             (ApiError::Unavailable(cause()), 503, "unavailable", AT_ONCE),
             (ApiError::DatabaseUnreachable(cause()), 503, "database_unreachable", AT_ONCE),
+            (ApiError::RevocationsStale(cause()), 503, "revocations_stale", AT_ONCE),
             (ApiError::ShuttingDown, 503, "shutting_down", AT_ONCE),
             (ApiError::Internal(cause()), 500, "internal_error", &[]),
         ]

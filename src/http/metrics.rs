@@ -17,6 +17,9 @@ fn observe(api: &Api) {
     let held = i64::try_from(api.replica.held()).unwrap_or(i64::MAX);
     let (metrics, pool) = (&api.metrics, api.store.pool_status());
     metrics.revocations_held.set(held);
+    // Before the first read there is no server that could be asked.
+    let staleness = api.replica.staleness().unwrap_or_default();
+    metrics.revocation_staleness.set(staleness.as_secs_f64());
     metrics.revocation_replica_complete.set(api.replica.is_complete().into());
     metrics.database_connections.with_label_values(&["idle"]).set(pool.idle.into());
     metrics.database_connections.with_label_values(&["in_use"]).set(pool.in_use.into());

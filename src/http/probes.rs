@@ -24,8 +24,10 @@ pub(super) async fn ready(api: Data<Api>) -> Result<impl Responder, ApiError> {
     if api.lifecycle.is_draining() {
         return Err(ApiError::ShuttingDown);
     }
-    match api.users.ask(Ping).await {
-        Ok(()) => Ok(Json(Message { msg: "Ready" })),
-        Err(error) => Err(ApiError::DatabaseUnreachable(error.into())),
+    api.users.ask(Ping).await.map_err(|error| ApiError::DatabaseUnreachable(error.into()))?;
+    if !api.replica.is_fresh() {
+        let last_heard = format!("last heard of them {:?} ago", api.replica.staleness());
+        return Err(ApiError::RevocationsStale(last_heard.into()));
     }
+    Ok(Json(Message { msg: "Ready" }))
 }

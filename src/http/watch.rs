@@ -26,9 +26,9 @@ pub async fn watch(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let started_at = api.clock.instant();
+    let started_at = api.clock.uptime();
     let mut response = next.call(request).await?;
-    let took = api.clock.instant() - started_at;
+    let took = api.clock.uptime().saturating_sub(started_at);
 
     let id = response.request().extensions().get().map(|RequestId(id)| id.clone());
     if let Some(id) = id {

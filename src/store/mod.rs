@@ -1,11 +1,14 @@
 //! What is remembered: accounts and revocations. All SQL lives below this module, in two dialects
 //! that pass one contract suite (`tests/api/store.rs`).
 
+mod feed;
 mod postgres;
 mod sqlite;
 
+use std::collections::HashSet;
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -19,7 +22,10 @@ use crate::domain::{
     PasswordHash, PasswordHashError, Revocation, RevocationId, Roles, User, UserId, Username,
 };
 
+pub use feed::{Entry, Feed, Listener, News};
 use postgres::PostgresStore;
+#[cfg(test)]
+pub(crate) use postgres::Snapshot;
 use sqlite::SqliteStore;
 
 /// An account with what proves who owns it.
@@ -66,20 +72,24 @@ pub trait Store: Send + Sync + 'static {
     ) -> Result<bool, StoreError>;
 
     /// Adds revocations, all or none, in one commit. One that is there already is left as it is.
-    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError>;
+    /// Returns the time by the clock of the database.
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError>;
 
-    /// Returns every revocation that is kept.
-    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError>;
-
-    /// Tells whether any of the ids is revoked.
-    async fn is_any_revoked(&self, ids: &[RevocationId]) -> Result<bool, StoreError>;
-
-    /// Deletes at most `limit` revocations that expired before a time; returns how many.
-    async fn sweep_revocations(
+    /// Returns those of the ids that are revoked.
+    async fn revoked_among(
         &self,
-        before: OffsetDateTime,
-        limit: u32,
-    ) -> Result<u64, StoreError>;
+        ids: &[RevocationId],
+    ) -> Result<HashSet<RevocationId>, StoreError>;
+
+    /// Makes a reader of the revocations that has read nothing yet.
+    fn feed(&self) -> Box<dyn Feed>;
+
+    /// Makes a listener for changes to the revocations, where the database can tell of them.
+    fn listener(&self) -> Option<Box<dyn Listener>>;
+
+    /// Deletes at most `limit` revocations whose retention is over, both at `now` and by the clock
+    /// of the database: a single wrong clock deletes nothing. Returns how many.
+    async fn sweep_revocations(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
 
     /// Returns how many connections there are.
     fn pool_status(&self) -> PoolStatus;
@@ -94,6 +104,12 @@ pub enum StoreError {
     /// It cannot be reached, is full, busy or read-only: worth another try later.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// It said nothing for too long.
+    #[error("the database has not answered for {0:?}")]
+    Silent(Duration),
+    /// It is a replica, which may lag and takes no writes.
+    #[error("the database is a replica: DATABASE_URL has to lead to the primary")]
+    Replica,
     /// It refused the statement.
     #[error("the database refused a statement")]
     Refused(#[source] sqlx::Error),
@@ -143,7 +159,7 @@ pub enum OpenError {
 /// When it cannot be reached within the acquire timeout, or its schema is not one of ours.
 pub async fn open(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenError> {
     Ok(match &settings.database {
-        Database::Postgres(url) => Arc::new(PostgresStore::open(url, settings).await?),
+        Database::Postgres(postgres) => Arc::new(PostgresStore::open(postgres, settings).await?),
         Database::Sqlite(path) => Arc::new(SqliteStore::open(path, settings).await?),
     })
 }
@@ -175,6 +191,16 @@ fn credentials<'a>(
     Ok(Credentials { user: User { id: id.into(), username, roles, created_at }, password_hash })
 }
 
+/// Parses a time that is kept, or sent, in microseconds since the Unix epoch.
+fn from_micros(
+    table: &'static str,
+    column: &'static str,
+    micros: i64,
+) -> Result<OffsetDateTime, StoreError> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
+        .map_err(|error| StoreError::inconsistent(table, column, error))
+}
+
 impl PoolStatus {
     fn of<DB: sqlx::Database>(pool: &Pool<DB>) -> Self {
         let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
@@ -184,6 +210,12 @@ impl PoolStatus {
 }
 
 impl StoreError {
+    /// Tells whether it is worth another try later.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Silent(_) | Self::Replica)
+    }
+
     fn inconsistent(
         table: &'static str,
         column: &'static str,

@@ -137,6 +137,6 @@ on_both_databases! {
         }
         assert_eq!(app.dashboard(&valid).await.status, 200);
         assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0);
-        assert!(app.metric(r#"portcullis_revocation_checks_total{result="fallback"}"#).await >= 1);
+        assert!(app.metric(r#"portcullis_revocation_checks_total{result="fallback_clear"}"#).await >= 1);
     }
 }

@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portcullis::clock::{Clock, SystemClock};
 use time::OffsetDateTime;
@@ -25,7 +25,7 @@ impl Clock for ManualClock {
         SystemClock.now() + self.ahead()
     }
 
-    fn instant(&self) -> Instant {
-        SystemClock.instant() + self.ahead()
+    fn uptime(&self) -> Duration {
+        SystemClock.uptime() + self.ahead()
     }
 }

@@ -3,8 +3,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use portcullis::config::{Database, Secret};
+use portcullis::config::{Database, PoolMode, PostgresSettings, Secret};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -44,7 +45,15 @@ impl TestDatabase {
 
     pub fn config(&self) -> Database {
         match self {
-            Self::Postgres { url, .. } => Database::Postgres(Secret::new(url.clone())),
+            Self::Postgres { url, .. } => {
+                let url = Secret::new(url.clone());
+                let listen_url = Some(url.clone());
+                Database::Postgres(PostgresSettings {
+                    url,
+                    listen_url,
+                    pool_mode: PoolMode::Session,
+                })
+            }
             Self::Sqlite(_) => Database::Sqlite(self.path()),
         }
     }
@@ -54,6 +63,22 @@ impl TestDatabase {
         match self {
             Self::Postgres { url, .. } => url.clone(),
             Self::Sqlite(_) => format!("sqlite://{}", self.path().display()),
+        }
+    }
+
+    /// Runs a statement on a connection of its own.
+    pub async fn execute(&self, statement: &'static str) {
+        match self {
+            Self::Postgres { url, .. } => {
+                let options: PgConnectOptions = url.parse().expect("a URL");
+                let mut connection = options.connect().await.expect("the test server answers");
+                connection.execute(statement).await.expect("the test server obeys");
+            }
+            Self::Sqlite(_) => {
+                let options = SqliteConnectOptions::new().filename(self.path());
+                let mut connection = options.connect().await.expect("the file opens");
+                connection.execute(statement).await.expect("the file is written");
+            }
         }
     }
 

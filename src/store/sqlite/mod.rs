@@ -1,5 +1,8 @@
 //! The embedded database: one file, one process that serves.
 
+mod feed;
+
+use std::collections::HashSet;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -7,27 +10,42 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteError, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Connection, QueryBuilder, Row, Sqlite, query};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, QueryBuilder, Row, Sqlite, query, query_scalar,
+};
 use time::OffsetDateTime;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-use super::{Credentials, InsertUserError, OpenError, PoolStatus, Store, StoreError};
+use super::{
+    Credentials, Feed, InsertUserError, Listener, OpenError, PoolStatus, Store, StoreError,
+    from_micros,
+};
 use crate::config::DatabaseSettings;
-use crate::domain::{PasswordHash, Revocation, RevocationId, UserId, Username};
+use crate::domain::{PasswordHash, RETENTION, Revocation, RevocationId, UserId, Username};
+use feed::SqliteFeed;
 
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "users and revocations",
-    include_str!("../../migrations/sqlite/0001_users_and_revocations.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "users and revocations",
+        include_str!("../../../migrations/sqlite/0001_users_and_revocations.sql"),
+    ),
+    (
+        2,
+        "feed of revocations",
+        include_str!("../../../migrations/sqlite/0002_feed_of_revocations.sql"),
+    ),
+];
+
+/// The time now, in the unit that times are kept in.
+const NOW: &str = "cast(unixepoch('subsec') * 1000000 as integer)";
 
 /// Rows of one INSERT: SQLite takes at most 32,766 parameters in a statement.
 const ROWS_PER_INSERT: usize = 10_000;
@@ -41,6 +59,7 @@ const BUSY_RETRY: Duration = Duration::from_millis(5);
 /// A database file of our own.
 pub(super) struct SqliteStore {
     pool: SqlitePool,
+    options: SqliteConnectOptions,
 }
 
 impl SqliteStore {
@@ -63,8 +82,8 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
-            .connect_lazy_with(options);
-        Ok(Self { pool })
+            .connect_lazy_with(options.clone());
+        Ok(Self { pool, options })
     }
 }
 
@@ -163,12 +182,16 @@ impl Store for SqliteStore {
         Ok(replaced.rows_affected() == 1)
     }
 
-    async fn revoke(&self, revocations: &[Revocation]) -> Result<(), StoreError> {
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError> {
         let mut transaction = self.pool.begin_with("begin immediate").await?;
+        let select_now = AssertSqlSafe(format!("select {NOW}"));
+        let now: i64 = query_scalar(select_now).fetch_one(&mut *transaction).await?;
         for chunk in revocations.chunks(ROWS_PER_INSERT) {
-            QueryBuilder::<Sqlite>::new("insert into revocations (id, expires_at) ")
+            QueryBuilder::<Sqlite>::new("insert into revocations (id, expires_at, revoked_at) ")
                 .push_values(chunk, |mut row, revocation| {
-                    row.push_bind(revocation.id.as_uuid()).push_bind(micros(revocation.expires_at));
+                    row.push_bind(revocation.id.as_uuid())
+                        .push_bind(micros(revocation.expires_at))
+                        .push_bind(now);
                 })
                 .push(" on conflict (id) do nothing")
                 .build()
@@ -176,41 +199,39 @@ impl Store for SqliteStore {
                 .await?;
         }
         transaction.commit().await?;
-        Ok(())
+        from_micros("revocations", "revoked_at", now)
     }
 
-    async fn revocations(&self) -> Result<Vec<Revocation>, StoreError> {
-        // Row by row: a million of them, held as rows, would take many times their memory.
-        let mut rows = query("select id, expires_at from revocations").fetch(&self.pool);
-        let mut revocations = Vec::new();
-        while let Some(row) = rows.try_next().await? {
-            revocations.push(revocation(&row)?);
-        }
-        Ok(revocations)
-    }
-
-    async fn is_any_revoked(&self, ids: &[RevocationId]) -> Result<bool, StoreError> {
-        let mut select =
-            QueryBuilder::<Sqlite>::new("select exists (select 1 from revocations where id in (");
+    async fn revoked_among(
+        &self,
+        ids: &[RevocationId],
+    ) -> Result<HashSet<RevocationId>, StoreError> {
+        let mut select = QueryBuilder::<Sqlite>::new("select id from revocations where id in (");
         let mut list = select.separated(", ");
         for id in ids {
             list.push_bind(id.as_uuid());
         }
-        let is_revoked = select.push("))").build_query_scalar().fetch_one(&self.pool).await?;
-        Ok(is_revoked)
+        let revoked: Vec<Uuid> =
+            select.push(")").build_query_scalar().fetch_all(&self.pool).await?;
+        Ok(revoked.into_iter().map(RevocationId::from).collect())
     }
 
-    async fn sweep_revocations(
-        &self,
-        before: OffsetDateTime,
-        limit: u32,
-    ) -> Result<u64, StoreError> {
-        let swept = query(
+    fn feed(&self) -> Box<dyn Feed> {
+        Box::new(SqliteFeed::new(self.options.clone()))
+    }
+
+    fn listener(&self) -> Option<Box<dyn Listener>> {
+        None
+    }
+
+    async fn sweep_revocations(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let swept = query(AssertSqlSafe(format!(
             "delete from revocations where position in (
-                 select position from revocations where expires_at < ?1
-                 order by expires_at limit ?2)",
-        )
-        .bind(micros(before))
+                 select position from revocations where expires_at < min(?1, {NOW}) - ?2
+                 order by expires_at limit ?3)"
+        )))
+        .bind(micros(now))
+        .bind(i64::try_from(RETENTION.as_micros()).unwrap_or(i64::MAX))
         .bind(limit)
         .execute(&self.pool)
         .await?;
@@ -237,25 +258,9 @@ fn credentials(row: &SqliteRow) -> Result<Credentials, StoreError> {
     )
 }
 
-fn revocation(row: &SqliteRow) -> Result<Revocation, StoreError> {
-    Ok(Revocation {
-        id: row.try_get::<Uuid, _>("id")?.into(),
-        expires_at: from_micros("revocations", "expires_at", row.try_get("expires_at")?)?,
-    })
-}
-
 fn micros(time: OffsetDateTime) -> i64 {
     let micros = time.unix_timestamp_nanos() / 1_000;
     i64::try_from(micros).unwrap_or(i64::MAX)
-}
-
-fn from_micros(
-    table: &'static str,
-    column: &'static str,
-    micros: i64,
-) -> Result<OffsetDateTime, StoreError> {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
-        .map_err(|error| StoreError::inconsistent(table, column, error))
 }
 
 /// SQLite names no constraint in its refusal; it names the columns.

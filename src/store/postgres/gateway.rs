@@ -1,0 +1,73 @@
+//! Single statements through a pooler: PgBouncer in transaction mode lends a connection for the length
+//! of a transaction, while `sqlx` sends a statement with parameters in two steps, each of which is
+//! one of its own.
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
+use sqlx::postgres::{PgArguments, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::query::Query;
+use sqlx::{Either, Error, Execute, Executor, Postgres, SqlSafeStr, SqlStr};
+
+use crate::config::PoolMode;
+
+/// Runs single statements, in transactions where a pooler asks for it.
+#[derive(Clone, Debug)]
+pub(super) struct Gateway {
+    pub(super) pool: PgPool,
+    pub(super) mode: PoolMode,
+}
+
+impl Gateway {
+    /// Prepares a statement. Its plan is kept only where the connection is: a pooler would hand
+    /// the next one out to somebody who has never heard of it.
+    pub(super) fn query<'q>(&self, sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
+        sqlx::query(sql).persistent(self.mode == PoolMode::Session)
+    }
+}
+
+impl<'c> Executor<'c> for &'c Gateway {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(
+        self,
+        query: E,
+    ) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        if self.mode == PoolMode::Session {
+            return self.pool.fetch_many(query);
+        }
+        let steps = async move {
+            let mut transaction = self.pool.begin().await?;
+            let steps: Vec<_> = transaction.fetch_many(query).try_collect().await?;
+            transaction.commit().await?;
+            Ok::<_, Error>(stream::iter(steps).map(Ok))
+        };
+        stream::once(steps).try_flatten().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        if self.mode == PoolMode::Session {
+            return self.pool.fetch_optional(query);
+        }
+        self.fetch_all(query).map_ok(|rows| rows.into_iter().next()).boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, Error>>
+    where
+        'c: 'e,
+    {
+        self.pool.prepare_with(sql, parameters)
+    }
+}

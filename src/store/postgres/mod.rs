@@ -1,0 +1,257 @@
+//! PostgreSQL 13 or later.
+
+mod feed;
+mod gateway;
+mod listener;
+mod snapshot;
+
+use std::collections::HashSet;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use sqlx::error::DatabaseError;
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
+use time::OffsetDateTime;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{
+    Credentials, Feed, InsertUserError, Listener, OpenError, PoolStatus, Store, StoreError,
+};
+use crate::config::{DatabaseSettings, PostgresSettings, Secret};
+use crate::domain::{PasswordHash, RETENTION, Revocation, RevocationId, UserId, Username};
+use feed::PostgresFeed;
+use gateway::Gateway;
+use listener::PostgresListener;
+
+#[cfg(test)]
+pub(crate) use snapshot::Snapshot;
+
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "users and revocations",
+        include_str!("../../../migrations/postgres/0001_users_and_revocations.sql"),
+    ),
+    (
+        2,
+        "feed of revocations",
+        include_str!("../../../migrations/postgres/0002_feed_of_revocations.sql"),
+    ),
+];
+
+/// Several instances may share one database; the database arbitrates.
+pub(super) struct PostgresStore {
+    gateway: Gateway,
+    options: PgConnectOptions,
+    listen_options: Option<PgConnectOptions>,
+}
+
+impl PostgresStore {
+    pub(super) async fn open(
+        postgres: &PostgresSettings,
+        settings: &DatabaseSettings,
+    ) -> Result<Self, OpenError> {
+        let options = connect_options(&postgres.url, "DATABASE_URL")?;
+        let listen_url = postgres.listen_url.as_ref();
+        let listen_options =
+            listen_url.map(|url| connect_options(url, "DATABASE_LISTEN_URL")).transpose()?;
+        let failed = |source| OpenError::Connect { database: described(&options), source };
+        // One connection first, outside the pool: a pool keeps trying, and then says only that it
+        // timed out.
+        let mut connection = timeout(settings.acquire_timeout, options.connect())
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(failed)?;
+        migrate(&mut connection).await?;
+        connection.close().await.map_err(failed)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .connect_lazy_with(options.clone());
+        Ok(Self { gateway: Gateway { pool, mode: postgres.pool_mode }, options, listen_options })
+    }
+}
+
+fn connect_options(url: &Secret, variable: &str) -> Result<PgConnectOptions, OpenError> {
+    let options = PgConnectOptions::from_str(url.expose()).map_err(|source| {
+        OpenError::Connect { database: format!("named by {variable}"), source }
+    })?;
+    // `sqlx` asks for all digits of floating-point numbers, of which there are none here; PgBouncer
+    // refuses connections that ask for what it does not know.
+    Ok(options.application_name(env!("CARGO_PKG_NAME")).extra_float_digits(None))
+}
+
+/// Migrates inside a transaction, under a lock that ends with it: of several processes that start
+/// at once, one migrates and the others then find nothing to do. A pooler may hand out the
+/// connection again, so nothing prepared stays on it.
+async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    let mut transaction = connection.begin().await?;
+    transaction.execute("deallocate all").await?;
+    transaction.execute("select pg_advisory_xact_lock(hashtext('portcullis migrations'))").await?;
+    let mut migrator = super::migrator(MIGRATIONS);
+    migrator.set_locking(false).run_direct(None, &mut *transaction, false).await?;
+    transaction.execute("deallocate all").await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+fn described(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or(options.get_username());
+    format!("`{database}` at {}:{}", options.get_host(), options.get_port())
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.gateway.execute("select 1").await?;
+        Ok(())
+    }
+
+    async fn insert_user(&self, new: &Credentials) -> Result<(), InsertUserError> {
+        let Credentials { user, password_hash } = new;
+        let insert = self
+            .gateway
+            .query(
+                "insert into users (id, username, username_key, password_hash, roles, created_at)
+             values ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(user.id.as_uuid())
+            .bind(user.username.as_str())
+            .bind(user.username.key())
+            .bind(password_hash.to_string())
+            .bind(user.roles.names().collect::<Vec<_>>())
+            .bind(user.created_at);
+        match insert.execute(&self.gateway).await {
+            Ok(_) => Ok(()),
+            Err(error) if breaks(&error, "users_username_key_unique") => {
+                Err(InsertUserError::UsernameTaken)
+            }
+            Err(error) => Err(InsertUserError::Store(error.into())),
+        }
+    }
+
+    async fn find_credentials(
+        &self,
+        username: &Username,
+    ) -> Result<Option<Credentials>, StoreError> {
+        let select = self.gateway.query(
+            "select id, username, password_hash, roles, created_at
+             from users where username_key = $1",
+        );
+        let row = select.bind(username.key()).fetch_optional(&self.gateway).await?;
+        row.as_ref().map(credentials).transpose()
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let update = self
+            .gateway
+            .query("update users set password_hash = $3 where id = $1 and password_hash = $2");
+        let replaced = update
+            .bind(id.as_uuid())
+            .bind(old.to_string())
+            .bind(new.to_string())
+            .execute(&self.gateway)
+            .await?;
+        Ok(replaced.rows_affected() == 1)
+    }
+
+    async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError> {
+        let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
+        let expiries: Vec<OffsetDateTime> =
+            revocations.iter().map(|revocation| revocation.expires_at).collect();
+        let insert = self.gateway.query(
+            "with added as (
+                 insert into revocations (id, expires_at)
+                 select * from unnest($1::uuid[], $2::timestamptz[])
+                 on conflict (id) do nothing)
+             select clock_timestamp()",
+        );
+        let row = insert.bind(ids).bind(expiries).fetch_one(&self.gateway).await?;
+        Ok(row.try_get(0)?)
+    }
+
+    async fn revoked_among(
+        &self,
+        ids: &[RevocationId],
+    ) -> Result<HashSet<RevocationId>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let select = self.gateway.query(
+            "select pg_is_in_recovery() as is_replica,
+                    array(select id from revocations where id = any ($1)) as revoked",
+        );
+        let row = select.bind(ids).fetch_one(&self.gateway).await?;
+        if row.try_get("is_replica")? {
+            return Err(StoreError::Replica);
+        }
+        let revoked: Vec<Uuid> = row.try_get("revoked")?;
+        Ok(revoked.into_iter().map(RevocationId::from).collect())
+    }
+
+    fn feed(&self) -> Box<dyn Feed> {
+        Box::new(PostgresFeed::new(self.options.clone()))
+    }
+
+    fn listener(&self) -> Option<Box<dyn Listener>> {
+        let options = self.listen_options.clone()?;
+        Some(Box::new(PostgresListener::new(options)))
+    }
+
+    async fn sweep_revocations(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        // Instances that sweep at the same time pass over each other's rows instead of waiting.
+        let delete = self.gateway.query(
+            "delete from revocations where id in (
+                 select id from revocations
+                 where expires_at < least($1, clock_timestamp()) - make_interval(secs => $2)
+                 order by expires_at limit $3 for update skip locked)",
+        );
+        let swept = delete
+            .bind(now)
+            .bind(RETENTION.as_secs_f64())
+            .bind(i64::from(limit))
+            .execute(&self.gateway)
+            .await?;
+        Ok(swept.rows_affected())
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        PoolStatus::of(&self.gateway.pool)
+    }
+
+    async fn close(&self) {
+        self.gateway.pool.close().await;
+    }
+}
+
+fn credentials(row: &PgRow) -> Result<Credentials, StoreError> {
+    let roles: Vec<String> = row.try_get("roles")?;
+    super::credentials(
+        row.try_get("id")?,
+        row.try_get("username")?,
+        roles.iter().map(String::as_str),
+        row.try_get("created_at")?,
+        row.try_get("password_hash")?,
+    )
+}
+
+fn breaks(error: &sqlx::Error, constraint: &str) -> bool {
+    error.as_database_error().and_then(DatabaseError::constraint) == Some(constraint)
+}
+
+/// Tells whether a refusal is about the state of the server rather than about the statement:
+/// connections, rollbacks, resources, intervention, a server turned read-only (SQLSTATE classes 08,
+/// 40, 53, 57 and code 25006).
+pub(super) fn is_passing(refusal: &dyn DatabaseError) -> bool {
+    let Some(refusal) = refusal.try_downcast_ref::<PgDatabaseError>() else {
+        return false;
+    };
+    let code = refusal.code();
+    code == "25006" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+}
