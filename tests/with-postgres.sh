@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs a command with TEST_DATABASE_URL naming a Postgres server: the one that is named already, or a
-# private one in a temporary folder, which goes away with the command.
+# private one in a temporary folder, which goes away with the command. The command may stop and start
+# that one with $TEST_POSTGRES_CTL.
 #
 #     tests/with-postgres.sh cargo test
 set -eu
@@ -21,24 +22,32 @@ find_postgres() {
     done | sort -V | tail -n 1
 }
 
-# Installs Postgres where the system's package manager lets us.
-install_postgres() {
+# Installs a package where the system's package manager lets us.
+install() {
     root=
     if [ "$(id -u)" -ne 0 ]; then
-        command -v brew >/dev/null && { brew install postgresql@17; return; }
+        command -v brew >/dev/null && { brew install "$1"; return; }
         root='sudo -n'
     fi
     if command -v apt-get >/dev/null; then
         $root apt-get update -q && $root env DEBIAN_FRONTEND=noninteractive \
-            apt-get install -qy --no-install-recommends postgresql
+            apt-get install -qy --no-install-recommends "$1"
     elif command -v dnf >/dev/null; then
-        $root dnf install -qy postgresql-server
+        $root dnf install -qy "$1"
     elif command -v apk >/dev/null; then
-        $root apk add --quiet postgresql
+        $root apk add --quiet "$1"
     elif command -v pacman >/dev/null; then
-        $root pacman -Sy --noconfirm postgresql
+        $root pacman -Sy --noconfirm "$1"
     else
         false
+    fi
+}
+
+install_postgres() {
+    if command -v dnf >/dev/null; then
+        install postgresql-server
+    else
+        install postgresql
     fi
 }
 
@@ -53,6 +62,10 @@ if [ -z "$bin" ]; then
     echo 'or name one in TEST_DATABASE_URL=postgres://USER:PASSWORD@HOST/NAME' >&2
     exit 1
 fi
+
+# One test puts a pooler in front.
+PATH=$bin:$PATH:/usr/sbin
+command -v pgbouncer >/dev/null || install pgbouncer >&2 || true
 
 # Postgres refuses to run as root.
 folder=$(mktemp -d)
@@ -78,11 +91,17 @@ $as_owner "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync
 # A free port is found by trying, ten times: what else may be wrong does not pass.
 port=$((20000 + $$ % 20000))
 last=$((port + 10))
-until $as_owner "$bin/pg_ctl" -D "$folder/data" -l "$folder/data/log" -s -w start -o "-p $port -k $folder \
-    -c listen_addresses=127.0.0.1 -c max_connections=400 -c fsync=off" 2>/dev/null; do
+cat >>"$folder/data/postgresql.conf" <<END
+listen_addresses = '127.0.0.1'
+unix_socket_directories = '$folder'
+max_connections = 400
+fsync = off
+END
+ctl="$as_owner $bin/pg_ctl -D $folder/data -l $folder/data/log -s -w"
+until echo "port = $port" >>"$folder/data/postgresql.conf" && $ctl start 2>/dev/null; do
     port=$((port + 1))
     [ "$port" -lt "$last" ] || { cat "$folder/data/log" >&2; exit 1; }
 done
 cd "$cd_from"
 
-TEST_DATABASE_URL="postgres://postgres@127.0.0.1:$port/postgres" "$@"
+TEST_POSTGRES_CTL=$ctl TEST_DATABASE_URL="postgres://postgres@127.0.0.1:$port/postgres" "$@"

@@ -10,6 +10,7 @@ mod support;
 
 mod architecture;
 mod auth;
+mod cluster;
 mod errors;
 mod faults;
 mod hashing;

@@ -66,6 +66,13 @@ impl TestDatabase {
         }
     }
 
+    /// Names another database of the same server.
+    pub fn beside(&self, name: &str) -> Self {
+        let options: PgConnectOptions = self.url().parse().expect("a URL");
+        let url = options.database(name).to_url_lossy().to_string();
+        Self::Postgres { name: name.to_owned(), url }
+    }
+
     /// Runs a statement on a connection of its own.
     pub async fn execute(&self, statement: &'static str) {
         match self {

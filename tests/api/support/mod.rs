@@ -2,15 +2,21 @@
 
 mod app;
 mod clock;
+mod cluster;
 mod database;
+mod pgbouncer;
 mod process;
 mod proxy;
+mod server;
 
 pub use app::{Reply, TestApp, credentials, eventually, send, try_send};
 pub use clock::ManualClock;
+pub use cluster::{Cluster, for_longer_than_the_bound};
 pub use database::TestDatabase;
+pub use pgbouncer::PgBouncer;
 pub use process::Process;
 pub use proxy::{Proxy, Traffic};
+pub use server::Server;
 
 /// Runs each test on both databases, as `name::on_postgres` and `name::on_sqlite`.
 macro_rules! on_both_databases {

@@ -16,6 +16,9 @@ pub struct Process {
 }
 
 impl Process {
+    /// What it signs tokens with.
+    pub const KEY: &str = "0123456789abcdef0123456789abcdef";
+
     /// Prepares the program with the cheapest hash that it accepts, and the patience that a busy
     /// machine needs, on a free port.
     pub fn command(database: &TestDatabase) -> Command {
@@ -23,7 +26,7 @@ impl Process {
         command
             .env_clear()
             .env("DATABASE_URL", database.url())
-            .env("JWT_SECRET_KEY", "0123456789abcdef0123456789abcdef")
+            .env("JWT_SECRET_KEY", Self::KEY)
             .env("PORT", "0")
             .env("PBKDF2_ITERATIONS", "100000")
             .env("REQUEST_TIMEOUT", "60")
