@@ -7,12 +7,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use portcullis::clock::{Clock, SystemClock};
 use rustix::process::Signal;
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Executor};
+use sqlx::Executor;
 
 use crate::support::{
     Cluster, PgBouncer, Process, Proxy, Server, TestDatabase, Traffic, eventually,
-    for_longer_than_the_bound,
+    for_longer_than_the_bound, since,
 };
 
 /// Logouts whose way to the other instances is timed. `cargo test a_logout_spreads -- --nocapture`
@@ -25,14 +24,9 @@ fn note(what: &str, figure: impl std::fmt::Debug) {
     eprintln!("{what}: {figure:?}");
 }
 
-async fn connect(database: &TestDatabase) -> PgConnection {
-    let options: PgConnectOptions = database.url().parse().unwrap();
-    options.connect().await.unwrap()
-}
-
 /// Terminates backends again and again, as long as the bound and longer.
 async fn terminate_again_and_again(database: &TestDatabase, which: &'static str) {
-    let mut other = connect(database).await;
+    let mut other = database.connect().await;
     let terminate = async {
         loop {
             other.execute(which).await.unwrap();
@@ -56,7 +50,7 @@ async fn a_logout_spreads_to_every_instance() {
             assert!(cluster.log_out(0, token.clone()).await);
             let acknowledged_at = SystemClock.uptime();
             while cluster.app(2).dashboard(&token).await.status == 200 {}
-            times.push(SystemClock.uptime() - acknowledged_at);
+            times.push(since(acknowledged_at));
         }
         times.sort();
         let [p50, p99, max] =
@@ -197,7 +191,7 @@ async fn an_instance_that_joins_in_a_storm_of_logouts_knows_them_all() {
 #[actix_web::test]
 async fn the_bound_holds_while_a_long_transaction_is_open_elsewhere() {
     let long = async |database: TestDatabase| {
-        let mut other = connect(&database).await;
+        let mut other = database.connect().await;
         other.execute("begin; select pg_current_xact_id()").await.unwrap();
         let cluster = Cluster::start(&[&database; 2]).await;
         let worst = cluster.watch(&[0], for_longer_than_the_bound()).await;

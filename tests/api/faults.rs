@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use portcullis::config::Config;
 use serde_json::json;
-use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection, Executor};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-use crate::support::{Proxy, Reply, TestApp, TestDatabase, Traffic, eventually};
+use crate::support::{Proxy, Reply, TestApp, TestDatabase, Traffic, claims, eventually};
 
 fn impatient(config: &mut Config) {
     config.http.request_timeout = Duration::from_secs(1);
@@ -63,11 +62,9 @@ async fn every_backend_terminated_costs_no_more_than_a_retry() {
         let app = TestApp::start(&database).await;
         let token = app.token_of("alice").await;
 
-        let options: PgConnectOptions = database.url().parse().unwrap();
-        let mut other = options.connect().await.unwrap();
         let terminate = "select pg_terminate_backend(pid) from pg_stat_activity
                          where datname = current_database() and pid <> pg_backend_pid()";
-        other.execute(terminate).await.unwrap();
+        database.execute(terminate).await;
 
         eventually("a login", async || app.log_in("alice", "correct horse").await.status == 200)
             .await;
@@ -98,4 +95,24 @@ async fn a_file_that_somebody_else_is_writing_is_503_in_time_and_recovers() {
 async fn other_writer(database: &TestDatabase) -> SqliteConnection {
     let options: SqliteConnectOptions = database.url().parse().unwrap();
     options.connect().await.unwrap()
+}
+
+#[actix_web::test]
+async fn a_logout_whose_commit_came_too_late_for_its_answer_holds_all_the_same() {
+    let late = async |database: TestDatabase| {
+        let app = TestApp::start_with(&database, impatient).await;
+        let token = app.token_of("alice").await;
+        let id = claims(&token)["jti"].as_str().unwrap().to_owned();
+        let mut other = database.connect().await;
+        let insert = "insert into revocations (id, expires_at) values";
+        let same = format!("begin; {insert} ('{id}', now())");
+        other.execute(AssertSqlSafe(same)).await.unwrap();
+
+        assert_unavailable(&app.log_out(&token).await);
+        assert_eq!(app.dashboard(&token).await.status, 200);
+        other.execute("rollback").await.unwrap();
+
+        eventually("a refusal", async || app.dashboard(&token).await.status == 401).await;
+    };
+    TestDatabase::postgres().await.lend(late).await;
 }

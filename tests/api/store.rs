@@ -4,13 +4,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
     PasswordHash, RETENTION, Revocation, RevocationId, Role, Roles, TokenId, User, UserId, Username,
 };
-use portcullis::store::{self, Credentials, InsertUserError, Store};
+use portcullis::store::{self, Credentials, InsertUserError, News, Store};
+use sqlx::Executor;
+use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 
 use crate::support::{TestDatabase, on_both_databases};
@@ -50,6 +53,14 @@ async fn kept(store: &dyn Store) -> Vec<Revocation> {
     let news = store.feed().read(PATIENCE).await.unwrap();
     assert!(news.is_whole);
     news.entries.into_iter().map(|entry| entry.revocation).collect()
+}
+
+fn ids(news: &News) -> HashSet<RevocationId> {
+    news.entries.iter().map(|entry| entry.revocation.id).collect()
+}
+
+fn ids_of(revocations: &[Revocation]) -> HashSet<RevocationId> {
+    revocations.iter().map(|revocation| revocation.id).collect()
 }
 
 fn revocation(expires_at: OffsetDateTime) -> Revocation {
@@ -152,6 +163,39 @@ on_both_databases! {
         assert_eq!(kept(store.as_ref()).await, [live]);
     }
 
+    async fn a_feed_brings_everything_and_then_only_what_is_new(database: TestDatabase) {
+        let store = open(&database).await;
+        let mut feed = store.feed();
+        let batches = [(); 3].map(|()| [(); 2].map(|()| revocation(now())));
+
+        store.revoke(&batches[0]).await.unwrap();
+        let first = feed.read(PATIENCE).await.unwrap();
+        store.revoke(&batches[1]).await.unwrap();
+        let second = feed.read(PATIENCE).await.unwrap();
+        let nothing = feed.read(PATIENCE).await.unwrap();
+        feed.rewind();
+        let whole = feed.read(PATIENCE).await.unwrap();
+
+        assert_eq!((ids(&first), first.is_whole), (ids_of(&batches[0]), true));
+        assert_eq!((ids(&second), second.is_whole), (ids_of(&batches[1]), false));
+        assert_eq!((ids(&nothing), nothing.is_whole), (HashSet::new(), false));
+        assert_eq!((ids(&whole), whole.is_whole), (ids_of(&batches[..2].concat()), true));
+        let made_at = second.entries[0].revoked_at;
+        assert!(first.read_at <= made_at && made_at <= second.read_at, "one clock for all");
+    }
+
+    async fn what_a_feed_gave_up_reading_it_reads_the_next_time(database: TestDatabase) {
+        let store = open(&database).await;
+        let mut feed = store.feed();
+        feed.read(PATIENCE).await.unwrap();
+        let batch = [revocation(now())];
+        store.revoke(&batch).await.unwrap();
+
+        assert!(feed.read(PATIENCE).now_or_never().is_none(), "given up");
+
+        assert_eq!(ids(&feed.read(PATIENCE).await.unwrap()), ids_of(&batch));
+    }
+
     async fn many_may_open_an_empty_database_at_once(database: TestDatabase) {
         let stores = join_all((0..6).map(|_| open(&database))).await;
 
@@ -171,4 +215,89 @@ on_both_databases! {
         assert!(matches!(store.ping().await, Err(store::StoreError::Unavailable(_))));
         assert_eq!(store.pool_status().in_use, 0);
     }
+}
+
+/// Begins a transaction that revokes something, and leaves it open.
+async fn an_open_revocation(database: &TestDatabase) -> PgConnection {
+    let mut connection = database.connect().await;
+    let insert =
+        "begin; insert into revocations (id, expires_at) values (gen_random_uuid(), now())";
+    connection.execute(insert).await.unwrap();
+    connection
+}
+
+#[actix_web::test]
+async fn a_feed_misses_no_commit_that_lands_late_and_reads_none_again_because_of_it() {
+    let late = async |database: TestDatabase| {
+        let store = open(&database).await;
+        let mut feed = store.feed();
+        let mut count = async || feed.read(PATIENCE).await.unwrap().entries.len();
+        let (mut one, mut two) =
+            (an_open_revocation(&database).await, an_open_revocation(&database).await);
+        let mut elsewhere = database.connect().await;
+        elsewhere.execute("begin; select pg_current_xact_id()").await.unwrap();
+
+        store.revoke(&[revocation(now())]).await.unwrap();
+        assert_eq!(count().await, 1);
+        two.execute("commit").await.unwrap();
+        assert_eq!(count().await, 1);
+        store.revoke(&[revocation(now())]).await.unwrap();
+        assert_eq!(count().await, 1);
+        one.execute("commit").await.unwrap();
+        assert_eq!(count().await, 1);
+        assert_eq!(count().await, 0);
+    };
+    TestDatabase::postgres().await.lend(late).await;
+}
+
+#[actix_web::test]
+async fn a_feed_reads_everything_when_the_table_has_been_restored() {
+    let restored = async |database: TestDatabase| {
+        let store = open(&database).await;
+        let mut feed = store.feed();
+        store.revoke(&[revocation(now())]).await.unwrap();
+        feed.read(PATIENCE).await.unwrap();
+
+        // As a restore does it: first the table, then the rows, with the numbers of another server,
+        // then the index.
+        database.execute("drop index revocations_xid").await;
+        let without_index = feed.read(PATIENCE).await.unwrap();
+        database
+            .execute(
+                "insert into revocations (id, expires_at, xid) values
+                 (gen_random_uuid(), now(), '3'), (gen_random_uuid(), now(), '4000000000')",
+            )
+            .await;
+        assert_eq!(feed.read(PATIENCE).await.unwrap().entries.len(), 0);
+        database.execute("create index revocations_xid on revocations (xid)").await;
+        let with_index = feed.read(PATIENCE).await.unwrap();
+
+        assert!(without_index.is_whole && with_index.is_whole);
+        assert_eq!(with_index.entries.len(), 3);
+        let after = feed.read(PATIENCE).await.unwrap();
+        assert!(!after.is_whole && after.entries.is_empty(), "{after:?}");
+    };
+    TestDatabase::postgres().await.lend(restored).await;
+}
+
+#[actix_web::test]
+async fn a_listener_hears_of_a_commit_and_of_the_end_of_its_connection() {
+    let heard = async |database: TestDatabase| {
+        let store = open(&database).await;
+        let mut listener = store.listener().unwrap();
+        listener.connect(PATIENCE).await.unwrap();
+
+        store.revoke(&[revocation(now()), revocation(now())]).await.unwrap();
+        listener.hear(PATIENCE).await.unwrap();
+
+        database
+            .execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity
+                 where datname = current_database() and query ilike 'listen%'",
+            )
+            .await;
+        assert!(listener.hear(PATIENCE).await.is_err());
+        listener.connect(PATIENCE).await.unwrap();
+    };
+    TestDatabase::postgres().await.lend(heard).await;
 }

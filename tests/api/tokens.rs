@@ -9,7 +9,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Reply, TestApp, TestDatabase, on_both_databases, send};
+use crate::support::{Reply, TestApp, TestDatabase, claims, on_both_databases, send};
 
 const MISSING_BEARER: &str = "Missing 'Bearer' type in 'Authorization' header. \
                               Expected 'Authorization: Bearer <JWT>'";
@@ -17,12 +17,6 @@ const BAD_HEADER: &str = "Bad Authorization header. Expected 'Authorization: Bea
 
 async fn with_header(app: &TestApp, value: &str) -> Reply {
     send(app.request(Method::GET, "/protected/dashboard").header("authorization", value)).await
-}
-
-/// Reads the claims of a token.
-fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).expect("a payload");
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
 }
 
 /// Signs claims with the key of the application.

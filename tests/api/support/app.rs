@@ -3,6 +3,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{
     Config, DatabaseSettings, HashSettings, HttpSettings, LogFormat, LogSettings,
@@ -15,7 +17,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{ManualClock, TestDatabase};
+use super::{ManualClock, TestDatabase, since};
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -141,15 +143,21 @@ pub async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> 
     Ok(Reply { status, headers, body, text })
 }
 
+/// Reads the claims of a token.
+pub fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).expect("a payload");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
+}
+
 pub fn credentials(username: &str, password: &str) -> Value {
     json!({ "username": username, "password": password })
 }
 
 /// Waits until a condition holds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = SystemClock.uptime() + PATIENCE;
+    let began_at = SystemClock.uptime();
     while !holds().await {
-        assert!(SystemClock.uptime() < deadline, "{what}: still not after {PATIENCE:?}");
+        assert!(since(began_at) < PATIENCE, "{what}: still not after {PATIENCE:?}");
         sleep(Duration::from_millis(5)).await;
     }
 }

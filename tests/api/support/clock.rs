@@ -20,6 +20,11 @@ impl ManualClock {
     }
 }
 
+/// Returns the time since a moment of uptime.
+pub fn since(moment: Duration) -> Duration {
+    SystemClock.uptime().saturating_sub(moment)
+}
+
 impl Clock for ManualClock {
     fn now(&self) -> OffsetDateTime {
         SystemClock.now() + self.ahead()

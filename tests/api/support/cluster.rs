@@ -10,7 +10,7 @@ use portcullis::tokens::Tokens;
 use reqwest::Method;
 use tokio::process::Command;
 
-use super::{Process, TestApp, TestDatabase, eventually, try_send};
+use super::{Process, TestApp, TestDatabase, eventually, since, try_send};
 
 /// The bound that the instances are given.
 const BOUND: Duration = Duration::from_secs(2);
@@ -127,8 +127,7 @@ impl Cluster {
     /// Returns some of every age up to twice the bound, and the very latest.
     fn some_logged_out(&self) -> Vec<LoggedOut> {
         let all = self.logged_out.lock().expect("no panic");
-        let now = SystemClock.uptime();
-        let old = all.partition_point(|one| now - one.acknowledged_at > 2 * BOUND);
+        let old = all.partition_point(|one| since(one.acknowledged_at) > 2 * BOUND);
         let recent = &all[old..];
         let spread = recent.iter().rev().step_by(recent.len() / WATCHED + 1);
         spread.chain(recent.last()).cloned().collect()
@@ -137,7 +136,7 @@ impl Cluster {
     /// Shows a token that was logged out. How long ago is counted until just before it is shown, so
     /// that a slow machine makes nobody guilty.
     async fn check(&self, index: usize, one: &LoggedOut) {
-        let age = SystemClock.uptime() - one.acknowledged_at;
+        let age = since(one.acknowledged_at);
         if self.status(index, &one.token).await == Some(200) {
             assert!(age <= BOUND, "instance {index} accepts a token {age:?} after its logout");
             let mut worst = self.worst.lock().expect("no panic");
@@ -177,7 +176,7 @@ impl Cluster {
 /// Waits for so long that an instance which learns nothing in the meantime knows too little.
 pub async fn for_longer_than_the_bound() {
     let began_at = SystemClock.uptime();
-    eventually("the passing of time", async || SystemClock.uptime() - began_at > 2 * BOUND).await;
+    eventually("the passing of time", async || since(began_at) > 2 * BOUND).await;
 }
 
 fn token(tokens: &Tokens) -> String {

@@ -73,12 +73,17 @@ impl TestDatabase {
         Self::Postgres { name: name.to_owned(), url }
     }
 
+    /// Opens a connection to Postgres, beside the application's.
+    pub async fn connect(&self) -> PgConnection {
+        let options: PgConnectOptions = self.url().parse().expect("a URL");
+        options.connect().await.expect("the test server answers")
+    }
+
     /// Runs a statement on a connection of its own.
     pub async fn execute(&self, statement: &'static str) {
         match self {
-            Self::Postgres { url, .. } => {
-                let options: PgConnectOptions = url.parse().expect("a URL");
-                let mut connection = options.connect().await.expect("the test server answers");
+            Self::Postgres { .. } => {
+                let mut connection = self.connect().await;
                 connection.execute(statement).await.expect("the test server obeys");
             }
             Self::Sqlite(_) => {
