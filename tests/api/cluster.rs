@@ -247,6 +247,29 @@ async fn the_bound_holds_when_the_database_is_replaced_by_one_that_counts_from_t
 }
 
 #[actix_web::test]
+async fn the_bound_holds_when_a_replica_takes_over_and_while_it_has_not_yet() {
+    let mut server = Server::start().await;
+    let replica = server.replicate().await;
+    let proxy = Proxy::before(&server.database).await;
+    let cluster = Cluster::start(&[&proxy.database; 2]).await;
+    let trouble = async {
+        cluster.log_out_some(0).await;
+        server.crash().await;
+        proxy.lead_to(&replica);
+        for_longer_than_the_bound().await;
+        for index in [0, 1] {
+            // A replica may lag: what it says is no news.
+            assert_eq!(cluster.app(index).get("/health/ready").await.status, 503);
+        }
+        server.order("replica promote").await;
+        cluster.log_out_some(0).await;
+    };
+    let worst = cluster.watch(&[0, 1], trouble).await;
+    note("worst acceptance, a replica took over", worst);
+    server.end().await;
+}
+
+#[actix_web::test]
 async fn answers_are_right_with_far_more_revocations_than_there_is_room_for() {
     let crowded = async |database: TestDatabase| {
         let mut processes = Vec::new();

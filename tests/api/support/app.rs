@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,6 +151,12 @@ pub fn claims(token: &str) -> Value {
 
 pub fn credentials(username: &str, password: &str) -> Value {
     json!({ "username": username, "password": password })
+}
+
+/// Returns a port that nobody listens on, for programs that cannot take any.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
 }
 
 /// Waits until a condition holds.

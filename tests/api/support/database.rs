@@ -73,6 +73,13 @@ impl TestDatabase {
         Self::Postgres { name: name.to_owned(), url }
     }
 
+    /// Names the same database on another port.
+    pub fn at_port(&self, port: u16) -> Self {
+        let options: PgConnectOptions = self.url().parse().expect("a URL");
+        let name = options.get_database().expect("a name").to_owned();
+        Self::Postgres { name, url: options.port(port).to_url_lossy().to_string() }
+    }
+
     /// Opens a connection to Postgres, beside the application's.
     pub async fn connect(&self) -> PgConnection {
         let options: PgConnectOptions = self.url().parse().expect("a URL");

@@ -1,5 +1,4 @@
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
@@ -9,7 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::{TestDatabase, eventually};
+use super::{TestDatabase, eventually, free_port};
 
 /// A pooler in front of Postgres that has two connections for everybody, and lends one for the length
 /// of a transaction.
@@ -23,8 +22,7 @@ impl PgBouncer {
     pub async fn before(database: &TestDatabase) -> Self {
         let TestDatabase::Postgres { name, url } = database else { panic!("SQLite has no socket") };
         let server: PgConnectOptions = url.parse().expect("a URL");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
+        let port = free_port();
         let (host, server_port) = (server.get_host(), server.get_port());
         let user = server.get_username();
         let settings = format!(
@@ -49,15 +47,12 @@ impl PgBouncer {
             fs::set_permissions(folder.path(), readable).expect("a folder of our own");
             command.args(["-u", "nobody"]);
         }
-        drop(free);
         let quiet = command.arg(file).stdout(Stdio::null()).stderr(Stdio::null());
         let process = quiet.kill_on_drop(true).spawn();
         let process = process.expect("pgbouncer starts: tests/with-postgres.sh installs it");
-        let url = server.host("127.0.0.1").port(port).to_url_lossy().to_string();
-        let options: PgConnectOptions = url.parse().expect("a URL");
-        let options = options.extra_float_digits(None);
+        let options = server.port(port).extra_float_digits(None);
         eventually("the pooler", async || options.connect().await.is_ok()).await;
-        let database = TestDatabase::Postgres { name: name.clone(), url };
+        let database = database.at_port(port);
         Self { database, _process: process, _folder: folder }
     }
 }

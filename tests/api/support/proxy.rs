@@ -1,6 +1,3 @@
-use std::net::SocketAddr;
-
-use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -35,15 +32,12 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn before(database: &TestDatabase) -> Self {
-        let TestDatabase::Postgres { name, url } = database else { panic!("SQLite has no socket") };
-        let options: PgConnectOptions = url.parse().expect("a URL");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("an address");
         let rule = Rule { traffic: Traffic::Flows, server: address_of(database) };
         let (rule, rules) = watch::channel(rule);
         actix_web::rt::spawn(accept(listener, rules));
-        let url = through(options, address);
-        Self { rule, database: TestDatabase::Postgres { name: name.clone(), url } }
+        Self { rule, database: database.at_port(address.port()) }
     }
 
     pub fn set(&self, traffic: Traffic) {
@@ -59,10 +53,6 @@ impl Proxy {
 fn address_of(database: &TestDatabase) -> String {
     let options: PgConnectOptions = database.url().parse().expect("a URL");
     format!("{}:{}", options.get_host(), options.get_port())
-}
-
-fn through(options: PgConnectOptions, proxy: SocketAddr) -> String {
-    options.host(&proxy.ip().to_string()).port(proxy.port()).to_url_lossy().to_string()
 }
 
 async fn accept(listener: TcpListener, rules: watch::Receiver<Rule>) {

@@ -3,7 +3,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::TestDatabase;
+use super::{TestDatabase, free_port};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/with-postgres.sh");
 
@@ -11,10 +11,12 @@ const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/with-postgres.s
 const CONSOLE: &str = r#"
     data=${TEST_POSTGRES_CTL#*-D }
     data=${data%% *}
+    as_owner=${TEST_POSTGRES_CTL%% /*}
+    replica() { $as_owner pg_ctl -D "$data-replica" -l "$data-replica.log" -s -w "$@"; }
     everybody() { pid=$(head -n 1 "$data/postmaster.pid"); echo "$pid" $(pgrep -P "$pid"); }
-    trap 'kill -CONT $(everybody) 2>/dev/null || true' EXIT
+    trap '{ kill -CONT $(everybody); replica stop -m immediate; } 2>/dev/null' EXIT
     echo "$TEST_DATABASE_URL"
-    while read -r order; do eval "$order" >&2 && echo done; done
+    while read -r order; do eval "$order" >&2 && echo done || echo failed; done
 "#;
 
 /// A Postgres server of a test's own, which may be stopped, frozen and started again.
@@ -55,6 +57,18 @@ impl Server {
 
     pub async fn thaw(&mut self) {
         self.order("kill -CONT $(everybody)").await;
+    }
+
+    /// Adds a replica, without which the server acknowledges no commit from then on.
+    pub async fn replicate(&mut self) -> TestDatabase {
+        let copy =
+            r#"$as_owner pg_basebackup -d "$TEST_DATABASE_URL" -D "$data-replica" -R -c fast"#;
+        self.order(copy).await;
+        let port = free_port();
+        self.order(&format!(r#"replica start -o "-p {port}""#)).await;
+        self.order(r#"echo "synchronous_standby_names = '*'" >>"$data/postgresql.conf""#).await;
+        self.order("$TEST_POSTGRES_CTL reload").await;
+        self.database.at_port(port)
     }
 
     /// Has the console run a line of shell.
