@@ -64,6 +64,14 @@ async fn a_logout_spreads_to_every_instance() {
 }
 
 #[actix_web::test]
+async fn the_bound_holds_between_two_processes_on_one_file() {
+    let database = TestDatabase::sqlite();
+    let cluster = Cluster::start(&[&database; 2]).await;
+    let worst = cluster.watch(&[0, 1], for_longer_than_the_bound()).await;
+    note("worst acceptance, SQLite, polled every second", worst);
+}
+
+#[actix_web::test]
 async fn the_bound_holds_when_the_listeners_are_disconnected_again_and_again() {
     let disconnected = async |database: TestDatabase| {
         let cluster = Cluster::start(&[&database; 2]).await;
