@@ -20,9 +20,10 @@ use crate::revocation::Replica;
 use crate::store::{Feed, Listener, News, StoreError};
 use crate::telemetry::Chain;
 
-/// Time between two reads at the least, however many hints there are: in a storm of logouts each
-/// read brings many.
-const PAUSE: Duration = Duration::from_millis(5);
+/// Pauses after a read: as long as it took, within these limits. In a storm of logouts each read then
+/// brings many, and the more work the database has, the less often it is asked.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Wait after a first failure; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
@@ -44,19 +45,18 @@ pub(super) struct Follower {
 impl Follower {
     /// Follows for as long as it is awaited.
     pub(super) async fn follow(mut self) {
-        let mut wait = self.settings.poll_interval;
+        // The first load may have taken long enough to be stale by now.
+        let mut wait = Duration::ZERO;
         loop {
             let cause = self.next_cause(wait).await;
-            wait = match self.read(cause).await {
-                Ok(()) => {
-                    if self.backoff.reset() {
-                        tracing::info!("the revocations are followed again");
-                    }
-                    self.settings.poll_interval
-                }
-                Err(error) => self.wait_after(&error),
+            let began_at = self.clock.uptime();
+            let outcome = self.read(cause).await;
+            let took = self.clock.uptime().saturating_sub(began_at);
+            wait = match outcome {
+                Ok(()) => self.wait_after_success(took),
+                Err(error) => self.wait_after_failure(&error),
             };
-            sleep(PAUSE).await;
+            sleep(took.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
         }
     }
 
@@ -72,7 +72,15 @@ impl Follower {
         }
     }
 
-    fn wait_after(&mut self, error: &StoreError) -> Duration {
+    /// The interval is one between beginnings, from which staleness is counted.
+    fn wait_after_success(&mut self, took: Duration) -> Duration {
+        if self.backoff.reset() {
+            tracing::info!("the revocations are followed again");
+        }
+        self.settings.poll_interval.saturating_sub(took)
+    }
+
+    fn wait_after_failure(&mut self, error: &StoreError) -> Duration {
         self.metrics.revocation_feed_failures.inc();
         if !self.backoff.is_on() {
             tracing::warn!(error = %Chain(error), "cannot read what others have revoked, trying on");

@@ -168,6 +168,9 @@ on_both_databases! {
         let mut feed = store.feed();
         let batches = [(); 3].map(|()| [(); 2].map(|()| revocation(now())));
 
+        assert!(feed.read(PATIENCE).await.unwrap().is_whole);
+        assert!(!feed.read(PATIENCE).await.unwrap().is_whole, "of an empty table, too");
+        feed.rewind();
         store.revoke(&batches[0]).await.unwrap();
         let first = feed.read(PATIENCE).await.unwrap();
         store.revoke(&batches[1]).await.unwrap();

@@ -19,12 +19,13 @@ use crate::store::{StoreError, from_micros};
 pub(super) struct SqliteFeed {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    last: i64,
+    /// The last position that had been given out when it was read.
+    last: Option<i64>,
 }
 
 impl SqliteFeed {
     pub(super) fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, connection: None, last: 0 }
+        Self { options, connection: None, last: None }
     }
 }
 
@@ -37,22 +38,22 @@ impl Feed for SqliteFeed {
             None => within(patience, self.options.connect()).await?,
         };
         let (mut last, mut news) = read_since(self.last, &mut connection, patience).await?;
-        if last < self.last {
-            (last, news) = read_since(0, &mut connection, patience).await?;
+        if Some(last) < self.last {
+            (last, news) = read_since(None, &mut connection, patience).await?;
         }
         self.connection = Some(connection);
-        self.last = last;
+        self.last = Some(last);
         Ok(news)
     }
 
     fn rewind(&mut self) {
-        self.last = 0;
+        self.last = None;
     }
 }
 
 /// Reads what was given a later position, in one statement, which sees one state of the file.
 async fn read_since(
-    position: i64,
+    position: Option<i64>,
     connection: &mut SqliteConnection,
     patience: Duration,
 ) -> Result<(i64, News), StoreError> {
@@ -64,14 +65,14 @@ async fn read_since(
          union all
          select id, expires_at, revoked_at, null, null from revocations where position > ?1"
     );
-    let mut rows = query(AssertSqlSafe(select)).bind(position).fetch(connection);
+    let mut rows = query(AssertSqlSafe(select)).bind(position.unwrap_or(0)).fetch(connection);
     let head = within(patience, rows.try_next()).await?.ok_or(sqlx::Error::RowNotFound)?;
     let mut entries = Vec::new();
     while let Some(row) = within(patience, rows.try_next()).await? {
         entries.push(entry(&row)?);
     }
     let read_at = time(&head, "read_at")?;
-    Ok((head.try_get("last")?, News { entries, read_at, is_whole: position == 0 }))
+    Ok((head.try_get("last")?, News { entries, read_at, is_whole: position.is_none() }))
 }
 
 fn entry(row: &SqliteRow) -> Result<Entry, StoreError> {
