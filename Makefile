@@ -3,7 +3,7 @@
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 .PHONY: run
 run: ## Serve on 127.0.0.1:5000 with an embedded database
@@ -28,6 +28,10 @@ audit: ## Check licences, sources and advisories of the dependencies (needs carg
 .PHONY: bench
 bench: ## Measure what checking a token consists of
 	cargo bench --locked
+
+.PHONY: demo-cluster
+demo-cluster: ## Log out at one of three instances, and see when the others know
+	tests/demo-cluster.sh
 
 .PHONY: up
 up: .env ## Start the service with Postgres, pgAdmin, Prometheus and Grafana
