@@ -1,5 +1,7 @@
 //! What operators see: request ids, metrics, probes, logs.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Method;
@@ -10,6 +12,44 @@ use crate::support::{Process, TestApp, TestDatabase, eventually, on_both_databas
 async fn with_id(app: &TestApp, id: &str) -> String {
     let reply = send(app.request(Method::GET, "/").header("x-request-id", id)).await;
     reply.header("x-request-id").expect("an id").to_owned()
+}
+
+/// Lists the metrics that a file speaks of.
+fn metrics_in(path: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join(path)).unwrap();
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let parts = ["_bucket", "_sum", "_count"];
+    let name = |word: &str| {
+        parts.iter().find_map(|part| word.strip_suffix(part)).unwrap_or(word).to_owned()
+    };
+    words.filter(|word| word.starts_with("portcullis_")).map(name).collect()
+}
+
+#[actix_web::test]
+async fn whatever_the_alerts_the_dashboards_and_the_manual_speak_of_is_exported() {
+    let exported = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        eventually("a listener", async || {
+            app.get("/metrics").await.text.contains("portcullis_revocation_listener_connected 1")
+        })
+        .await;
+        let text = app.get("/metrics").await.text;
+        for path in [
+            "monitoring/alerts.yml",
+            "monitoring/alerts_test.yml",
+            "monitoring/grafana/dashboards/portcullis.json",
+            "monitoring/grafana/dashboards/revocation.json",
+            "docs/revocation.md",
+        ] {
+            let metrics = metrics_in(path);
+            assert!(!metrics.is_empty(), "{path}");
+            for metric in metrics {
+                assert!(text.contains(&format!("# TYPE {metric} ")), "{metric} of {path}");
+            }
+        }
+    };
+    TestDatabase::postgres().await.lend(exported).await;
 }
 
 on_both_databases! {
