@@ -14,8 +14,8 @@ if [ -z "${TEST_DATABASE_URL:-}" ]; then
     if ! command -v haproxy >/dev/null; then
         root=
         [ "$(id -u)" -eq 0 ] || root='sudo -n'
-        $root apt-get install -qy --no-install-recommends haproxy >/dev/null ||
-            { echo 'the demonstration needs HAProxy: install it' >&2; exit 1; }
+        { $root apt-get update -q && $root apt-get install -qy --no-install-recommends haproxy; } \
+            >/dev/null || { echo 'the demonstration needs HAProxy: install it' >&2; exit 1; }
     fi
     exec tests/with-postgres.sh "$0"
 fi

@@ -2,12 +2,14 @@
 //! one together.
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::Unanswered;
 
 /// Where to hand in something for the next round, and wait for how that went.
 pub(super) struct Rounds<T, R> {
     waiting: mpsc::UnboundedSender<Waiting<T, R>>,
+    task: JoinHandle<()>,
 }
 
 /// Somebody who waits for a round.
@@ -21,7 +23,7 @@ impl<T: 'static, R: Clone + 'static> Rounds<T, R> {
     /// each of them. It ends when everybody has left.
     pub(super) fn start(limit: usize, work: impl AsyncFn(&[Waiting<T, R>]) -> R + 'static) -> Self {
         let (waiting, mut arrivals) = mpsc::unbounded_channel();
-        actix::spawn(async move {
+        let task = actix::spawn(async move {
             let mut round = Vec::new();
             while arrivals.recv_many(&mut round, limit).await > 0 {
                 let outcome = work(&round).await;
@@ -31,7 +33,12 @@ impl<T: 'static, R: Clone + 'static> Rounds<T, R> {
                 }
             }
         });
-        Self { waiting }
+        Self { waiting, task }
+    }
+
+    /// Tells whether the work has ended, which it should not have.
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 
     /// Takes part in the next round. What is handed in stays in when nobody waits for it any more.

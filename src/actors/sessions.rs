@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{
-    Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture,
+    WrapFuture,
 };
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -125,10 +126,21 @@ impl SessionActor {
 
     /// Sweeps, and comes back one interval after it has finished.
     fn sweep_regularly(&mut self, context: &mut Context<Self>) {
+        if self.has_lost_a_part() {
+            // Then it is not alive, says the probe, and a restart is what helps.
+            tracing::error!("a task that follows or writes revocations has ended");
+            return context.stop();
+        }
         let sweep = self.parts.clone().sweep().into_actor(self);
         context.spawn(sweep.map(|(), actor, context| {
             context.run_later(actor.parts.settings.sweep_interval, Self::sweep_regularly);
         }));
+    }
+
+    fn has_lost_a_part(&self) -> bool {
+        self.commits.has_ended()
+            || self.lookups.has_ended()
+            || self.following.iter().any(JoinHandle::is_finished)
     }
 }
 

@@ -108,9 +108,7 @@ impl RawSettings {
         let listen_url = problems
             .secret_file("DATABASE_LISTEN_URL_FILE")
             .or_else(|| problems.variable("DATABASE_LISTEN_URL"));
-        if let Some(url) = &listen_url
-            && !is_postgres(url.expose())
-        {
+        if listen_url.as_ref().is_some_and(|url| !is_postgres(url.expose())) {
             problems.add::<()>("DATABASE_LISTEN_URL", "must be postgres://USER:PASSWORD@HOST/NAME");
         }
         match problems.parse("DATABASE_URL", url.expose(), database)? {
@@ -181,7 +179,9 @@ impl RawSettings {
             problems.parse("REVOCATION_MAX_STALENESS", &self.revocation_max_staleness, seconds);
         let poll_interval =
             problems.parse("REVOCATION_POLL_INTERVAL", &self.revocation_poll_interval, seconds);
-        if poll_interval >= max_staleness && max_staleness.is_some() {
+        if let (Some(poll_interval), Some(max_staleness)) = (poll_interval, max_staleness)
+            && poll_interval >= max_staleness
+        {
             problems.add::<()>(
                 "REVOCATION_POLL_INTERVAL",
                 "must be less than REVOCATION_MAX_STALENESS: a third of it, say",
@@ -359,6 +359,16 @@ mod tests {
             "LOG_FORMAT must be auto, json or pretty",
         ];
         assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn revocations_have_to_be_looked_for_more_often_than_the_bound() {
+        assert!(check(&["--revocation-poll-interval=4"]).is_ok());
+        let problem = check(&["--revocation-poll-interval=5"]).unwrap_err();
+        assert_eq!(
+            problem.to_string(),
+            "REVOCATION_POLL_INTERVAL must be less than REVOCATION_MAX_STALENESS: a third of it, say"
+        );
     }
 
     #[test]

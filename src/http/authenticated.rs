@@ -64,14 +64,12 @@ fn verified(request: &HttpRequest) -> Result<(&Data<Api>, AccessClaims), ApiErro
 
 async fn ask_database(api: Data<Api>, claims: AccessClaims) -> Result<Authenticated, ApiError> {
     let answer = api.sessions.ask(IsRevoked { ids: claims.revocation_ids() }).await;
-    count(
-        &api,
-        match &answer {
-            Ok(false) => "fallback_clear",
-            Ok(true) => "fallback_revoked",
-            Err(_) => "fallback_failed",
-        },
-    );
+    let result = match &answer {
+        Ok(false) => "fallback_clear",
+        Ok(true) => "fallback_revoked",
+        Err(_) => "fallback_failed",
+    };
+    count(&api, result);
     if answer? { Err(TokenRefusal::Revoked.into()) } else { Ok(Authenticated(claims)) }
 }
 

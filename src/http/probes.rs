@@ -26,8 +26,8 @@ pub(super) async fn ready(api: Data<Api>) -> Result<impl Responder, ApiError> {
     }
     api.users.ask(Ping).await.map_err(|error| ApiError::DatabaseUnreachable(error.into()))?;
     if !api.replica.is_fresh() {
-        let last_heard = format!("last heard of them {:?} ago", api.replica.staleness());
-        return Err(ApiError::RevocationsStale(last_heard.into()));
+        let age = api.replica.staleness().unwrap_or_default();
+        return Err(ApiError::RevocationsStale(format!("last heard of them {age:?} ago").into()));
     }
     Ok(Json(Message { msg: "Ready" }))
 }

@@ -112,19 +112,20 @@ impl Store for PostgresStore {
 
     async fn insert_user(&self, new: &Credentials) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
-        let insert = self
-            .gateway
-            .query(
-                "insert into users (id, username, username_key, password_hash, roles, created_at)
+        let insert = self.gateway.query(
+            "insert into users (id, username, username_key, password_hash, roles, created_at)
              values ($1, $2, $3, $4, $5, $6)",
-            )
+        );
+        let inserted = insert
             .bind(user.id.as_uuid())
             .bind(user.username.as_str())
             .bind(user.username.key())
             .bind(password_hash.to_string())
             .bind(user.roles.names().collect::<Vec<_>>())
-            .bind(user.created_at);
-        match insert.execute(&self.gateway).await {
+            .bind(user.created_at)
+            .execute(&self.gateway)
+            .await;
+        match inserted {
             Ok(_) => Ok(()),
             Err(error) if breaks(&error, "users_username_key_unique") => {
                 Err(InsertUserError::UsernameTaken)
