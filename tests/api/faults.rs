@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use portcullis::config::Config;
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
 
-use crate::support::{Proxy, Reply, TestApp, TestDatabase, Traffic, claims, eventually};
+use crate::support::{
+    Proxy, Reply, TestApp, TestDatabase, Traffic, claims, eventually, on_both_databases,
+};
 
 fn impatient(config: &mut Config) {
     config.http.request_timeout = Duration::from_secs(1);
@@ -71,6 +74,32 @@ async fn every_backend_terminated_costs_no_more_than_a_retry() {
         assert_eq!(app.log_out(&token).await.status, 200);
     };
     TestDatabase::postgres().await.lend(termination).await;
+}
+
+on_both_databases! {
+    async fn an_instance_whose_knowledge_is_old_says_so_and_asks_the_database(
+        database: TestDatabase
+    ) {
+        let app = TestApp::start_with(&database, |config| {
+            config.revocations.poll_interval = Duration::from_hours(1);
+        }).await;
+        let valid = app.token_of("alice").await;
+        app.get("/health/ready").await.assert(200, &json!({ "msg": "Ready" }));
+        // The last read for an hour: once it listens, or, on SQLite, once it has started.
+        let is_embedded = matches!(database, TestDatabase::Sqlite(_));
+        let cause = if is_embedded { "poll" } else { "hint" };
+        let reads = format!(r#"portcullis_revocation_feed_reads_total{{cause="{cause}"}}"#);
+        eventually("the last read", async || app.metric(&reads).await == 1).await;
+
+        app.clock.advance(Duration::from_secs(6));
+
+        let msg = "What is known of revocations is too old";
+        app.get("/health/ready").await.assert_error(503, "revocations_stale", msg);
+        let checks = join_all((0..50).map(|_| app.dashboard(&valid))).await;
+        assert!(checks.iter().all(|reply| reply.status == 200), "{checks:?}");
+        let asked = r#"portcullis_revocation_checks_total{result="fallback_clear"}"#;
+        assert_eq!(app.metric(asked).await, 50);
+    }
 }
 
 #[actix_web::test]
