@@ -23,6 +23,8 @@ fn tokens() -> Tokens {
     let settings = TokenSettings {
         issuer: "portcullis".to_owned(),
         lifetime: Duration::from_hours(1),
+        session_lifetime: Duration::from_hours(1),
+        session_idle_timeout: None,
         leeway: Duration::from_secs(5),
     };
     Tokens::new(&SigningKey::parse(KEY).unwrap(), settings)
@@ -39,7 +41,8 @@ fn alice() -> User {
 
 fn token(criterion: &mut Criterion) {
     let (tokens, user, session, now) = (tokens(), alice(), SessionId::random(), SystemClock.now());
-    let token = tokens.issue(&user, session, now).unwrap().access_token;
+    let end = now + Duration::from_hours(1);
+    let token = tokens.issue(&user, session, end, now).unwrap().access_token;
     let (message, _) = token.rsplit_once('.').unwrap();
     let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
 
@@ -50,7 +53,7 @@ fn token(criterion: &mut Criterion) {
         bench.iter(|| tokens.verify(black_box(&token), now).unwrap());
     });
     criterion.bench_function("token: issue", |bench| {
-        bench.iter(|| tokens.issue(black_box(&user), session, now).unwrap());
+        bench.iter(|| tokens.issue(black_box(&user), session, end, now).unwrap());
     });
 }
 

@@ -58,6 +58,10 @@ metrics! {
     logins: IntCounterVec = "portcullis_logins_total", ["outcome"], &[];
     /// Registrations, by outcome.
     registrations: IntCounterVec = "portcullis_registrations_total", ["outcome"], &[];
+    /// Exchanges of refresh tokens, by outcome.
+    refreshes: IntCounterVec = "portcullis_refreshes_total", ["outcome"], &[];
+    /// Refresh tokens used again after they were exchanged, which ends the session: stolen, it seems.
+    refresh_tokens_reused: IntCounter = "portcullis_refresh_tokens_reused_total", [], &[];
     /// Hashing jobs waiting or at work.
     hash_queue_depth: IntGauge = "portcullis_hash_queue_depth", [], &[];
     /// Most hashing jobs admitted, as things stand.
@@ -122,6 +126,7 @@ impl Metrics {
         for (counters, labels) in [
             (&metrics.logins, ["success", "invalid_credentials", "overloaded", "error"].as_slice()),
             (&metrics.registrations, &["success", "taken", "overloaded", "error"]),
+            (&metrics.refreshes, &["success", "refused", "error"]),
             (&metrics.hash_jobs, &["completed", "shed", "abandoned"]),
             (&metrics.revocation_checks, CHECKS),
             (&metrics.revocation_feed_reads, &["start", "hint", "poll", "retry"]),

@@ -81,7 +81,7 @@ impl Application {
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
         let deadline = config.http.request_timeout;
         let metrics = Arc::new(Metrics::new()?);
-        let tokens = Tokens::new(&signing_key(&config.signing_key)?, config.tokens);
+        let tokens = Tokens::new(&signing_key(&config.signing_key)?, config.tokens.clone());
         let store = store::open(&config.database).await?;
         let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
         let replica = Arc::new(Replica::new(capacity, max_staleness, Arc::clone(&clock)));
@@ -94,6 +94,7 @@ impl Application {
             Arc::clone(&store),
             Arc::clone(&replica),
             config.revocations,
+            config.tokens,
             deadline,
             Arc::clone(&clock),
             Arc::clone(&metrics),

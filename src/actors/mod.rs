@@ -17,7 +17,10 @@ use tokio::select;
 use tokio::time::timeout;
 
 pub use hasher::{HashError, HashQueue};
-pub use sessions::{Drain, IsRevoked, Revoke, SessionActor, SessionError};
+pub use sessions::{
+    Drain, EndOtherSessions, EndSession, IsRevoked, ListSessions, OpenSession, Refresh, Refreshed,
+    Revoke, SessionActor, SessionError,
+};
 pub use users::{Login, Ping, Register, UserActor, UserError};
 
 /// The address of an actor, and how long to wait for its answers.

@@ -154,8 +154,18 @@ impl RawSettings {
         let issuer = problems.parse("JWT_ISSUER", &self.jwt_issuer, text);
         let lifetime =
             problems.parse("JWT_ACCESS_TOKEN_EXPIRES", &self.jwt_access_token_expires, seconds);
+        let session_lifetime =
+            problems.parse("JWT_REFRESH_TOKEN_EXPIRES", &self.jwt_refresh_token_expires, seconds);
+        let idle_timeout =
+            problems.parse("SESSION_IDLE_TIMEOUT", &self.session_idle_timeout, whole_seconds);
         let leeway = problems.parse("JWT_LEEWAY", &self.jwt_leeway, whole_seconds);
-        Some(TokenSettings { issuer: issuer?, lifetime: lifetime?, leeway: leeway? })
+        Some(TokenSettings {
+            issuer: issuer?,
+            lifetime: lifetime?,
+            session_lifetime: session_lifetime?,
+            session_idle_timeout: Some(idle_timeout?).filter(|timeout| !timeout.is_zero()),
+            leeway: leeway?,
+        })
     }
 
     fn hashing(&self, problems: &mut Problems) -> Option<HashSettings> {

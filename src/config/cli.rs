@@ -96,6 +96,14 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3600", value_name = "SECONDS", global = true)]
     pub(super) jwt_access_token_expires: String,
 
+    /// Life of a session, and so of its refresh tokens, however much it is used
+    #[arg(long, env, default_value = "2592000", value_name = "SECONDS", global = true)]
+    pub(super) jwt_refresh_token_expires: String,
+
+    /// Longest time between two uses of a session's refresh token; 0 means no limit
+    #[arg(long, env, default_value = "0", value_name = "SECONDS", global = true)]
+    pub(super) session_idle_timeout: String,
+
     /// The `iss` claim of the tokens; tokens with another one are refused
     #[arg(long, env, default_value = "portcullis", value_name = "NAME", global = true)]
     pub(super) jwt_issuer: String,

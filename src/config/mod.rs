@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use thiserror::Error;
+use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::domain::SigningKey;
@@ -99,8 +100,20 @@ pub struct TokenSettings {
     pub issuer: String,
     /// How long an access token lives.
     pub lifetime: Duration,
+    /// How long a session lives, however much it is used.
+    pub session_lifetime: Duration,
+    /// How long a session lives unused, where that is limited.
+    pub session_idle_timeout: Option<Duration>,
     /// How far the clocks of two machines may differ.
     pub leeway: Duration,
+}
+
+impl TokenSettings {
+    /// Returns when the last token that is issued by now has expired, leeway included.
+    #[must_use]
+    pub fn last_expiry(&self, now: OffsetDateTime) -> OffsetDateTime {
+        now + self.lifetime + self.leeway
+    }
 }
 
 /// Where the signing key comes from.

@@ -6,6 +6,7 @@ mod labels;
 mod password;
 mod password_hash;
 mod revocation;
+mod session;
 mod signing_key;
 mod user;
 mod username;
@@ -15,6 +16,7 @@ pub use labels::{Label, Permission, Permissions, Role, Roles, UnknownLabel, gran
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
 pub use revocation::{RETENTION, Revocation, RevocationId};
+pub use session::{Client, Generation, Session, UserAgent};
 pub use signing_key::{SigningKey, SigningKeyError};
 pub use user::User;
 pub use username::{Username, UsernameError};

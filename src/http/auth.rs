@@ -2,15 +2,16 @@
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpRequest, HttpResponse, Responder};
 use prometheus::IntCounterVec;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::body::Body;
+use super::client::client_of;
 use super::{Api, ApiError, Authenticated, Message};
-use crate::actors::{Login, Register, Revoke, UserError};
-use crate::domain::{Password, SessionId, Username};
+use crate::actors::{Login, OpenSession, Refreshed, Register, Revoke, UserError};
+use crate::domain::{Generation, Password, Session, Username};
 
 /// The body of a registration or a login, as it came.
 #[derive(Deserialize)]
@@ -19,10 +20,11 @@ pub(super) struct RawCredentials {
     password: Option<String>,
 }
 
-/// A token in a reply (RFC 6749 section 5.1).
+/// A pair of tokens in a reply (RFC 6749 section 5.1).
 #[derive(Serialize)]
 struct TokenReply<'a> {
     access_token: &'a str,
+    refresh_token: &'a str,
     token_type: &'static str,
     expires_in: u64,
 }
@@ -58,6 +60,7 @@ pub(super) async fn register(
 /// `POST /auth/login`
 pub(super) async fn login(
     api: Data<Api>,
+    request: HttpRequest,
     Body(body): Body<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
     let (username, password) = body.require()?;
@@ -67,11 +70,20 @@ pub(super) async fn login(
     let logged_in = api.users.ask(Login { claimed }).await;
     count(&api.metrics.logins, &logged_in);
     let user = logged_in?;
-    let issued = api.tokens.issue(&user, SessionId::random(), api.clock.now())?;
+    let opened = OpenSession { user_id: user.id, client: client_of(&request) };
+    let Session { id: session, expires_at, .. } = api.sessions.ask(opened).await?;
 
-    tracing::info!(user.id = %user.id, "user logged in");
+    tracing::info!(user.id = %user.id, session.id = %session, "user logged in");
+    token_reply(&api, &Refreshed { user, session, expires_at, generation: Generation::FIRST })
+}
+
+/// Issues the tokens of one generation of a session.
+pub(super) fn token_reply(api: &Api, of: &Refreshed) -> Result<HttpResponse, ApiError> {
+    let Refreshed { user, session, expires_at, generation } = of;
+    let issued = api.tokens.issue(user, *session, *expires_at, api.clock.now())?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(TokenReply {
         access_token: &issued.access_token,
+        refresh_token: &api.tokens.refresh_token(*session, *generation),
         token_type: "Bearer",
         expires_in: issued.expires_in.as_secs(),
     }))
@@ -82,7 +94,8 @@ pub(super) async fn logout(
     api: Data<Api>,
     Authenticated(claims): Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    api.sessions.ask(Revoke { revocation: api.tokens.revocation_of(&claims) }).await?;
+    let revocation = api.tokens.revocation_of_session(&claims, api.clock.now());
+    api.sessions.ask(Revoke { revocation }).await?;
 
     tracing::info!(user.id = %claims.user_id, "user logged out");
     Ok(HttpResponse::Ok().json(Message { msg: "Successfully logged out" }))

@@ -35,6 +35,12 @@ pub enum ApiError {
     /// 400: the body is not the JSON that the route reads.
     #[error("The request body is not valid: {0}")]
     InvalidBody(String),
+    /// 400: there is no refresh token in the body.
+    #[error("Missing refresh token")]
+    MissingRefreshToken,
+    /// 401: the refresh token is none of ours, or its session is over.
+    #[error("Invalid refresh token")]
+    RefreshTokenRefused,
     /// 401: the username or the password is wrong.
     #[error("Invalid username or password")]
     InvalidCredentials,
@@ -120,6 +126,8 @@ impl ApiError {
             Self::InvalidUsername(_) => "invalid_username",
             Self::InvalidPassword(_) => "invalid_password",
             Self::InvalidBody(_) => "invalid_body",
+            Self::MissingRefreshToken => "missing_refresh_token",
+            Self::RefreshTokenRefused => "invalid_refresh_token",
             Self::InvalidCredentials => "invalid_credentials",
             Self::NoToken(NoToken::MissingHeader) => "missing_authorization",
             Self::NoToken(NoToken::MissingBearer) => "missing_bearer",
@@ -156,12 +164,14 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::MissingCredentials
+            | Self::MissingRefreshToken
             | Self::InvalidUsername(_)
             | Self::InvalidPassword(_)
             | Self::InvalidBody(_) => StatusCode::BAD_REQUEST,
-            Self::InvalidCredentials | Self::NoToken(_) | Self::TokenRefused(_) => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::InvalidCredentials
+            | Self::RefreshTokenRefused
+            | Self::NoToken(_)
+            | Self::TokenRefused(_) => StatusCode::UNAUTHORIZED,
             Self::PermissionMissing(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
@@ -183,9 +193,9 @@ impl ApiError {
     fn challenge(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::InvalidCredentials | Self::NoToken(_) => Some("Bearer".into()),
-            Self::TokenRefused(refusal) => Some(
-                format!(r#"Bearer error="invalid_token", error_description="{refusal}""#).into(),
-            ),
+            Self::TokenRefused(_) | Self::RefreshTokenRefused => {
+                Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#).into())
+            }
             Self::PermissionMissing(permission) => {
                 Some(format!(r#"Bearer error="insufficient_scope", scope="{permission}""#).into())
             }
@@ -268,6 +278,9 @@ impl From<UserError> for ApiError {
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         match &error {
+            SessionError::Over => Self::NotFound,
+            // Between the check of the password and the opening of the session.
+            SessionError::UserGone => Self::InvalidCredentials,
             SessionError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
             SessionError::Unanswered(_) | SessionError::Store(_) => Self::Unavailable(error.into()),
         }
@@ -318,6 +331,16 @@ mod tests {
             (UsernameError::TooLong.into(), 400, "invalid_username", &[]),
             (PasswordError::TooShort.into(), 400, "invalid_password", &[]),
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
+            (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
+            (
+                ApiError::RefreshTokenRefused,
+                401,
+                "invalid_refresh_token",
+                &[(
+                    "www-authenticate",
+                    r#"Bearer error="invalid_token", error_description="Invalid refresh token""#,
+                )],
+            ),
             (ApiError::InvalidCredentials, 401, "invalid_credentials", BEARER),
             (NoToken::MissingHeader.into(), 401, "missing_authorization", BEARER),
             (NoToken::MissingBearer.into(), 401, "missing_bearer", BEARER),

@@ -3,12 +3,14 @@
 mod auth;
 mod authenticated;
 mod body;
+mod client;
 mod dashboard;
 mod error;
 mod lifecycle;
 mod metrics;
 mod probes;
 mod request_id;
+mod sessions;
 mod watch;
 
 use std::sync::Arc;
@@ -68,7 +70,11 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(get("/", probes::root))
         .service(post("/auth/register", auth::register))
         .service(post("/auth/login", auth::login))
+        .service(post("/auth/refresh", sessions::refresh))
         .service(post("/auth/logout", auth::logout))
+        .service(post("/auth/logout-all", sessions::logout_all))
+        .service(get("/auth/sessions", sessions::list))
+        .service(delete("/auth/sessions/{id}", sessions::end))
         .service(get("/protected/dashboard", dashboard::dashboard))
         .service(get("/health/live", probes::live))
         .service(get("/health/ready", probes::ready))
@@ -98,6 +104,15 @@ where
     F::Output: Responder + 'static,
 {
     resource(path, web::post().to(handler), "POST")
+}
+
+fn delete<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    resource(path, web::delete().to(handler), "DELETE")
 }
 
 fn resource(path: &str, route: Route, allowed: &'static str) -> Resource {

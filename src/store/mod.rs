@@ -7,6 +7,7 @@ mod sqlite;
 
 use std::collections::HashSet;
 use std::error::Error as StdError;
+use std::net::AddrParseError;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use uuid::Uuid;
 
 use crate::config::{Database, DatabaseSettings};
 use crate::domain::{
-    PasswordHash, PasswordHashError, Revocation, RevocationId, Roles, User, UserId, Username,
+    Client, Generation, PasswordHash, PasswordHashError, Revocation, RevocationId, Roles, Session,
+    SessionId, User, UserAgent, UserId, Username,
 };
 
 pub use feed::{Entry, Feed, Listener, News};
@@ -35,6 +37,28 @@ pub struct Credentials {
     pub user: User,
     /// The hash of its password.
     pub password_hash: PasswordHash,
+}
+
+/// What an exchange of a refresh token has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Whose session it is.
+    pub user_id: UserId,
+    /// When the session ends.
+    pub expires_at: OffsetDateTime,
+    /// The generation that the session is in now.
+    pub generation: Generation,
+    /// For how long it has been.
+    pub age: Duration,
+}
+
+/// The sessions that were ended together.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Which they were.
+    pub sessions: Vec<SessionId>,
+    /// When that was, by the clock of the database.
+    pub ended_at: OffsetDateTime,
 }
 
 /// The state of a connection pool.
@@ -63,6 +87,9 @@ pub trait Store: Send + Sync + 'static {
         username: &Username,
     ) -> Result<Option<Credentials>, StoreError>;
 
+    /// Finds an account.
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
     /// Replaces a password hash unless it has changed meanwhile; tells whether it did replace it.
     async fn replace_password_hash(
         &self,
@@ -71,8 +98,41 @@ pub trait Store: Send + Sync + 'static {
         new: &PasswordHash,
     ) -> Result<bool, StoreError>;
 
-    /// Adds revocations, all or none, in one commit. One that is there already is left as it is.
-    /// Returns the time by the clock of the database.
+    /// Adds a session in its first generation.
+    async fn insert_session(&self, new: &Session) -> Result<(), InsertSessionError>;
+
+    /// Moves a session on to its next generation where it is in the one that was presented, and finds
+    /// out in which it is then; `None` when there is none that lives on at `now`. A session that
+    /// was last used before `used_since` does not.
+    async fn rotate_session(
+        &self,
+        id: SessionId,
+        presented: Generation,
+        now: OffsetDateTime,
+        used_since: Option<OffsetDateTime>,
+    ) -> Result<Option<Rotation>, StoreError>;
+
+    /// Lists the sessions of a user that live on at a time, the latest used first.
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, StoreError>;
+
+    /// Ends every session of a user but one, if any: in one commit their refresh tokens are dead and
+    /// they are revoked until `expires_at`.
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        but: Option<SessionId>,
+        expires_at: OffsetDateTime,
+    ) -> Result<Ended, StoreError>;
+
+    /// Deletes at most `limit` sessions that ended by themselves before `now`; returns how many.
+    async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
+
+    /// Adds revocations, all or none, in one commit, and with it ends the sessions that bear their
+    /// ids. One that is there already is left as it is. Returns the time by the clock of the database.
     async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError>;
 
     /// Returns those of the ids that are revoked.
@@ -136,6 +196,17 @@ pub enum InsertUserError {
     Store(#[from] StoreError),
 }
 
+/// Why a session was not added.
+#[derive(Debug, Error)]
+pub enum InsertSessionError {
+    /// There is no such account any more.
+    #[error("the account is gone")]
+    UserGone,
+    /// The database did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why the database could not be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -174,21 +245,46 @@ fn migrator(scripts: &[(i64, &'static str, &'static str)]) -> Migrator {
 }
 
 /// Parses the columns of an account.
-fn credentials<'a>(
+fn user<'a>(
     id: Uuid,
     username: &str,
     roles: impl IntoIterator<Item = &'a str>,
     created_at: OffsetDateTime,
-    password_hash: &str,
-) -> Result<Credentials, StoreError> {
+) -> Result<User, StoreError> {
     let username = Username::parse(username)
         .map_err(|error| StoreError::inconsistent("users", "username", error))?;
     let roles =
         Roles::parse(roles).map_err(|error| StoreError::inconsistent("users", "roles", error))?;
-    let password_hash = password_hash.parse().map_err(|error: PasswordHashError| {
+    Ok(User { id: id.into(), username, roles, created_at })
+}
+
+fn password_hash(text: &str) -> Result<PasswordHash, StoreError> {
+    text.parse().map_err(|error: PasswordHashError| {
         StoreError::inconsistent("users", "password_hash", error)
-    })?;
-    Ok(Credentials { user: User { id: id.into(), username, roles, created_at }, password_hash })
+    })
+}
+
+fn client(address: &str, user_agent: &str) -> Result<Client, StoreError> {
+    let address = address
+        .parse()
+        .map_err(|error: AddrParseError| StoreError::inconsistent("sessions", "address", error))?;
+    Ok(Client { address, user_agent: UserAgent::clean(user_agent) })
+}
+
+fn generation(number: i64) -> Result<Generation, StoreError> {
+    u64::try_from(number)
+        .map(Generation::from)
+        .map_err(|error| StoreError::inconsistent("sessions", "generation", error))
+}
+
+/// Returns a generation as the databases keep it.
+fn stored(generation: Generation) -> i64 {
+    i64::try_from(generation.number()).unwrap_or(i64::MAX)
+}
+
+/// Reads how long ago something was, which clocks that were set may make negative.
+fn age(micros: i64) -> Duration {
+    Duration::from_micros(micros.try_into().unwrap_or(0))
 }
 
 /// Parses a time that is kept, or sent, in microseconds since the Unix epoch.

@@ -1,8 +1,10 @@
-//! Access tokens: JSON Web Tokens (RFC 7519) signed with HMAC-SHA-256, issued and checked here.
+//! Access tokens: JSON Web Tokens (RFC 7519) signed with HMAC-SHA-256, issued and checked here; and the
+//! refresh tokens that they are renewed with.
 
 mod claims;
 mod key_file;
 mod provider;
+mod refresh;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,16 +17,18 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::config::TokenSettings;
-use crate::domain::{Revocation, RevocationId, SessionId, SigningKey, User};
+use crate::domain::{Generation, Revocation, SessionId, SigningKey, User};
 
 pub use claims::AccessClaims;
 use claims::{Claims, TokenType};
 pub use key_file::{KeyFileError, load_or_create};
+use refresh::RefreshTokens;
 
-/// Issues and checks access tokens.
+/// Issues and checks tokens.
 pub struct Tokens {
     signing_key: EncodingKey,
     checking_key: DecodingKey,
+    refresh: RefreshTokens,
     settings: TokenSettings,
 }
 
@@ -79,11 +83,12 @@ impl Tokens {
         Self {
             signing_key: EncodingKey::from_secret(key.expose()),
             checking_key: DecodingKey::from_secret(key.expose()),
+            refresh: RefreshTokens::new(key),
             settings,
         }
     }
 
-    /// Issues an access token for a session of the user.
+    /// Issues an access token for a session of the user, which it does not outlive.
     ///
     /// # Errors
     /// When the claims cannot be written or signed, which no input causes.
@@ -91,10 +96,11 @@ impl Tokens {
         &self,
         user: &User,
         session: SessionId,
+        session_expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
-        let expires_in = self.settings.lifetime;
-        let expires_at = later(now, expires_in);
+        let expires_at = later(now, self.settings.lifetime).min(session_expires_at);
+        let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let claims = Claims::of(user, session, &self.settings.issuer, now, expires_at);
         let header = Header::new(Algorithm::HS256);
         let access_token = jsonwebtoken::encode(&header, &claims, &self.signing_key)?;
@@ -120,13 +126,27 @@ impl Tokens {
         claims.into_access_claims().ok_or(TokenRefusal::Invalid)
     }
 
-    /// Returns the revocation of one token: it matters until the token would have expired.
+    /// Computes the refresh token of one generation of a session.
     #[must_use]
-    pub fn revocation_of(&self, claims: &AccessClaims) -> Revocation {
-        Revocation {
-            id: RevocationId::from(claims.token_id),
-            expires_at: later(claims.expires_at, self.settings.leeway),
-        }
+    pub fn refresh_token(&self, session: SessionId, generation: Generation) -> String {
+        self.refresh.issue(session, generation)
+    }
+
+    /// Returns the session and the generation that a refresh token was issued for, or `None` when it
+    /// is not one of ours.
+    #[must_use]
+    pub fn verify_refresh_token(&self, token: &str) -> Option<(SessionId, Generation)> {
+        self.refresh.verify(token)
+    }
+
+    /// Returns the revocation of a token's session, which ends now: it matters until the last of its
+    /// tokens, which may have been issued just now, would have expired.
+    #[must_use]
+    pub fn revocation_of_session(&self, claims: &AccessClaims, now: OffsetDateTime) -> Revocation {
+        // The token at hand may be from before its kind was given a shorter life.
+        let expires_at =
+            later(claims.expires_at, self.settings.leeway).max(self.settings.last_expiry(now));
+        Revocation { id: claims.session_id.into(), expires_at }
     }
 
     fn require_our_signature(&self, signature: &str, message: &str) -> Result<(), TokenRefusal> {
@@ -191,12 +211,15 @@ mod tests {
     use crate::domain::{Permission, Role, Roles, UserId, Username};
 
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
+    const FAR: OffsetDateTime = datetime!(2027-01-01 00:00:00 UTC);
     const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
     fn tokens() -> Tokens {
         let settings = TokenSettings {
             issuer: "portcullis".to_owned(),
             lifetime: Duration::from_hours(1),
+            session_lifetime: Duration::from_hours(24),
+            session_idle_timeout: None,
             leeway: Duration::from_secs(5),
         };
         Tokens::new(&SigningKey::parse(&[7; 32]).unwrap(), settings)
@@ -238,7 +261,7 @@ mod tests {
     fn an_issued_token_verifies_and_says_who_bears_it() {
         let (tokens, user, session) = (tokens(), alice(), SessionId::random());
 
-        let issued = tokens.issue(&user, session, NOW).unwrap();
+        let issued = tokens.issue(&user, session, FAR, NOW).unwrap();
         let claims = tokens.verify(&issued.access_token, NOW).unwrap();
 
         assert_eq!(issued.expires_in, Duration::from_hours(1));
@@ -252,20 +275,38 @@ mod tests {
     #[test]
     fn a_token_lives_until_its_expiry_and_the_leeway() {
         let tokens = tokens();
-        let token = tokens.issue(&alice(), SessionId::random(), NOW).unwrap().access_token;
+        let token = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
         let expiry = NOW + Duration::from_hours(1);
 
         let claims = tokens.verify(&token, expiry + Duration::from_secs(4)).unwrap();
         let refused = tokens.verify(&token, expiry + Duration::from_secs(5)).unwrap_err();
 
         assert_eq!(refused, TokenRefusal::Expired);
-        assert_eq!(tokens.revocation_of(&claims).expires_at, expiry + Duration::from_secs(5));
+        let revocation = tokens.revocation_of_session(&claims, NOW);
+        assert_eq!(revocation.expires_at, expiry + Duration::from_secs(5));
+        // A token may be issued for the session up to the moment that it ends.
+        let later = NOW + Duration::from_mins(30);
+        let revocation = tokens.revocation_of_session(&claims, later);
+        assert_eq!(
+            revocation.expires_at,
+            expiry + Duration::from_mins(30) + Duration::from_secs(5)
+        );
+    }
+
+    #[test]
+    fn a_token_does_not_outlive_its_session() {
+        let end = NOW + Duration::from_mins(10);
+
+        let issued = tokens().issue(&alice(), SessionId::random(), end, NOW).unwrap();
+
+        assert_eq!(issued.expires_in, Duration::from_mins(10));
+        assert_eq!(tokens().verify(&issued.access_token, NOW).unwrap().expires_at, end);
     }
 
     #[test]
     fn a_token_from_a_clock_slightly_ahead_is_good() {
         let tokens = tokens();
-        let token = tokens.issue(&alice(), SessionId::random(), NOW).unwrap().access_token;
+        let token = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
 
         assert!(tokens.verify(&token, NOW - Duration::from_secs(5)).is_ok());
         let refused = tokens.verify(&token, NOW - Duration::from_secs(6)).unwrap_err();
@@ -280,7 +321,8 @@ mod tests {
 
         let claims = tokens.verify(&signed(HEADER, &claims.to_string()), NOW).unwrap();
 
-        assert!(tokens.revocation_of(&claims).expires_at >= claims.expires_at);
+        let revocation = tokens.revocation_of_session(&claims, NOW);
+        assert!(revocation.expires_at >= claims.expires_at);
     }
 
     #[test]
@@ -361,7 +403,7 @@ mod tests {
         #[test]
         fn a_token_with_any_byte_altered_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
             let tokens = tokens();
-            let good = tokens.issue(&alice(), SessionId::random(), NOW).unwrap().access_token;
+            let good = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
             let mut altered = good.clone().into_bytes();
             let position = position % altered.len();
             prop_assume!(altered[position] != byte);

@@ -15,7 +15,12 @@ on_both_databases! {
 
         let logged_in = app.log_in("testuser", "testpass").await;
         let token = logged_in.access_token();
-        let body = json!({ "access_token": token, "token_type": "Bearer", "expires_in": 3600 });
+        let body = json!({
+            "access_token": token,
+            "refresh_token": logged_in.refresh_token(),
+            "token_type": "Bearer",
+            "expires_in": 3600,
+        });
         logged_in.assert(200, &body);
         assert_eq!(logged_in.header("cache-control"), Some("no-store"));
 

@@ -131,7 +131,7 @@ async fn a_logout_whose_commit_came_too_late_for_its_answer_holds_all_the_same()
     let late = async |database: TestDatabase| {
         let app = TestApp::start_with(&database, impatient).await;
         let token = app.token_of("alice").await;
-        let id = claims(&token)["jti"].as_str().unwrap().to_owned();
+        let id = claims(&token)["sid"].as_str().unwrap().to_owned();
         let mut other = database.connect().await;
         let insert = "insert into revocations (id, expires_at) values";
         let same = format!("begin; {insert} ('{id}', now())");

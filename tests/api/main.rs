@@ -16,5 +16,6 @@ mod faults;
 mod hashing;
 mod observability;
 mod process;
+mod sessions;
 mod store;
 mod tokens;

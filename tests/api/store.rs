@@ -1,17 +1,18 @@
 //! The contract that both databases keep.
 
 use std::collections::HashSet;
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
-    PasswordHash, RETENTION, Revocation, RevocationId, Role, Roles, TokenId, User, UserId, Username,
+    Client, Generation, PasswordHash, RETENTION, Revocation, RevocationId, Role, Roles, Session,
+    SessionId, TokenId, User, UserAgent, UserId, Username,
 };
-use portcullis::store::{self, Credentials, InsertUserError, News, Store};
+use portcullis::store::{self, Credentials, InsertSessionError, InsertUserError, News, Store};
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -53,6 +54,26 @@ async fn kept(store: &dyn Store) -> Vec<Revocation> {
     let news = store.feed().read(PATIENCE).await.unwrap();
     assert!(news.is_whole);
     news.entries.into_iter().map(|entry| entry.revocation).collect()
+}
+
+/// Adds an account with one session.
+async fn a_session(store: &dyn Store) -> Session {
+    let owner = credentials(&format!("user-{}", UserId::random()));
+    store.insert_user(&owner).await.unwrap();
+    let created_at = now();
+    let session = Session {
+        id: SessionId::random(),
+        user_id: owner.user.id,
+        created_at,
+        last_used_at: created_at,
+        expires_at: created_at + Duration::from_hours(24),
+        client: Client {
+            address: "2001:db8::1".parse().unwrap(),
+            user_agent: UserAgent::clean("curl/8.5"),
+        },
+    };
+    store.insert_session(&session).await.unwrap();
+    session
 }
 
 fn ids(news: &News) -> HashSet<RevocationId> {
@@ -187,16 +208,101 @@ on_both_databases! {
         assert!(first.read_at <= made_at && made_at <= second.read_at, "one clock for all");
     }
 
-    async fn what_a_feed_gave_up_reading_it_reads_the_next_time(database: TestDatabase) {
+    async fn a_session_moves_on_once_for_each_generation(database: TestDatabase) {
         let store = open(&database).await;
-        let mut feed = store.feed();
-        feed.read(PATIENCE).await.unwrap();
-        let batch = [revocation(now())];
-        store.revoke(&batch).await.unwrap();
+        let session = a_session(store.as_ref()).await;
+        let (first, second) = (Generation::FIRST, Generation::FIRST.next());
+        let rotate = async |presented| {
+            let later = now() + Duration::from_mins(1);
+            store.rotate_session(session.id, presented, later, None).await.unwrap().unwrap()
+        };
 
-        assert!(feed.read(PATIENCE).now_or_never().is_none(), "given up");
+        let at_once = join_all((0..8).map(|_| rotate(first))).await;
+        for rotation in at_once {
+            assert_eq!((rotation.generation, rotation.user_id), (second, session.user_id));
+            assert_eq!(rotation.expires_at, session.expires_at);
+            assert!(rotation.age < Duration::from_mins(1), "{rotation:?}");
+        }
+        assert_eq!(rotate(second).await.generation, second.next());
+        assert_eq!(rotate(first).await.generation, second.next(), "an old one moves nothing");
 
-        assert_eq!(ids(&feed.read(PATIENCE).await.unwrap()), ids_of(&batch));
+        let listed = store.sessions_of(session.user_id, now()).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert!(listed[0].last_used_at > session.last_used_at);
+    }
+
+    async fn a_session_that_is_over_does_not_move_on(database: TestDatabase) {
+        let store = open(&database).await;
+        let session = a_session(store.as_ref()).await;
+        let rotate = async |id, now, used_since| {
+            store.rotate_session(id, Generation::FIRST, now, used_since).await.unwrap()
+        };
+
+        assert_eq!(rotate(SessionId::random(), now(), None).await, None);
+        assert_eq!(rotate(session.id, session.expires_at, None).await, None);
+        let later = session.last_used_at + Duration::from_secs(1);
+        assert_eq!(rotate(session.id, now(), Some(later)).await, None);
+        assert!(store.sessions_of(session.user_id, session.expires_at).await.unwrap().is_empty());
+        assert!(rotate(session.id, now(), Some(session.last_used_at)).await.is_some());
+    }
+
+    async fn revoking_a_session_ends_it_in_the_same_commit(database: TestDatabase) {
+        let store = open(&database).await;
+        let session = a_session(store.as_ref()).await;
+
+        let ending = Revocation { id: session.id.into(), expires_at: now() };
+        store.revoke(&[revocation(now()), ending]).await.unwrap();
+
+        assert!(store.sessions_of(session.user_id, now()).await.unwrap().is_empty());
+        assert_eq!(kept(store.as_ref()).await.len(), 2);
+    }
+
+    async fn all_sessions_of_a_user_but_one_are_ended_and_revoked(database: TestDatabase) {
+        let store = open(&database).await;
+        let (bobs, alices) = (a_session(store.as_ref()).await, a_session(store.as_ref()).await);
+        let other = Session { id: SessionId::random(), ..alices.clone() };
+        let third = Session { id: SessionId::random(), ..alices.clone() };
+        for session in [&other, &third] {
+            store.insert_session(session).await.unwrap();
+        }
+
+        let until = now() + Duration::from_hours(1);
+        let ended = store.end_sessions(alices.user_id, Some(alices.id), until).await.unwrap();
+
+        let ids = |ids: &[SessionId]| ids.iter().copied().map(RevocationId::from).collect();
+        let expected: HashSet<RevocationId> = ids(&[other.id, third.id]);
+        assert_eq!(ids(&ended.sessions), expected);
+        let revoked = kept(store.as_ref()).await;
+        assert_eq!(ids_of(&revoked), expected);
+        assert!(revoked.iter().all(|revocation| revocation.expires_at == until));
+        let left = store.sessions_of(alices.user_id, now()).await.unwrap();
+        assert_eq!(left, slice::from_ref(&alices));
+        assert_eq!(store.end_sessions(alices.user_id, None, until).await.unwrap().sessions, [alices.id]);
+        assert_eq!(store.sessions_of(bobs.user_id, now()).await.unwrap(), [bobs]);
+    }
+
+    async fn a_session_of_an_account_that_is_gone_is_not_opened(database: TestDatabase) {
+        let store = open(&database).await;
+        let orphan = Session { user_id: UserId::random(), ..a_session(store.as_ref()).await };
+        let orphan = Session { id: SessionId::random(), ..orphan };
+
+        let refused = store.insert_session(&orphan).await;
+
+        assert!(matches!(refused, Err(InsertSessionError::UserGone)), "{refused:?}");
+    }
+
+    async fn sessions_that_ended_by_themselves_are_swept(database: TestDatabase) {
+        let store = open(&database).await;
+        let live = a_session(store.as_ref()).await;
+        for _ in 0..3 {
+            let expires_at = now() - Duration::from_mins(1);
+            let over = Session { id: SessionId::random(), expires_at, ..live.clone() };
+            store.insert_session(&over).await.unwrap();
+        }
+
+        assert_eq!(store.sweep_sessions(now(), 2).await.unwrap(), 2);
+        assert_eq!(store.sweep_sessions(now(), 2).await.unwrap(), 1);
+        assert_eq!(store.sessions_of(live.user_id, now()).await.unwrap(), [live]);
     }
 
     async fn many_may_open_an_empty_database_at_once(database: TestDatabase) {
@@ -251,6 +357,26 @@ async fn a_feed_misses_no_commit_that_lands_late_and_reads_none_again_because_of
         assert_eq!(count().await, 0);
     };
     TestDatabase::postgres().await.lend(late).await;
+}
+
+#[actix_web::test]
+async fn what_a_feed_gave_up_reading_it_reads_the_next_time() {
+    let given_up = async |database: TestDatabase| {
+        let store = open(&database).await;
+        let mut feed = store.feed();
+        feed.read(PATIENCE).await.unwrap();
+        let batch = [revocation(now())];
+        store.revoke(&batch).await.unwrap();
+        let mut other = database.connect().await;
+        other.execute("begin; lock table revocations").await.unwrap();
+
+        let silent = feed.read(Duration::from_millis(20)).await;
+        assert!(matches!(silent, Err(store::StoreError::Silent(_))), "{silent:?}");
+
+        other.execute("rollback").await.unwrap();
+        assert_eq!(ids(&feed.read(PATIENCE).await.unwrap()), ids_of(&batch));
+    };
+    TestDatabase::postgres().await.lend(given_up).await;
 }
 
 #[actix_web::test]

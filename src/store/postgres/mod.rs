@@ -18,10 +18,14 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    Credentials, Feed, InsertUserError, Listener, OpenError, PoolStatus, Store, StoreError,
+    Credentials, Ended, Feed, InsertSessionError, InsertUserError, Listener, OpenError, PoolStatus,
+    Rotation, Store, StoreError, age, client, generation, stored,
 };
 use crate::config::{DatabaseSettings, PostgresSettings, Secret};
-use crate::domain::{PasswordHash, RETENTION, Revocation, RevocationId, UserId, Username};
+use crate::domain::{
+    Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId, User,
+    UserId, Username,
+};
 use feed::PostgresFeed;
 use gateway::Gateway;
 use listener::PostgresListener;
@@ -40,6 +44,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "feed of revocations",
         include_str!("../../../migrations/postgres/0002_feed_of_revocations.sql"),
     ),
+    (3, "sessions", include_str!("../../../migrations/postgres/0003_sessions.sql")),
 ];
 
 /// Several instances may share one database; the database arbitrates.
@@ -146,6 +151,13 @@ impl Store for PostgresStore {
         row.as_ref().map(credentials).transpose()
     }
 
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let select =
+            self.gateway.query("select id, username, roles, created_at from users where id = $1");
+        let row = select.bind(id.as_uuid()).fetch_optional(&self.gateway).await?;
+        row.as_ref().map(user).transpose()
+    }
+
     async fn replace_password_hash(
         &self,
         id: UserId,
@@ -164,12 +176,114 @@ impl Store for PostgresStore {
         Ok(replaced.rows_affected() == 1)
     }
 
+    async fn insert_session(&self, new: &Session) -> Result<(), InsertSessionError> {
+        let insert = self.gateway.query(
+            "insert into sessions (id, user_id, generation, created_at, last_used_at, expires_at,
+                                   address, user_agent)
+             values ($1, $2, 0, $3, $4, $5, $6, $7)",
+        );
+        let inserted = insert
+            .bind(new.id.as_uuid())
+            .bind(new.user_id.as_uuid())
+            .bind(new.created_at)
+            .bind(new.last_used_at)
+            .bind(new.expires_at)
+            .bind(new.client.address.to_string())
+            .bind(new.client.user_agent.as_str())
+            .execute(&self.gateway)
+            .await;
+        match inserted {
+            Ok(_) => Ok(()),
+            Err(error) if breaks(&error, "sessions_user_id_fkey") => {
+                Err(InsertSessionError::UserGone)
+            }
+            Err(error) => Err(InsertSessionError::Store(error.into())),
+        }
+    }
+
+    async fn rotate_session(
+        &self,
+        id: SessionId,
+        presented: Generation,
+        now: OffsetDateTime,
+        used_since: Option<OffsetDateTime>,
+    ) -> Result<Option<Rotation>, StoreError> {
+        // One statement, so that of those who come at once one rotates and the others see it.
+        let update = self.gateway.query(
+            "update sessions
+             set generation   = case when generation = $2 then $2 + 1 else generation end,
+                 rotated_at   = case when generation = $2 then clock_timestamp() else rotated_at end,
+                 last_used_at = case when generation = $2 then $3 else last_used_at end
+             where id = $1 and expires_at > $3 and ($4 is null or last_used_at >= $4)
+             returning user_id, expires_at, generation,
+                       (extract(epoch from clock_timestamp() - rotated_at) * 1000000)::bigint as age",
+        );
+        let row = update
+            .bind(id.as_uuid())
+            .bind(stored(presented))
+            .bind(now)
+            .bind(used_since)
+            .fetch_optional(&self.gateway)
+            .await?;
+        row.as_ref().map(rotation).transpose()
+    }
+
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, StoreError> {
+        let select = self.gateway.query(
+            "select id, user_id, created_at, last_used_at, expires_at, address, user_agent
+             from sessions where user_id = $1 and expires_at > $2
+             order by last_used_at desc, id",
+        );
+        let rows = select.bind(user.as_uuid()).bind(now).fetch_all(&self.gateway).await?;
+        rows.iter().map(session).collect()
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        but: Option<SessionId>,
+        expires_at: OffsetDateTime,
+    ) -> Result<Ended, StoreError> {
+        let delete = self.gateway.query(
+            "with ended as (
+                 delete from sessions where user_id = $1 and id is distinct from $2 returning id),
+             added as (
+                 insert into revocations (id, expires_at) select id, $3 from ended
+                 on conflict (id) do nothing)
+             select array(select id from ended) as sessions, clock_timestamp() as ended_at",
+        );
+        let row = delete
+            .bind(user.as_uuid())
+            .bind(but.map(SessionId::as_uuid))
+            .bind(expires_at)
+            .fetch_one(&self.gateway)
+            .await?;
+        let sessions: Vec<Uuid> = row.try_get("sessions")?;
+        let sessions = sessions.into_iter().map(SessionId::from).collect();
+        Ok(Ended { sessions, ended_at: row.try_get("ended_at")? })
+    }
+
+    async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let delete = self.gateway.query(
+            "delete from sessions where id in (
+                 select id from sessions where expires_at < least($1, clock_timestamp())
+                 order by expires_at limit $2 for update skip locked)",
+        );
+        let swept = delete.bind(now).bind(i64::from(limit)).execute(&self.gateway).await?;
+        Ok(swept.rows_affected())
+    }
+
     async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError> {
         let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
         let expiries: Vec<OffsetDateTime> =
             revocations.iter().map(|revocation| revocation.expires_at).collect();
         let insert = self.gateway.query(
-            "with added as (
+            "with ended as (delete from sessions where id = any ($1)),
+             added as (
                  insert into revocations (id, expires_at)
                  select * from unnest($1::uuid[], $2::timestamptz[])
                  on conflict (id) do nothing)
@@ -231,15 +345,39 @@ impl Store for PostgresStore {
     }
 }
 
-fn credentials(row: &PgRow) -> Result<Credentials, StoreError> {
+fn user(row: &PgRow) -> Result<User, StoreError> {
     let roles: Vec<String> = row.try_get("roles")?;
-    super::credentials(
+    super::user(
         row.try_get("id")?,
         row.try_get("username")?,
         roles.iter().map(String::as_str),
         row.try_get("created_at")?,
-        row.try_get("password_hash")?,
     )
+}
+
+fn credentials(row: &PgRow) -> Result<Credentials, StoreError> {
+    let password_hash = super::password_hash(row.try_get("password_hash")?)?;
+    Ok(Credentials { user: user(row)?, password_hash })
+}
+
+fn session(row: &PgRow) -> Result<Session, StoreError> {
+    Ok(Session {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        user_id: row.try_get::<Uuid, _>("user_id")?.into(),
+        created_at: row.try_get("created_at")?,
+        last_used_at: row.try_get("last_used_at")?,
+        expires_at: row.try_get("expires_at")?,
+        client: client(row.try_get("address")?, row.try_get("user_agent")?)?,
+    })
+}
+
+fn rotation(row: &PgRow) -> Result<Rotation, StoreError> {
+    Ok(Rotation {
+        user_id: row.try_get::<Uuid, _>("user_id")?.into(),
+        expires_at: row.try_get("expires_at")?,
+        generation: generation(row.try_get("generation")?)?,
+        age: age(row.try_get("age")?),
+    })
 }
 
 fn breaks(error: &sqlx::Error, constraint: &str) -> bool {

@@ -24,11 +24,14 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Credentials, Feed, InsertUserError, Listener, OpenError, PoolStatus, Store, StoreError,
-    from_micros,
+    Credentials, Ended, Feed, InsertSessionError, InsertUserError, Listener, OpenError, PoolStatus,
+    Rotation, Store, StoreError, age, client, from_micros, generation, stored,
 };
 use crate::config::DatabaseSettings;
-use crate::domain::{PasswordHash, RETENTION, Revocation, RevocationId, UserId, Username};
+use crate::domain::{
+    Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId, User,
+    UserId, Username,
+};
 use feed::SqliteFeed;
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -42,6 +45,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "feed of revocations",
         include_str!("../../../migrations/sqlite/0002_feed_of_revocations.sql"),
     ),
+    (3, "sessions", include_str!("../../../migrations/sqlite/0003_sessions.sql")),
 ];
 
 /// The time now, in the unit that times are kept in.
@@ -166,6 +170,12 @@ impl Store for SqliteStore {
         row.as_ref().map(credentials).transpose()
     }
 
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let select = query("select id, username, roles, created_at from users where id = ?1");
+        let row = select.bind(id.as_uuid()).fetch_optional(&self.pool).await?;
+        row.as_ref().map(user).transpose()
+    }
+
     async fn replace_password_hash(
         &self,
         id: UserId,
@@ -182,22 +192,116 @@ impl Store for SqliteStore {
         Ok(replaced.rows_affected() == 1)
     }
 
+    async fn insert_session(&self, new: &Session) -> Result<(), InsertSessionError> {
+        let inserted = query(AssertSqlSafe(format!(
+            "insert into sessions (id, user_id, generation, rotated_at, created_at, last_used_at,
+                                   expires_at, address, user_agent)
+             values (?1, ?2, 0, {NOW}, ?3, ?4, ?5, ?6, ?7)"
+        )))
+        .bind(new.id.as_uuid())
+        .bind(new.user_id.as_uuid())
+        .bind(micros(new.created_at))
+        .bind(micros(new.last_used_at))
+        .bind(micros(new.expires_at))
+        .bind(new.client.address.to_string())
+        .bind(new.client.user_agent.as_str())
+        .execute(&self.pool)
+        .await;
+        match inserted {
+            Ok(_) => Ok(()),
+            Err(sqlx::Error::Database(refusal)) if refusal.is_foreign_key_violation() => {
+                Err(InsertSessionError::UserGone)
+            }
+            Err(error) => Err(InsertSessionError::Store(error.into())),
+        }
+    }
+
+    async fn rotate_session(
+        &self,
+        id: SessionId,
+        presented: Generation,
+        now: OffsetDateTime,
+        used_since: Option<OffsetDateTime>,
+    ) -> Result<Option<Rotation>, StoreError> {
+        // One statement, so that of those who come at once one rotates and the others see it.
+        let row = query(AssertSqlSafe(format!(
+            "update sessions
+             set generation   = case when generation = ?2 then ?2 + 1 else generation end,
+                 rotated_at   = case when generation = ?2 then {NOW} else rotated_at end,
+                 last_used_at = case when generation = ?2 then ?3 else last_used_at end
+             where id = ?1 and expires_at > ?3 and (?4 is null or last_used_at >= ?4)
+             returning user_id, expires_at, generation, {NOW} - rotated_at as age"
+        )))
+        .bind(id.as_uuid())
+        .bind(stored(presented))
+        .bind(micros(now))
+        .bind(used_since.map(micros))
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(rotation).transpose()
+    }
+
+    async fn sessions_of(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, StoreError> {
+        let select = query(
+            "select id, user_id, created_at, last_used_at, expires_at, address, user_agent
+             from sessions where user_id = ?1 and expires_at > ?2
+             order by last_used_at desc, id",
+        );
+        let rows = select.bind(user.as_uuid()).bind(micros(now)).fetch_all(&self.pool).await?;
+        rows.iter().map(session).collect()
+    }
+
+    async fn end_sessions(
+        &self,
+        user: UserId,
+        but: Option<SessionId>,
+        expires_at: OffsetDateTime,
+    ) -> Result<Ended, StoreError> {
+        let mut transaction = self.pool.begin_with("begin immediate").await?;
+        let now = now(&mut transaction).await?;
+        let sessions: Vec<Uuid> =
+            query_scalar("delete from sessions where user_id = ?1 and id is not ?2 returning id")
+                .bind(user.as_uuid())
+                .bind(but.map(SessionId::as_uuid))
+                .fetch_all(&mut *transaction)
+                .await?;
+        let sessions: Vec<SessionId> = sessions.into_iter().map(SessionId::from).collect();
+        let revocation = |&id: &SessionId| Revocation { id: id.into(), expires_at };
+        let revocations: Vec<_> = sessions.iter().map(revocation).collect();
+        insert_revocations(&mut transaction, &revocations, now).await?;
+        transaction.commit().await?;
+        Ok(Ended { sessions, ended_at: from_micros("sessions", "rotated_at", now)? })
+    }
+
+    async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        let swept = query(AssertSqlSafe(format!(
+            "delete from sessions where id in (
+                 select id from sessions where expires_at < min(?1, {NOW})
+                 order by expires_at limit ?2)"
+        )))
+        .bind(micros(now))
+        .bind(limit)
+        .execute(&self.pool)
+        .await?;
+        Ok(swept.rows_affected())
+    }
+
     async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError> {
         let mut transaction = self.pool.begin_with("begin immediate").await?;
-        let select_now = AssertSqlSafe(format!("select {NOW}"));
-        let now: i64 = query_scalar(select_now).fetch_one(&mut *transaction).await?;
+        let now = now(&mut transaction).await?;
         for chunk in revocations.chunks(ROWS_PER_INSERT) {
-            QueryBuilder::<Sqlite>::new("insert into revocations (id, expires_at, revoked_at) ")
-                .push_values(chunk, |mut row, revocation| {
-                    row.push_bind(revocation.id.as_uuid())
-                        .push_bind(micros(revocation.expires_at))
-                        .push_bind(now);
-                })
-                .push(" on conflict (id) do nothing")
-                .build()
-                .execute(&mut *transaction)
-                .await?;
+            let mut delete = QueryBuilder::<Sqlite>::new("delete from sessions where id in (");
+            let mut list = delete.separated(", ");
+            for revocation in chunk {
+                list.push_bind(revocation.id.as_uuid());
+            }
+            delete.push(")").build().execute(&mut *transaction).await?;
         }
+        insert_revocations(&mut transaction, revocations, now).await?;
         transaction.commit().await?;
         from_micros("revocations", "revoked_at", now)
     }
@@ -247,15 +351,65 @@ impl Store for SqliteStore {
     }
 }
 
-fn credentials(row: &SqliteRow) -> Result<Credentials, StoreError> {
+/// Returns the time in the unit that times are kept in.
+async fn now(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
+    query_scalar(AssertSqlSafe(format!("select {NOW}"))).fetch_one(connection).await
+}
+
+async fn insert_revocations(
+    connection: &mut SqliteConnection,
+    revocations: &[Revocation],
+    now: i64,
+) -> Result<(), sqlx::Error> {
+    for chunk in revocations.chunks(ROWS_PER_INSERT) {
+        QueryBuilder::<Sqlite>::new("insert into revocations (id, expires_at, revoked_at) ")
+            .push_values(chunk, |mut row, revocation| {
+                row.push_bind(revocation.id.as_uuid())
+                    .push_bind(micros(revocation.expires_at))
+                    .push_bind(now);
+            })
+            .push(" on conflict (id) do nothing")
+            .build()
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+fn user(row: &SqliteRow) -> Result<User, StoreError> {
     let roles: &str = row.try_get("roles")?;
-    super::credentials(
+    super::user(
         row.try_get("id")?,
         row.try_get("username")?,
         roles.split_whitespace(),
         from_micros("users", "created_at", row.try_get("created_at")?)?,
-        row.try_get("password_hash")?,
     )
+}
+
+fn credentials(row: &SqliteRow) -> Result<Credentials, StoreError> {
+    let password_hash = super::password_hash(row.try_get("password_hash")?)?;
+    Ok(Credentials { user: user(row)?, password_hash })
+}
+
+fn session(row: &SqliteRow) -> Result<Session, StoreError> {
+    let time = |column| from_micros("sessions", column, row.try_get(column)?);
+    Ok(Session {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        user_id: row.try_get::<Uuid, _>("user_id")?.into(),
+        created_at: time("created_at")?,
+        last_used_at: time("last_used_at")?,
+        expires_at: time("expires_at")?,
+        client: client(row.try_get("address")?, row.try_get("user_agent")?)?,
+    })
+}
+
+fn rotation(row: &SqliteRow) -> Result<Rotation, StoreError> {
+    Ok(Rotation {
+        user_id: row.try_get::<Uuid, _>("user_id")?.into(),
+        expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
+        generation: generation(row.try_get("generation")?)?,
+        age: age(row.try_get("age")?),
+    })
 }
 
 fn micros(time: OffsetDateTime) -> i64 {

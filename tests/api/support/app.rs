@@ -92,6 +92,20 @@ impl TestApp {
         self.log_in(username, "correct horse").await.access_token()
     }
 
+    /// Registers a user and logs in, and returns both tokens.
+    pub async fn pair_of(&self, username: &str) -> Reply {
+        self.register(username, "correct horse").await;
+        self.log_in(username, "correct horse").await
+    }
+
+    pub async fn refresh(&self, refresh_token: &str) -> Reply {
+        self.post("/auth/refresh", &json!({ "refresh_token": refresh_token })).await
+    }
+
+    pub async fn with_token(&self, method: Method, path: &str, token: &str) -> Reply {
+        send(self.request(method, path).bearer_auth(token)).await
+    }
+
     pub async fn dashboard(&self, token: &str) -> Reply {
         send(self.request(Method::GET, "/protected/dashboard").bearer_auth(token)).await
     }
@@ -113,6 +127,13 @@ impl Reply {
         self.body["access_token"]
             .as_str()
             .unwrap_or_else(|| panic!("no token: {self:?}"))
+            .to_owned()
+    }
+
+    pub fn refresh_token(&self) -> String {
+        self.body["refresh_token"]
+            .as_str()
+            .unwrap_or_else(|| panic!("no refresh token: {self:?}"))
             .to_owned()
     }
 
@@ -187,6 +208,8 @@ fn config(database: &TestDatabase) -> Config {
         tokens: TokenSettings {
             issuer: "portcullis".to_owned(),
             lifetime: Duration::from_hours(1),
+            session_lifetime: Duration::from_hours(30 * 24),
+            session_idle_timeout: None,
             leeway: Duration::from_secs(5),
         },
         signing_key: SigningKeySource::Given(SigningKey::parse(&[7; 32]).expect("a key")),

@@ -15,6 +15,8 @@ use super::{Process, TestApp, TestDatabase, eventually, since, try_send};
 /// The bound that the instances are given.
 const BOUND: Duration = Duration::from_secs(2);
 
+const LIFETIME: Duration = Duration::from_hours(1);
+
 /// Tokens that are watched at once.
 const WATCHED: usize = 8;
 
@@ -43,7 +45,9 @@ impl Cluster {
     pub fn of(instances: Vec<Process>) -> Self {
         let settings = TokenSettings {
             issuer: "portcullis".to_owned(),
-            lifetime: Duration::from_hours(1),
+            lifetime: LIFETIME,
+            session_lifetime: LIFETIME,
+            session_idle_timeout: None,
             leeway: Duration::from_secs(5),
         };
         let key = SigningKey::parse(Process::KEY.as_bytes()).expect("a key");
@@ -186,5 +190,6 @@ fn token(tokens: &Tokens) -> String {
         roles: Roles::from_iter([Role::User]),
         created_at: SystemClock.now(),
     };
-    tokens.issue(&user, SessionId::random(), SystemClock.now()).expect("a token").access_token
+    let (now, session) = (SystemClock.now(), SessionId::random());
+    tokens.issue(&user, session, now + LIFETIME, now).expect("a token").access_token
 }

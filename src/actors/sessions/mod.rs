@@ -1,5 +1,7 @@
-//! `SessionActor`: the only writer of revocations, and the keeper of the replica that checking
-//! reads.
+//! `SessionActor`: what logins open and how it ends. The only writer of revocations, and the keeper of
+//! the replica that checking reads.
+
+mod work;
 
 use std::collections::HashSet;
 use std::mem;
@@ -11,29 +13,81 @@ use actix::{
     WrapFuture,
 };
 use thiserror::Error;
+use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use super::follower::{Backoff, Follower, listen};
-use super::rounds::{Rounds, Waiting};
+use super::rounds::Rounds;
 use super::{Unanswered, WhileAwaited};
 use crate::clock::Clock;
-use crate::config::RevocationSettings;
-use crate::domain::{Revocation, RevocationId};
+use crate::config::{RevocationSettings, TokenSettings};
+use crate::domain::{
+    Client, Generation, Revocation, RevocationId, Session, SessionId, User, UserId,
+};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{Store, StoreError};
-use crate::telemetry::Chain;
-
-/// Rows deleted in one statement: few enough not to hold their locks for long.
-const SWEEP_LIMIT: u32 = 1_000;
+use crate::store::{InsertSessionError, Store, StoreError};
+use work::Work;
 
 /// Revocations committed together: few enough to be done in time.
 const COMMIT_LIMIT: usize = 20_000;
 
 /// Tokens looked up together: SQLite takes at most 32,766 parameters, and a token has two ids.
 const LOOKUP_LIMIT: usize = 10_000;
+
+/// Opens a session for a user who has just proved who they are. Replies with it once it is committed.
+pub struct OpenSession {
+    /// Who logged in.
+    pub user_id: UserId,
+    /// From where.
+    pub client: Client,
+}
+
+/// Exchanges a refresh token. Replies with what the next pair of tokens is issued from; the same again
+/// to those who come at once, or come back within the grace.
+pub struct Refresh {
+    /// The session that the token names.
+    pub session: SessionId,
+    /// The generation that it is good for.
+    pub presented: Generation,
+}
+
+/// Lists the live sessions of a user. Replies with them, the latest used first.
+pub struct ListSessions {
+    /// Whose they are.
+    pub user_id: UserId,
+}
+
+/// Ends one session of a user. Replies once that is committed, and its tokens are refused here.
+pub struct EndSession {
+    /// Whose it has to be.
+    pub user_id: UserId,
+    /// Which it is.
+    pub session: SessionId,
+}
+
+/// Ends every session of a user but one. Replies once that is committed, and their tokens are refused
+/// here.
+pub struct EndOtherSessions {
+    /// Whose they are.
+    pub user_id: UserId,
+    /// The one that goes on.
+    pub but: SessionId,
+}
+
+/// What the next pair of tokens of a session is issued from.
+#[derive(Clone, Debug)]
+pub struct Refreshed {
+    /// Whose session it is, as the account is now.
+    pub user: User,
+    /// The session.
+    pub session: SessionId,
+    /// When it ends.
+    pub expires_at: OffsetDateTime,
+    /// What the next refresh token is good for.
+    pub generation: Generation,
+}
 
 /// Ends a token or a session. Replies once the revocation is committed, and refused here.
 pub struct Revoke {
@@ -55,6 +109,12 @@ pub struct Drain;
 /// Why the actor did not do what it was asked.
 #[derive(Clone, Debug, Error)]
 pub enum SessionError {
+    /// There is no such session, or it is over.
+    #[error("the session is over")]
+    Over,
+    /// The account is gone.
+    #[error("the account is gone")]
+    UserGone,
     /// There was no answer in time.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
@@ -63,24 +123,16 @@ pub enum SessionError {
     Store(Arc<StoreError>),
 }
 
-/// Owns the revocations. What arrives while a commit is in flight goes into the next one together,
+/// What waits for the next commit of revocations; `None` waits for those before.
+type Commits = Rounds<Option<Revocation>, Result<(), SessionError>>;
+
+/// Owns the sessions and the revocations. What arrives while a commit is in flight goes into the next one together,
 /// and so do questions to the database.
 pub struct SessionActor {
-    parts: Parts,
-    commits: Rounds<Option<Revocation>, Result<(), SessionError>>,
+    work: Work,
+    commits: Arc<Commits>,
     lookups: Rounds<[RevocationId; 2], Result<Arc<HashSet<RevocationId>>, SessionError>>,
     following: Vec<JoinHandle<()>>,
-}
-
-/// What the actor's futures share.
-#[derive(Clone)]
-struct Parts {
-    store: Arc<dyn Store>,
-    replica: Arc<Replica>,
-    settings: RevocationSettings,
-    clock: Arc<dyn Clock>,
-    metrics: Arc<Metrics>,
-    deadline: Duration,
 }
 
 impl SessionActor {
@@ -93,6 +145,7 @@ impl SessionActor {
         store: Arc<dyn Store>,
         replica: Arc<Replica>,
         settings: RevocationSettings,
+        tokens: TokenSettings,
         deadline: Duration,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
@@ -114,11 +167,13 @@ impl SessionActor {
             following.push(actix::spawn(listen(listener, hint, settings, metrics, backoff)));
         }
         following.push(actix::spawn(follower.follow()));
-        let parts = Parts { store, replica, settings, clock, metrics, deadline };
-        let (commit, look_up) = (parts.clone(), parts.clone());
+        let work = Work { store, replica, settings, tokens, clock, metrics, deadline };
+        let (commit, look_up) = (work.clone(), work.clone());
         Ok(Self {
-            parts,
-            commits: Rounds::start(COMMIT_LIMIT, async move |round| commit.commit(round).await),
+            work,
+            commits: Arc::new(Rounds::start(COMMIT_LIMIT, async move |round| {
+                commit.commit(round).await
+            })),
             lookups: Rounds::start(LOOKUP_LIMIT, async move |round| look_up.look_up(round).await),
             following,
         })
@@ -131,9 +186,9 @@ impl SessionActor {
             tracing::error!("a task that follows or writes revocations has ended");
             return context.stop();
         }
-        let sweep = self.parts.clone().sweep().into_actor(self);
+        let sweep = self.work.clone().sweep().into_actor(self);
         context.spawn(sweep.map(|(), actor, context| {
-            context.run_later(actor.parts.settings.sweep_interval, Self::sweep_regularly);
+            context.run_later(actor.work.settings.sweep_interval, Self::sweep_regularly);
         }));
     }
 
@@ -144,80 +199,74 @@ impl SessionActor {
     }
 }
 
-impl Parts {
-    /// Commits what a round has brought. Those without a revocation wait for the ones before.
-    async fn commit(
-        &self,
-        round: &[Waiting<Option<Revocation>, Result<(), SessionError>>],
-    ) -> Result<(), SessionError> {
-        let revocations: Vec<Revocation> = round.iter().filter_map(|one| one.item).collect();
-        if revocations.is_empty() {
-            return Ok(());
-        }
-        let started_at = self.clock.uptime();
-        let now = within(self.deadline, self.store.revoke(&revocations)).await?;
-        for revocation in &revocations {
-            self.replica.apply(revocation, now);
-        }
-
-        let took = self.clock.uptime().saturating_sub(started_at);
-        let count = u32::try_from(revocations.len()).unwrap_or(u32::MAX);
-        self.metrics.revocation_commit_duration.observe(took.as_secs_f64());
-        self.metrics.revocation_batch_size.observe(count.into());
-        self.metrics.revocations_committed.inc_by(count.into());
-        Ok(())
-    }
-
-    /// Asks the database about the tokens of all who still wait.
-    async fn look_up<R>(
-        &self,
-        round: &[Waiting<[RevocationId; 2], R>],
-    ) -> Result<Arc<HashSet<RevocationId>>, SessionError> {
-        let asked = round.iter().filter(|one| !one.has_left());
-        let ids: Vec<RevocationId> = asked.flat_map(|one| one.item).collect();
-        if ids.is_empty() {
-            return Ok(Arc::default());
-        }
-        let revoked = within(self.settings.patience(), self.store.revoked_among(&ids)).await?;
-        Ok(Arc::new(revoked))
-    }
-
-    /// Deletes what has expired, a little at a time, here and in the database.
-    async fn sweep(self) {
-        self.replica.purge();
-        loop {
-            let sweep = self.store.sweep_revocations(self.clock.now(), SWEEP_LIMIT);
-            match within(self.deadline, sweep).await {
-                Ok(swept) => {
-                    self.metrics.revocations_swept.inc_by(swept);
-                    if swept < SWEEP_LIMIT.into() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(error = %Chain(&error), "expired revocations stay for now");
-                    return;
-                }
-            }
-        }
-    }
-}
-
-async fn within<T>(
-    deadline: Duration,
-    work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, SessionError> {
-    match timeout(deadline, work).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(Unanswered::Late(deadline).into()),
-    }
-}
-
 impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
         self.sweep_regularly(context);
+    }
+}
+
+impl Message for OpenSession {
+    type Result = Result<Session, SessionError>;
+}
+
+impl Handler<OpenSession> for SessionActor {
+    type Result = WhileAwaited<Result<Session, SessionError>>;
+
+    fn handle(&mut self, message: OpenSession, _: &mut Self::Context) -> Self::Result {
+        WhileAwaited::new(self.work.clone().open(message))
+    }
+}
+
+impl Message for Refresh {
+    type Result = Result<Refreshed, SessionError>;
+}
+
+impl Handler<Refresh> for SessionActor {
+    type Result = ResponseFuture<Result<Refreshed, SessionError>>;
+
+    fn handle(&mut self, message: Refresh, _: &mut Self::Context) -> Self::Result {
+        // Not `WhileAwaited`: a thief who hangs up at once is found out all the same.
+        let (work, commits) = (self.work.clone(), Arc::clone(&self.commits));
+        Box::pin(async move { work.refresh(message, &commits).await })
+    }
+}
+
+impl Message for ListSessions {
+    type Result = Result<Vec<Session>, SessionError>;
+}
+
+impl Handler<ListSessions> for SessionActor {
+    type Result = WhileAwaited<Result<Vec<Session>, SessionError>>;
+
+    fn handle(&mut self, message: ListSessions, _: &mut Self::Context) -> Self::Result {
+        WhileAwaited::new(self.work.clone().list(message.user_id))
+    }
+}
+
+impl Message for EndSession {
+    type Result = Result<(), SessionError>;
+}
+
+impl Handler<EndSession> for SessionActor {
+    type Result = ResponseFuture<Result<(), SessionError>>;
+
+    fn handle(&mut self, message: EndSession, _: &mut Self::Context) -> Self::Result {
+        let (work, commits) = (self.work.clone(), Arc::clone(&self.commits));
+        Box::pin(async move { work.end(message, &commits).await })
+    }
+}
+
+impl Message for EndOtherSessions {
+    type Result = Result<(), SessionError>;
+}
+
+impl Handler<EndOtherSessions> for SessionActor {
+    type Result = ResponseFuture<Result<(), SessionError>>;
+
+    fn handle(&mut self, message: EndOtherSessions, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.work.clone().end_others(message))
     }
 }
 
@@ -268,6 +317,15 @@ impl Handler<IsRevoked> for SessionActor {
             let revoked = revoked.await??;
             Ok(ids.iter().any(|id| revoked.contains(id)))
         })
+    }
+}
+
+impl From<InsertSessionError> for SessionError {
+    fn from(error: InsertSessionError) -> Self {
+        match error {
+            InsertSessionError::UserGone => Self::UserGone,
+            InsertSessionError::Store(error) => error.into(),
+        }
     }
 }
 

@@ -1,0 +1,124 @@
+//! `/auth/refresh`, `/auth/logout-all` and `/auth/sessions`: what a login has opened, renewed and ended.
+
+use actix_web::web::{Data, Json, Path};
+use actix_web::{HttpResponse, Responder};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::auth::token_reply;
+use super::body::Body;
+use super::{Api, ApiError, Authenticated, Message};
+use crate::actors::{EndOtherSessions, EndSession, ListSessions, Refresh, Revoke, SessionError};
+use crate::domain::{Session, SessionId};
+
+/// The body of a refresh, as it came.
+#[derive(Deserialize)]
+pub(super) struct RawRefresh {
+    refresh_token: Option<String>,
+}
+
+/// The sessions of the bearer.
+#[derive(Serialize)]
+struct SessionList {
+    sessions: Vec<SessionView>,
+}
+
+/// A session as its owner sees it. Times are those of RFC 3339.
+#[derive(Serialize)]
+struct SessionView {
+    id: SessionId,
+    created_at: String,
+    last_used_at: String,
+    expires_at: String,
+    ip: String,
+    user_agent: String,
+    current: bool,
+}
+
+/// `POST /auth/refresh`
+pub(super) async fn refresh(
+    api: Data<Api>,
+    Body(body): Body<RawRefresh>,
+) -> Result<impl Responder, ApiError> {
+    let token = body.refresh_token.ok_or(ApiError::MissingRefreshToken)?;
+    let verified = api.tokens.verify_refresh_token(&token);
+
+    let refreshed = match verified {
+        Some((session, presented)) => api.sessions.ask(Refresh { session, presented }).await,
+        None => Err(SessionError::Over),
+    };
+    let outcome = match &refreshed {
+        Ok(_) => "success",
+        Err(SessionError::Over) => "refused",
+        Err(_) => "error",
+    };
+    api.metrics.refreshes.with_label_values(&[outcome]).inc();
+    let refreshed = refreshed.map_err(|error| match error {
+        SessionError::Over => ApiError::RefreshTokenRefused,
+        error => error.into(),
+    })?;
+    token_reply(&api, &refreshed)
+}
+
+/// `POST /auth/logout-all`
+pub(super) async fn logout_all(
+    api: Data<Api>,
+    Authenticated(claims): Authenticated,
+) -> Result<impl Responder, ApiError> {
+    let others = EndOtherSessions { user_id: claims.user_id, but: claims.session_id };
+    api.sessions.ask(others).await?;
+    let revocation = api.tokens.revocation_of_session(&claims, api.clock.now());
+    api.sessions.ask(Revoke { revocation }).await?;
+
+    tracing::info!(user.id = %claims.user_id, "user logged out everywhere");
+    Ok(Json(Message { msg: "Logged out everywhere" }))
+}
+
+/// `GET /auth/sessions`
+pub(super) async fn list(
+    api: Data<Api>,
+    Authenticated(claims): Authenticated,
+) -> Result<impl Responder, ApiError> {
+    let sessions = api.sessions.ask(ListSessions { user_id: claims.user_id }).await?;
+
+    let view = |session| SessionView::of(session, claims.session_id);
+    Ok(Json(SessionList { sessions: sessions.into_iter().map(view).collect() }))
+}
+
+/// `DELETE /auth/sessions/{id}`
+pub(super) async fn end(
+    api: Data<Api>,
+    Authenticated(claims): Authenticated,
+    id: Path<String>,
+) -> Result<impl Responder, ApiError> {
+    let id: Uuid = id.parse().map_err(|_| ApiError::NotFound)?;
+
+    let (user_id, session) = (claims.user_id, id.into());
+    api.sessions.ask(EndSession { user_id, session }).await?;
+
+    tracing::info!(user.id = %user_id, session.id = %session, "session ended");
+    Ok(HttpResponse::NoContent().finish())
+}
+
+impl SessionView {
+    fn of(session: Session, current: SessionId) -> Self {
+        let Session { id, created_at, last_used_at, expires_at, client, .. } = session;
+        Self {
+            id,
+            created_at: text(created_at),
+            last_used_at: text(last_used_at),
+            expires_at: text(expires_at),
+            ip: client.address.to_string(),
+            user_agent: client.user_agent.as_str().to_owned(),
+            current: id == current,
+        }
+    }
+}
+
+/// Writes a time in whole seconds.
+fn text(time: OffsetDateTime) -> String {
+    let seconds = time.replace_nanosecond(0).unwrap_or(time);
+    seconds.format(&Rfc3339).unwrap_or_default()
+}
