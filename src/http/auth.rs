@@ -94,8 +94,7 @@ pub(super) async fn logout(
     api: Data<Api>,
     Authenticated(claims): Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    let revocation = api.tokens.revocation_of_session(&claims, api.clock.now());
-    api.sessions.ask(Revoke { revocation }).await?;
+    api.sessions.ask(Revoke { id: claims.session_id.into() }).await?;
 
     tracing::info!(user.id = %claims.user_id, "user logged out");
     Ok(HttpResponse::Ok().json(Message { msg: "Successfully logged out" }))

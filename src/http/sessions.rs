@@ -69,8 +69,7 @@ pub(super) async fn logout_all(
 ) -> Result<impl Responder, ApiError> {
     let others = EndOtherSessions { user_id: claims.user_id, but: claims.session_id };
     api.sessions.ask(others).await?;
-    let revocation = api.tokens.revocation_of_session(&claims, api.clock.now());
-    api.sessions.ask(Revoke { revocation }).await?;
+    api.sessions.ask(Revoke { id: claims.session_id.into() }).await?;
 
     tracing::info!(user.id = %claims.user_id, "user logged out everywhere");
     Ok(Json(Message { msg: "Logged out everywhere" }))

@@ -49,7 +49,7 @@ pub(super) struct Claims<'a> {
     permissions: Permissions,
     sid: SessionId,
     jti: TokenId,
-    iat: i64,
+    pub(super) iat: i64,
     pub(super) nbf: Option<i64>,
     pub(super) exp: i64,
     #[serde(rename = "type")]

@@ -17,7 +17,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use crate::config::TokenSettings;
-use crate::domain::{Generation, Revocation, SessionId, SigningKey, User};
+use crate::domain::{Generation, SessionId, SigningKey, User};
 
 pub use claims::AccessClaims;
 use claims::{Claims, TokenType};
@@ -99,7 +99,7 @@ impl Tokens {
         session_expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
-        let expires_at = later(now, self.settings.lifetime).min(session_expires_at);
+        let expires_at = session_expires_at.min(now + self.settings.lifetime);
         let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let claims = Claims::of(user, session, &self.settings.issuer, now, expires_at);
         let header = Header::new(Algorithm::HS256);
@@ -120,8 +120,9 @@ impl Tokens {
         require_our_algorithm(header)?;
         self.require_our_signature(signature, message)?;
         let json = decode_segment(payload)?;
-        let claims: Claims<'_> =
+        let mut claims: Claims<'_> =
             serde_json::from_slice(&json).map_err(|_| TokenRefusal::Invalid)?;
+        claims.exp = claims.exp.min(self.longest_life_of(&claims));
         self.check(&claims, now)?;
         claims.into_access_claims().ok_or(TokenRefusal::Invalid)
     }
@@ -139,16 +140,6 @@ impl Tokens {
         self.refresh.verify(token)
     }
 
-    /// Returns the revocation of a token's session, which ends now: it matters until the last of its
-    /// tokens, which may have been issued just now, would have expired.
-    #[must_use]
-    pub fn revocation_of_session(&self, claims: &AccessClaims, now: OffsetDateTime) -> Revocation {
-        // The token at hand may be from before its kind was given a shorter life.
-        let expires_at =
-            later(claims.expires_at, self.settings.leeway).max(self.settings.last_expiry(now));
-        Revocation { id: claims.session_id.into(), expires_at }
-    }
-
     fn require_our_signature(&self, signature: &str, message: &str) -> Result<(), TokenRefusal> {
         let key = &self.checking_key;
         match crypto::verify(signature, message.as_bytes(), key, Algorithm::HS256) {
@@ -156,6 +147,13 @@ impl Tokens {
             Ok(false) => Err(TokenRefusal::BadSignature),
             Err(_) => Err(TokenRefusal::Invalid),
         }
+    }
+
+    /// Returns when a token would expire that was issued now. One from before the settings gave it a
+    /// shorter life must not outlive the revocation of its session, which goes by the settings.
+    fn longest_life_of(&self, claims: &Claims<'_>) -> i64 {
+        let lifetime = i64::try_from(self.settings.lifetime.as_secs()).unwrap_or(i64::MAX);
+        claims.iat.saturating_add(lifetime)
     }
 
     fn check(&self, claims: &Claims<'_>, now: OffsetDateTime) -> Result<(), TokenRefusal> {
@@ -176,11 +174,6 @@ impl Tokens {
             TokenType::Refresh => Err(TokenRefusal::WrongType),
         }
     }
-}
-
-/// Adds up to the end of the calendar, where plain addition would panic.
-fn later(time: OffsetDateTime, by: Duration) -> OffsetDateTime {
-    time.saturating_add(by.try_into().unwrap_or(time::Duration::MAX))
 }
 
 /// The part of a header that matters. `kid`, `jwk`, `x5u` and their like are not even read.
@@ -282,15 +275,8 @@ mod tests {
         let refused = tokens.verify(&token, expiry + Duration::from_secs(5)).unwrap_err();
 
         assert_eq!(refused, TokenRefusal::Expired);
-        let revocation = tokens.revocation_of_session(&claims, NOW);
-        assert_eq!(revocation.expires_at, expiry + Duration::from_secs(5));
-        // A token may be issued for the session up to the moment that it ends.
-        let later = NOW + Duration::from_mins(30);
-        let revocation = tokens.revocation_of_session(&claims, later);
-        assert_eq!(
-            revocation.expires_at,
-            expiry + Duration::from_mins(30) + Duration::from_secs(5)
-        );
+        assert_eq!(claims.expires_at, expiry);
+        assert_eq!(tokens.settings.last_expiry(NOW), expiry + Duration::from_secs(5));
     }
 
     #[test]
@@ -314,15 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_expires_at_the_end_of_the_calendar_can_be_revoked() {
-        let tokens = tokens();
+    fn a_token_from_when_tokens_lived_longer_expires_as_one_issued_now() {
         let mut claims = claims();
         claims["exp"] = json!(253_402_300_799_i64);
+        let token = signed(HEADER, &claims.to_string());
+        let expiry = NOW + Duration::from_hours(1);
 
-        let claims = tokens.verify(&signed(HEADER, &claims.to_string()), NOW).unwrap();
-
-        let revocation = tokens.revocation_of_session(&claims, NOW);
-        assert!(revocation.expires_at >= claims.expires_at);
+        assert_eq!(tokens().verify(&token, NOW).unwrap().expires_at, expiry);
+        let refused = tokens().verify(&token, expiry + Duration::from_secs(5)).unwrap_err();
+        assert_eq!(refused, TokenRefusal::Expired);
     }
 
     #[test]

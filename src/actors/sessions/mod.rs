@@ -89,10 +89,10 @@ pub struct Refreshed {
     pub generation: Generation,
 }
 
-/// Ends a token or a session. Replies once the revocation is committed, and refused here.
+/// Ends a token or a session. Replies once that is committed, and it is refused here.
 pub struct Revoke {
     /// What ends.
-    pub revocation: Revocation,
+    pub id: RevocationId,
 }
 
 /// Asks the database whether a token is revoked, for when the replica cannot tell. Replies with
@@ -277,8 +277,8 @@ impl Message for Revoke {
 impl Handler<Revoke> for SessionActor {
     type Result = ResponseFuture<Result<(), SessionError>>;
 
-    fn handle(&mut self, Revoke { revocation }: Revoke, _: &mut Self::Context) -> Self::Result {
-        let committed = self.commits.join(Some(revocation));
+    fn handle(&mut self, Revoke { id }: Revoke, _: &mut Self::Context) -> Self::Result {
+        let committed = self.commits.join(Some(self.work.revocation_of(id)));
         Box::pin(async move { committed.await? })
     }
 }

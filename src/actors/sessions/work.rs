@@ -102,15 +102,17 @@ impl Work {
     ) -> Result<(), SessionError> {
         let expires_at = self.tokens.last_expiry(self.clock.now());
         let ended = self.store.end_sessions(user_id, Some(but), expires_at).await?;
-        for id in ended.sessions {
-            self.replica.apply(&Revocation { id: id.into(), expires_at }, ended.ended_at);
+        for session in ended.sessions {
+            let revocation = Revocation { id: session.into(), expires_at };
+            self.replica.apply(&revocation, ended.ended_at);
         }
         Ok(())
     }
 
-    fn revocation_of(&self, session: SessionId) -> Revocation {
-        let expires_at = self.tokens.last_expiry(self.clock.now());
-        Revocation { id: session.into(), expires_at }
+    /// Makes the revocation of what ends now. It matters until the last token has expired that was
+    /// issued before.
+    pub(super) fn revocation_of(&self, id: impl Into<RevocationId>) -> Revocation {
+        Revocation { id: id.into(), expires_at: self.tokens.last_expiry(self.clock.now()) }
     }
 
     /// Commits what a round has brought. Those without a revocation wait for the ones before.
