@@ -92,7 +92,7 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "session", value_name = "MODE", global = true)]
     pub(super) database_pool_mode: String,
 
-    /// Life of an access token
+    /// Life of an access token; a shorter one applies to tokens already issued
     #[arg(long, env, default_value = "3600", value_name = "SECONDS", global = true)]
     pub(super) jwt_access_token_expires: String,
 
