@@ -9,7 +9,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
 use portcullis::domain::{
-    PasswordHash, Revocation, Role, Roles, SessionId, SigningKey, TokenId, User, UserId, Username,
+    PasswordHash, Revocation, Role, Roles, SessionId, SigningKey, TokenId, User, UserId,
+    UserVersion, Username,
 };
 use portcullis::revocation::Replica;
 use portcullis::tokens::Tokens;
@@ -36,6 +37,7 @@ fn alice() -> User {
         username: Username::parse("alice").unwrap(),
         roles: Roles::from_iter([Role::User]),
         created_at: SystemClock.now(),
+        version: UserVersion::FIRST,
     }
 }
 

@@ -18,10 +18,12 @@ use tokio::time::timeout;
 
 pub use hasher::{HashError, HashQueue};
 pub use sessions::{
-    Drain, EndOtherSessions, EndSession, IsRevoked, ListSessions, OpenSession, Refresh, Refreshed,
-    Revoke, SessionActor, SessionError,
+    ChangePassword, DeleteUser, Drain, EndOtherSessions, EndSession, IsRevoked, ListSessions,
+    OpenSession, Refresh, Refreshed, Revoke, SessionActor, SessionError,
 };
-pub use users::{Login, Ping, Register, UserActor, UserError};
+pub use users::{
+    FindUser, HashPassword, Login, Ping, ProvePassword, Register, UserActor, UserError,
+};
 
 /// The address of an actor, and how long to wait for its answers.
 pub struct Mailbox<A: Actor> {

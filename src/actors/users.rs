@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::{HashError, HashQueue, Unanswered, WhileAwaited};
 use crate::clock::Clock;
-use crate::domain::{Password, PasswordHash, Role, Roles, User, UserId, Username};
+use crate::domain::{Password, PasswordHash, Role, Roles, User, UserId, UserVersion, Username};
 use crate::hashing::HashingError;
 use crate::store::{Credentials, InsertUserError, Store, StoreError};
 use crate::telemetry::Chain;
@@ -28,6 +28,27 @@ pub struct Login {
     pub claimed: Option<(Username, Password)>,
 }
 
+/// Looks an account up. Replies with it.
+pub struct FindUser {
+    /// Which it is.
+    pub id: UserId,
+}
+
+/// Checks the password of a user who is logged in already. Replies with the account, which has just
+/// been proved to be theirs.
+pub struct ProvePassword {
+    /// Whose it has to be.
+    pub id: UserId,
+    /// What was given; `None` when it cannot be anybody's, being malformed.
+    pub password: Option<Password>,
+}
+
+/// Hashes a new password. Replies with the hash.
+pub struct HashPassword {
+    /// What is hashed.
+    pub password: Password,
+}
+
 /// Finds out whether accounts can be reached. Replies when the database has answered.
 pub struct Ping;
 
@@ -37,6 +58,9 @@ pub enum UserError {
     /// Another account bears the username.
     #[error("the username is taken")]
     UsernameTaken,
+    /// There is no such account any more.
+    #[error("the account is gone")]
+    Gone,
     /// No account has this username and this password.
     #[error("the credentials are invalid")]
     InvalidCredentials,
@@ -80,6 +104,7 @@ impl UserActor {
             username,
             roles: Roles::from_iter([Role::User]),
             created_at: self.clock.now(),
+            version: UserVersion::FIRST,
         };
         let new = Credentials { user, password_hash };
         self.store.insert_user(&new).await?;
@@ -102,6 +127,15 @@ impl UserActor {
             actix::spawn(self.rehash(stored.user.id, password, stored.password_hash));
         }
         Ok(stored.user)
+    }
+
+    async fn find(self, id: UserId) -> Result<User, UserError> {
+        self.store.find_user(id).await?.ok_or(UserError::Gone)
+    }
+
+    async fn prove(self, id: UserId, password: Option<Password>) -> Result<User, UserError> {
+        let username = self.clone().find(id).await?.username;
+        self.log_in(password.map(|password| (username, password))).await
     }
 
     async fn refuse(&self) -> Result<User, UserError> {
@@ -147,6 +181,44 @@ impl Handler<Login> for UserActor {
 
     fn handle(&mut self, Login { claimed }: Login, _: &mut Self::Context) -> Self::Result {
         WhileAwaited::new(self.clone().log_in(claimed))
+    }
+}
+
+impl Message for FindUser {
+    type Result = Result<User, UserError>;
+}
+
+impl Handler<FindUser> for UserActor {
+    type Result = WhileAwaited<Result<User, UserError>>;
+
+    fn handle(&mut self, FindUser { id }: FindUser, _: &mut Self::Context) -> Self::Result {
+        WhileAwaited::new(self.clone().find(id))
+    }
+}
+
+impl Message for ProvePassword {
+    type Result = Result<User, UserError>;
+}
+
+impl Handler<ProvePassword> for UserActor {
+    type Result = WhileAwaited<Result<User, UserError>>;
+
+    fn handle(&mut self, message: ProvePassword, _: &mut Self::Context) -> Self::Result {
+        let ProvePassword { id, password } = message;
+        WhileAwaited::new(self.clone().prove(id, password))
+    }
+}
+
+impl Message for HashPassword {
+    type Result = Result<PasswordHash, UserError>;
+}
+
+impl Handler<HashPassword> for UserActor {
+    type Result = WhileAwaited<Result<PasswordHash, UserError>>;
+
+    fn handle(&mut self, message: HashPassword, _: &mut Self::Context) -> Self::Result {
+        let hashing = self.hashing.clone();
+        WhileAwaited::new(async move { Ok(hashing.hash(message.password).await?) })
     }
 }
 

@@ -18,5 +18,5 @@ pub use password_hash::{PasswordHash, PasswordHashError};
 pub use revocation::{RETENTION, Revocation, RevocationId};
 pub use session::{Client, Generation, Session, UserAgent};
 pub use signing_key::{SigningKey, SigningKeyError};
-pub use user::User;
+pub use user::{User, UserVersion};
 pub use username::{Username, UsernameError};

@@ -70,8 +70,9 @@ pub(super) async fn login(
     let logged_in = api.users.ask(Login { claimed }).await;
     count(&api.metrics.logins, &logged_in);
     let user = logged_in?;
-    let opened = OpenSession { user_id: user.id, client: client_of(&request) };
-    let Session { id: session, expires_at, .. } = api.sessions.ask(opened).await?;
+    let client = client_of(&request);
+    let open = OpenSession { user_id: user.id, version: user.version, client };
+    let Session { id: session, expires_at, .. } = api.sessions.ask(open).await?;
 
     tracing::info!(user.id = %user.id, session.id = %session, "user logged in");
     token_reply(&api, &Refreshed { user, session, expires_at, generation: Generation::FIRST })

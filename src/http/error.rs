@@ -38,6 +38,12 @@ pub enum ApiError {
     /// 400: there is no refresh token in the body.
     #[error("Missing refresh token")]
     MissingRefreshToken,
+    /// 400: there is no password in the body, or not both of them.
+    #[error("Missing password")]
+    MissingPassword,
+    /// 401: the token is good, but the password is not.
+    #[error("Wrong password")]
+    WrongPassword,
     /// 401: the refresh token is none of ours, or its session is over.
     #[error("Invalid refresh token")]
     RefreshTokenRefused,
@@ -128,6 +134,8 @@ impl ApiError {
             Self::InvalidBody(_) => "invalid_body",
             Self::MissingRefreshToken => "missing_refresh_token",
             Self::RefreshTokenRefused => "invalid_refresh_token",
+            Self::MissingPassword => "missing_password",
+            Self::WrongPassword => "wrong_password",
             Self::InvalidCredentials => "invalid_credentials",
             Self::NoToken(NoToken::MissingHeader) => "missing_authorization",
             Self::NoToken(NoToken::MissingBearer) => "missing_bearer",
@@ -165,11 +173,13 @@ impl ApiError {
         match self {
             Self::MissingCredentials
             | Self::MissingRefreshToken
+            | Self::MissingPassword
             | Self::InvalidUsername(_)
             | Self::InvalidPassword(_)
             | Self::InvalidBody(_) => StatusCode::BAD_REQUEST,
             Self::InvalidCredentials
             | Self::RefreshTokenRefused
+            | Self::WrongPassword
             | Self::NoToken(_)
             | Self::TokenRefused(_) => StatusCode::UNAUTHORIZED,
             Self::PermissionMissing(_) => StatusCode::FORBIDDEN,
@@ -192,7 +202,9 @@ impl ApiError {
     /// scheme where no token was shown.
     fn challenge(&self) -> Option<Cow<'static, str>> {
         match self {
-            Self::InvalidCredentials | Self::NoToken(_) => Some("Bearer".into()),
+            Self::InvalidCredentials | Self::WrongPassword | Self::NoToken(_) => {
+                Some("Bearer".into())
+            }
             Self::TokenRefused(_) | Self::RefreshTokenRefused => {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#).into())
             }
@@ -266,6 +278,8 @@ impl From<UserError> for ApiError {
     fn from(error: UserError) -> Self {
         match &error {
             UserError::UsernameTaken => Self::UserExists,
+            // Its tokens are refused from now on, this one among them.
+            UserError::Gone => TokenRefusal::Revoked.into(),
             UserError::InvalidCredentials => Self::InvalidCredentials,
             UserError::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
             UserError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
@@ -279,8 +293,8 @@ impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         match &error {
             SessionError::Over => Self::NotFound,
-            // Between the check of the password and the opening of the session.
-            SessionError::UserGone => Self::InvalidCredentials,
+            // After the password was checked.
+            SessionError::UserChanged => Self::InvalidCredentials,
             SessionError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
             SessionError::Unanswered(_) | SessionError::Store(_) => Self::Unavailable(error.into()),
         }
@@ -341,6 +355,8 @@ mod tests {
                     r#"Bearer error="invalid_token", error_description="Invalid refresh token""#,
                 )],
             ),
+            (ApiError::MissingPassword, 400, "missing_password", &[]),
+            (ApiError::WrongPassword, 401, "wrong_password", BEARER),
             (ApiError::InvalidCredentials, 401, "invalid_credentials", BEARER),
             (NoToken::MissingHeader.into(), 401, "missing_authorization", BEARER),
             (NoToken::MissingBearer.into(), 401, "missing_bearer", BEARER),

@@ -1,5 +1,6 @@
 //! The HTTP API: what each route reads, asks and answers.
 
+mod account;
 mod auth;
 mod authenticated;
 mod body;
@@ -67,18 +68,24 @@ struct Message {
 /// Every route there is.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .service(get("/", probes::root))
-        .service(post("/auth/register", auth::register))
-        .service(post("/auth/login", auth::login))
-        .service(post("/auth/refresh", sessions::refresh))
-        .service(post("/auth/logout", auth::logout))
-        .service(post("/auth/logout-all", sessions::logout_all))
-        .service(get("/auth/sessions", sessions::list))
-        .service(delete("/auth/sessions/{id}", sessions::end))
-        .service(get("/protected/dashboard", dashboard::dashboard))
-        .service(get("/health/live", probes::live))
-        .service(get("/health/ready", probes::ready))
-        .service(get("/metrics", metrics::metrics))
+        .service(at("/", "GET, HEAD", [get(probes::root)]))
+        .service(at("/auth/register", "POST", [post(auth::register)]))
+        .service(at("/auth/login", "POST", [post(auth::login)]))
+        .service(at("/auth/refresh", "POST", [post(sessions::refresh)]))
+        .service(at("/auth/logout", "POST", [post(auth::logout)]))
+        .service(at("/auth/logout-all", "POST", [post(sessions::logout_all)]))
+        .service(at(
+            "/auth/me",
+            "GET, HEAD, DELETE",
+            [get(account::me), delete(account::delete_me)],
+        ))
+        .service(at("/auth/password", "PUT", [put(account::change_password)]))
+        .service(at("/auth/sessions", "GET, HEAD", [get(sessions::list)]))
+        .service(at("/auth/sessions/{id}", "DELETE", [delete(sessions::end)]))
+        .service(at("/protected/dashboard", "GET, HEAD", [get(dashboard::dashboard)]))
+        .service(at("/health/live", "GET, HEAD", [get(probes::live)]))
+        .service(at("/health/ready", "GET, HEAD", [get(probes::ready)]))
+        .service(at("/metrics", "GET, HEAD", [get(metrics::metrics)]))
         .default_service(refuse(|| ApiError::NotFound))
         .app_data(
             JsonConfig::default()
@@ -87,37 +94,46 @@ pub fn routes(config: &mut ServiceConfig) {
         );
 }
 
-fn get<F, Args>(path: &str, handler: F) -> Resource
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    let method = guard::Any(guard::Get()).or(guard::Head());
-    resource(path, web::route().guard(method).to(handler), "GET, HEAD")
-}
-
-fn post<F, Args>(path: &str, handler: F) -> Resource
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    resource(path, web::post().to(handler), "POST")
-}
-
-fn delete<F, Args>(path: &str, handler: F) -> Resource
-where
-    F: Handler<Args>,
-    Args: FromRequest + 'static,
-    F::Output: Responder + 'static,
-{
-    resource(path, web::delete().to(handler), "DELETE")
-}
-
-fn resource(path: &str, route: Route, allowed: &'static str) -> Resource {
+/// Puts routes at a path, which refuses the methods that none of them is for.
+fn at<const N: usize>(path: &str, allowed: &'static str, routes: [Route; N]) -> Resource {
     let refused = refuse(move || ApiError::MethodNotAllowed(allowed));
-    web::resource(path).route(route).default_service(refused)
+    routes.into_iter().fold(web::resource(path), Resource::route).default_service(refused)
+}
+
+fn get<F, Args>(handler: F) -> Route
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler)
+}
+
+fn post<F, Args>(handler: F) -> Route
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::post().to(handler)
+}
+
+fn put<F, Args>(handler: F) -> Route
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::put().to(handler)
+}
+
+fn delete<F, Args>(handler: F) -> Route
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::delete().to(handler)
 }
 
 fn refuse(error: impl Fn() -> ApiError + Copy + 'static) -> Route {

@@ -106,9 +106,9 @@ impl SessionView {
         let Session { id, created_at, last_used_at, expires_at, client, .. } = session;
         Self {
             id,
-            created_at: text(created_at),
-            last_used_at: text(last_used_at),
-            expires_at: text(expires_at),
+            created_at: timestamp(created_at),
+            last_used_at: timestamp(last_used_at),
+            expires_at: timestamp(expires_at),
             ip: client.address.to_string(),
             user_agent: client.user_agent.as_str().to_owned(),
             current: id == current,
@@ -117,7 +117,7 @@ impl SessionView {
 }
 
 /// Writes a time in whole seconds.
-fn text(time: OffsetDateTime) -> String {
+pub(super) fn timestamp(time: OffsetDateTime) -> String {
     let seconds = time.replace_nanosecond(0).unwrap_or(time);
     seconds.format(&Rfc3339).unwrap_or_default()
 }

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::config::{Database, DatabaseSettings};
 use crate::domain::{
     Client, Generation, PasswordHash, PasswordHashError, Revocation, RevocationId, Roles, Session,
-    SessionId, User, UserAgent, UserId, Username,
+    SessionId, User, UserAgent, UserId, UserVersion, Username,
 };
 
 pub use feed::{Entry, Feed, Listener, News};
@@ -98,8 +98,30 @@ pub trait Store: Send + Sync + 'static {
         new: &PasswordHash,
     ) -> Result<bool, StoreError>;
 
-    /// Adds a session in its first generation.
-    async fn insert_session(&self, new: &Session) -> Result<(), InsertSessionError>;
+    /// Replaces the password hash of an account that is still the given version of itself, and ends
+    /// every session of it but one, in one commit; `None` when it is not.
+    async fn change_password(
+        &self,
+        user: UserId,
+        version: UserVersion,
+        new: &PasswordHash,
+        but: SessionId,
+        expires_at: OffsetDateTime,
+    ) -> Result<Option<Ended>, StoreError>;
+
+    /// Deletes an account that is still the given version of itself, and ends every session of it, in
+    /// one commit; `None` when it is not.
+    async fn delete_user(
+        &self,
+        user: UserId,
+        version: UserVersion,
+        expires_at: OffsetDateTime,
+    ) -> Result<Option<Ended>, StoreError>;
+
+    /// Adds a session, in its first generation, of an account that is still the given version of
+    /// itself; tells whether it is.
+    async fn insert_session(&self, new: &Session, version: UserVersion)
+    -> Result<bool, StoreError>;
 
     /// Moves a session on to its next generation where it is in the one that was presented, and finds
     /// out in which it is then; `None` when there is none that lives on at `now`. A session that
@@ -196,17 +218,6 @@ pub enum InsertUserError {
     Store(#[from] StoreError),
 }
 
-/// Why a session was not added.
-#[derive(Debug, Error)]
-pub enum InsertSessionError {
-    /// There is no such account any more.
-    #[error("the account is gone")]
-    UserGone,
-    /// The database did not do it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
 /// Why the database could not be opened.
 #[derive(Debug, Error)]
 pub enum OpenError {
@@ -250,12 +261,15 @@ fn user<'a>(
     username: &str,
     roles: impl IntoIterator<Item = &'a str>,
     created_at: OffsetDateTime,
+    version: i64,
 ) -> Result<User, StoreError> {
     let username = Username::parse(username)
         .map_err(|error| StoreError::inconsistent("users", "username", error))?;
     let roles =
         Roles::parse(roles).map_err(|error| StoreError::inconsistent("users", "roles", error))?;
-    Ok(User { id: id.into(), username, roles, created_at })
+    let version = u64::try_from(version)
+        .map_err(|error| StoreError::inconsistent("users", "version", error))?;
+    Ok(User { id: id.into(), username, roles, created_at, version: version.into() })
 }
 
 fn password_hash(text: &str) -> Result<PasswordHash, StoreError> {
@@ -277,9 +291,9 @@ fn generation(number: i64) -> Result<Generation, StoreError> {
         .map_err(|error| StoreError::inconsistent("sessions", "generation", error))
 }
 
-/// Returns a generation as the databases keep it.
-fn stored(generation: Generation) -> i64 {
-    i64::try_from(generation.number()).unwrap_or(i64::MAX)
+/// Returns a number as the databases keep it.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Reads how long ago something was, which clocks that were set may make negative.

@@ -201,7 +201,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::domain::{Permission, Role, Roles, UserId, Username};
+    use crate::domain::{Permission, Role, Roles, UserId, UserVersion, Username};
 
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
     const FAR: OffsetDateTime = datetime!(2027-01-01 00:00:00 UTC);
@@ -224,6 +224,7 @@ mod tests {
             username: Username::parse("Alice").unwrap(),
             roles: Roles::from_iter([Role::User]),
             created_at: NOW,
+            version: UserVersion::FIRST,
         }
     }
 

@@ -8,6 +8,7 @@
 
 mod support;
 
+mod account;
 mod architecture;
 mod auth;
 mod cluster;

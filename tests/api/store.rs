@@ -10,9 +10,9 @@ use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
     Client, Generation, PasswordHash, RETENTION, Revocation, RevocationId, Role, Roles, Session,
-    SessionId, TokenId, User, UserAgent, UserId, Username,
+    SessionId, TokenId, User, UserAgent, UserId, UserVersion, Username,
 };
-use portcullis::store::{self, Credentials, InsertSessionError, InsertUserError, News, Store};
+use portcullis::store::{self, Credentials, InsertUserError, News, Store};
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -46,6 +46,7 @@ fn credentials(username: &str) -> Credentials {
         username: Username::parse(username).unwrap(),
         roles: Roles::from_iter([Role::User, Role::Admin]),
         created_at: now(),
+        version: UserVersion::FIRST,
     };
     Credentials { user, password_hash: hash(1) }
 }
@@ -72,7 +73,7 @@ async fn a_session(store: &dyn Store) -> Session {
             user_agent: UserAgent::clean("curl/8.5"),
         },
     };
-    store.insert_session(&session).await.unwrap();
+    assert!(store.insert_session(&session, UserVersion::FIRST).await.unwrap());
     session
 }
 
@@ -263,7 +264,7 @@ on_both_databases! {
         let other = Session { id: SessionId::random(), ..alices.clone() };
         let third = Session { id: SessionId::random(), ..alices.clone() };
         for session in [&other, &third] {
-            store.insert_session(session).await.unwrap();
+            assert!(store.insert_session(session, UserVersion::FIRST).await.unwrap());
         }
 
         let until = now() + Duration::from_hours(1);
@@ -286,9 +287,31 @@ on_both_databases! {
         let orphan = Session { user_id: UserId::random(), ..a_session(store.as_ref()).await };
         let orphan = Session { id: SessionId::random(), ..orphan };
 
-        let refused = store.insert_session(&orphan).await;
+        assert!(!store.insert_session(&orphan, UserVersion::FIRST).await.unwrap());
+    }
 
-        assert!(matches!(refused, Err(InsertSessionError::UserGone)), "{refused:?}");
+    async fn an_account_that_has_changed_is_not_changed_again_by_who_knew_it_before(
+        database: TestDatabase
+    ) {
+        let store = open(&database).await;
+        let session = a_session(store.as_ref()).await;
+        let (user, first, until) = (session.user_id, UserVersion::FIRST, now());
+        let change = async |version| {
+            store.change_password(user, version, &hash(2), session.id, until).await.unwrap()
+        };
+        assert!(change(first).await.is_some());
+
+        assert!(change(first).await.is_none());
+        assert!(store.delete_user(user, first, until).await.unwrap().is_none());
+        let late = Session { id: SessionId::random(), ..session.clone() };
+        assert!(!store.insert_session(&late, first).await.unwrap());
+        let left = store.sessions_of(user, now()).await.unwrap();
+        assert_eq!(left, slice::from_ref(&session), "and nothing was ended by trying");
+
+        let version = store.find_user(user).await.unwrap().unwrap().version;
+        let deleted = store.delete_user(user, version, until).await.unwrap().unwrap();
+        assert_eq!(deleted.sessions, [session.id]);
+        assert!(store.find_user(user).await.unwrap().is_none());
     }
 
     async fn sessions_that_ended_by_themselves_are_swept(database: TestDatabase) {
@@ -297,7 +320,7 @@ on_both_databases! {
         for _ in 0..3 {
             let expires_at = now() - Duration::from_mins(1);
             let over = Session { id: SessionId::random(), expires_at, ..live.clone() };
-            store.insert_session(&over).await.unwrap();
+            assert!(store.insert_session(&over, UserVersion::FIRST).await.unwrap());
         }
 
         assert_eq!(store.sweep_sessions(now(), 2).await.unwrap(), 2);

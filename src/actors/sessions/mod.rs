@@ -23,11 +23,12 @@ use super::{Unanswered, WhileAwaited};
 use crate::clock::Clock;
 use crate::config::{RevocationSettings, TokenSettings};
 use crate::domain::{
-    Client, Generation, Revocation, RevocationId, Session, SessionId, User, UserId,
+    Client, Generation, PasswordHash, Revocation, RevocationId, Session, SessionId, User, UserId,
+    UserVersion,
 };
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{InsertSessionError, Store, StoreError};
+use crate::store::{Store, StoreError};
 use work::Work;
 
 /// Revocations committed together: few enough to be done in time.
@@ -40,6 +41,8 @@ const LOOKUP_LIMIT: usize = 10_000;
 pub struct OpenSession {
     /// Who logged in.
     pub user_id: UserId,
+    /// As what.
+    pub version: UserVersion,
     /// From where.
     pub client: Client,
 }
@@ -74,6 +77,28 @@ pub struct EndOtherSessions {
     pub user_id: UserId,
     /// The one that goes on.
     pub but: SessionId,
+}
+
+/// Gives a user another password, and ends every session but the one it was asked for in. Replies once
+/// that is committed, and their tokens are refused here.
+pub struct ChangePassword {
+    /// Whose it is.
+    pub user_id: UserId,
+    /// As what they proved that.
+    pub version: UserVersion,
+    /// The hash of the new one.
+    pub new: PasswordHash,
+    /// The session that goes on.
+    pub but: SessionId,
+}
+
+/// Deletes an account with all its sessions. Replies once that is committed, and their tokens are
+/// refused here.
+pub struct DeleteUser {
+    /// Whose it is.
+    pub user_id: UserId,
+    /// As what they proved that.
+    pub version: UserVersion,
 }
 
 /// What the next pair of tokens of a session is issued from.
@@ -112,9 +137,9 @@ pub enum SessionError {
     /// There is no such session, or it is over.
     #[error("the session is over")]
     Over,
-    /// The account is gone.
-    #[error("the account is gone")]
-    UserGone,
+    /// The account is gone, or not what it was when its owner proved to be that.
+    #[error("the account has changed")]
+    UserChanged,
     /// There was no answer in time.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
@@ -270,6 +295,30 @@ impl Handler<EndOtherSessions> for SessionActor {
     }
 }
 
+impl Message for ChangePassword {
+    type Result = Result<(), SessionError>;
+}
+
+impl Handler<ChangePassword> for SessionActor {
+    type Result = ResponseFuture<Result<(), SessionError>>;
+
+    fn handle(&mut self, message: ChangePassword, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.work.clone().change_password(message))
+    }
+}
+
+impl Message for DeleteUser {
+    type Result = Result<(), SessionError>;
+}
+
+impl Handler<DeleteUser> for SessionActor {
+    type Result = ResponseFuture<Result<(), SessionError>>;
+
+    fn handle(&mut self, message: DeleteUser, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.work.clone().delete_user(message))
+    }
+}
+
 impl Message for Revoke {
     type Result = Result<(), SessionError>;
 }
@@ -317,15 +366,6 @@ impl Handler<IsRevoked> for SessionActor {
             let revoked = revoked.await??;
             Ok(ids.iter().any(|id| revoked.contains(id)))
         })
-    }
-}
-
-impl From<InsertSessionError> for SessionError {
-    fn from(error: InsertSessionError) -> Self {
-        match error {
-            InsertSessionError::UserGone => Self::UserGone,
-            InsertSessionError::Store(error) => error.into(),
-        }
     }
 }
 

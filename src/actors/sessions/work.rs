@@ -7,7 +7,10 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use super::{Commits, EndOtherSessions, EndSession, OpenSession, Refresh, Refreshed, SessionError};
+use super::{
+    ChangePassword, Commits, DeleteUser, EndOtherSessions, EndSession, OpenSession, Refresh,
+    Refreshed, SessionError,
+};
 use crate::actors::Unanswered;
 use crate::actors::rounds::Waiting;
 use crate::clock::Clock;
@@ -15,7 +18,7 @@ use crate::config::{RevocationSettings, TokenSettings};
 use crate::domain::{Revocation, RevocationId, Session, SessionId, UserId};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{Rotation, Store, StoreError};
+use crate::store::{Ended, Rotation, Store, StoreError};
 use crate::telemetry::Chain;
 
 /// How long a refresh token that was exchanged still gets its successor: clients send a request again
@@ -40,14 +43,14 @@ pub(super) struct Work {
 impl Work {
     /// Opens a session.
     pub(super) async fn open(self, message: OpenSession) -> Result<Session, SessionError> {
-        let OpenSession { user_id, client } = message;
+        let OpenSession { user_id, version, client } = message;
         let now = self.clock.now();
         let expires_at = now + self.tokens.session_lifetime;
         let id = SessionId::random();
         let session =
             Session { id, user_id, created_at: now, last_used_at: now, expires_at, client };
-        self.store.insert_session(&session).await?;
-        Ok(session)
+        let is_open = self.store.insert_session(&session, version).await?;
+        if is_open { Ok(session) } else { Err(SessionError::UserChanged) }
     }
 
     /// Exchanges a refresh token, and ends the session when it is one that was exchanged before.
@@ -102,11 +105,33 @@ impl Work {
     ) -> Result<(), SessionError> {
         let expires_at = self.tokens.last_expiry(self.clock.now());
         let ended = self.store.end_sessions(user_id, Some(but), expires_at).await?;
-        for session in ended.sessions {
+        self.refuse_here(&ended, expires_at);
+        Ok(())
+    }
+
+    /// Gives a user another password, and ends all sessions but one.
+    pub(super) async fn change_password(self, message: ChangePassword) -> Result<(), SessionError> {
+        let ChangePassword { user_id, version, new, but } = message;
+        let expires_at = self.tokens.last_expiry(self.clock.now());
+        let changed = self.store.change_password(user_id, version, &new, but, expires_at).await?;
+        self.refuse_here(&changed.ok_or(SessionError::UserChanged)?, expires_at);
+        Ok(())
+    }
+
+    /// Deletes an account with all its sessions.
+    pub(super) async fn delete_user(self, message: DeleteUser) -> Result<(), SessionError> {
+        let DeleteUser { user_id, version } = message;
+        let expires_at = self.tokens.last_expiry(self.clock.now());
+        let deleted = self.store.delete_user(user_id, version, expires_at).await?;
+        self.refuse_here(&deleted.ok_or(SessionError::UserChanged)?, expires_at);
+        Ok(())
+    }
+
+    fn refuse_here(&self, ended: &Ended, expires_at: OffsetDateTime) {
+        for &session in &ended.sessions {
             let revocation = Revocation { id: session.into(), expires_at };
             self.replica.apply(&revocation, ended.ended_at);
         }
-        Ok(())
     }
 
     /// Makes the revocation of what ends now. It matters until the last token has expired that was

@@ -11,20 +11,24 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow};
-use sqlx::{ConnectOptions, Connection, Executor, Row};
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow,
+    PgTransaction,
+};
+use sqlx::query::Query;
+use sqlx::{ConnectOptions, Connection, Executor, Postgres, Row};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    Credentials, Ended, Feed, InsertSessionError, InsertUserError, Listener, OpenError, PoolStatus,
-    Rotation, Store, StoreError, age, client, generation, stored,
+    Credentials, Ended, Feed, InsertUserError, Listener, OpenError, PoolStatus, Rotation, Store,
+    StoreError, age, client, generation, stored,
 };
 use crate::config::{DatabaseSettings, PostgresSettings, Secret};
 use crate::domain::{
     Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId, User,
-    UserId, Username,
+    UserId, UserVersion, Username,
 };
 use feed::PostgresFeed;
 use gateway::Gateway;
@@ -45,6 +49,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0002_feed_of_revocations.sql"),
     ),
     (3, "sessions", include_str!("../../../migrations/postgres/0003_sessions.sql")),
+    (
+        4,
+        "version of accounts",
+        include_str!("../../../migrations/postgres/0004_version_of_accounts.sql"),
+    ),
 ];
 
 /// Several instances may share one database; the database arbitrates.
@@ -78,6 +87,50 @@ impl PostgresStore {
             .connect_lazy_with(options.clone());
         Ok(Self { gateway: Gateway { pool, mode: postgres.pool_mode }, options, listen_options })
     }
+}
+
+impl PostgresStore {
+    /// Begins a transaction with an account locked, if it is still the given version of itself. What
+    /// the next statements see includes every session that was opened before.
+    async fn lock_user(
+        &self,
+        user: UserId,
+        version: UserVersion,
+    ) -> Result<Option<PgTransaction<'static>>, StoreError> {
+        let mut transaction = self.gateway.pool.begin().await?;
+        let select =
+            self.gateway.query("select from users where id = $1 and version = $2 for update");
+        let locked = select
+            .bind(user.as_uuid())
+            .bind(stored(version.number()))
+            .fetch_optional(&mut *transaction)
+            .await?;
+        Ok(locked.map(|_| transaction))
+    }
+}
+
+/// Prepares to end every session of a user but one.
+fn end_sessions(
+    gateway: &Gateway,
+    user: UserId,
+    but: Option<SessionId>,
+    expires_at: OffsetDateTime,
+) -> Query<'static, Postgres, PgArguments> {
+    let delete = gateway.query(
+        "with ended as (
+             delete from sessions where user_id = $1 and id is distinct from $2 returning id),
+         added as (
+             insert into revocations (id, expires_at) select id, $3 from ended
+             on conflict (id) do nothing)
+         select array(select id from ended) as sessions, clock_timestamp() as ended_at",
+    );
+    delete.bind(user.as_uuid()).bind(but.map(SessionId::as_uuid)).bind(expires_at)
+}
+
+fn ended_sessions(row: &PgRow) -> Result<Ended, StoreError> {
+    let sessions: Vec<Uuid> = row.try_get("sessions")?;
+    let sessions = sessions.into_iter().map(SessionId::from).collect();
+    Ok(Ended { sessions, ended_at: row.try_get("ended_at")? })
 }
 
 fn connect_options(url: &Secret, variable: &str) -> Result<PgConnectOptions, OpenError> {
@@ -144,7 +197,7 @@ impl Store for PostgresStore {
         username: &Username,
     ) -> Result<Option<Credentials>, StoreError> {
         let select = self.gateway.query(
-            "select id, username, password_hash, roles, created_at
+            "select id, username, password_hash, roles, created_at, version
              from users where username_key = $1",
         );
         let row = select.bind(username.key()).fetch_optional(&self.gateway).await?;
@@ -152,8 +205,9 @@ impl Store for PostgresStore {
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let select =
-            self.gateway.query("select id, username, roles, created_at from users where id = $1");
+        let select = self
+            .gateway
+            .query("select id, username, roles, created_at, version from users where id = $1");
         let row = select.bind(id.as_uuid()).fetch_optional(&self.gateway).await?;
         row.as_ref().map(user).transpose()
     }
@@ -176,11 +230,53 @@ impl Store for PostgresStore {
         Ok(replaced.rows_affected() == 1)
     }
 
-    async fn insert_session(&self, new: &Session) -> Result<(), InsertSessionError> {
+    async fn change_password(
+        &self,
+        user: UserId,
+        version: UserVersion,
+        new: &PasswordHash,
+        but: SessionId,
+        expires_at: OffsetDateTime,
+    ) -> Result<Option<Ended>, StoreError> {
+        let Some(mut transaction) = self.lock_user(user, version).await? else { return Ok(None) };
+        self.gateway
+            .query("update users set password_hash = $2, version = version + 1 where id = $1")
+            .bind(user.as_uuid())
+            .bind(new.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        let ended = end_sessions(&self.gateway, user, Some(but), expires_at);
+        let ended = ended_sessions(&ended.fetch_one(&mut *transaction).await?)?;
+        transaction.commit().await?;
+        Ok(Some(ended))
+    }
+
+    async fn delete_user(
+        &self,
+        user: UserId,
+        version: UserVersion,
+        expires_at: OffsetDateTime,
+    ) -> Result<Option<Ended>, StoreError> {
+        let Some(mut transaction) = self.lock_user(user, version).await? else { return Ok(None) };
+        let ended = end_sessions(&self.gateway, user, None, expires_at);
+        let ended = ended_sessions(&ended.fetch_one(&mut *transaction).await?)?;
+        let delete = self.gateway.query("delete from users where id = $1");
+        delete.bind(user.as_uuid()).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Some(ended))
+    }
+
+    async fn insert_session(
+        &self,
+        new: &Session,
+        version: UserVersion,
+    ) -> Result<bool, StoreError> {
+        // The lock is the one that `lock_user` has to wait for.
         let insert = self.gateway.query(
-            "insert into sessions (id, user_id, generation, created_at, last_used_at, expires_at,
+            "with owner as (select id from users where id = $2 and version = $8 for share)
+             insert into sessions (id, user_id, generation, created_at, last_used_at, expires_at,
                                    address, user_agent)
-             values ($1, $2, 0, $3, $4, $5, $6, $7)",
+             select $1, id, 0, $3, $4, $5, $6, $7 from owner",
         );
         let inserted = insert
             .bind(new.id.as_uuid())
@@ -190,15 +286,10 @@ impl Store for PostgresStore {
             .bind(new.expires_at)
             .bind(new.client.address.to_string())
             .bind(new.client.user_agent.as_str())
+            .bind(stored(version.number()))
             .execute(&self.gateway)
-            .await;
-        match inserted {
-            Ok(_) => Ok(()),
-            Err(error) if breaks(&error, "sessions_user_id_fkey") => {
-                Err(InsertSessionError::UserGone)
-            }
-            Err(error) => Err(InsertSessionError::Store(error.into())),
-        }
+            .await?;
+        Ok(inserted.rows_affected() == 1)
     }
 
     async fn rotate_session(
@@ -220,7 +311,7 @@ impl Store for PostgresStore {
         );
         let row = update
             .bind(id.as_uuid())
-            .bind(stored(presented))
+            .bind(stored(presented.number()))
             .bind(now)
             .bind(used_since)
             .fetch_optional(&self.gateway)
@@ -248,23 +339,8 @@ impl Store for PostgresStore {
         but: Option<SessionId>,
         expires_at: OffsetDateTime,
     ) -> Result<Ended, StoreError> {
-        let delete = self.gateway.query(
-            "with ended as (
-                 delete from sessions where user_id = $1 and id is distinct from $2 returning id),
-             added as (
-                 insert into revocations (id, expires_at) select id, $3 from ended
-                 on conflict (id) do nothing)
-             select array(select id from ended) as sessions, clock_timestamp() as ended_at",
-        );
-        let row = delete
-            .bind(user.as_uuid())
-            .bind(but.map(SessionId::as_uuid))
-            .bind(expires_at)
-            .fetch_one(&self.gateway)
-            .await?;
-        let sessions: Vec<Uuid> = row.try_get("sessions")?;
-        let sessions = sessions.into_iter().map(SessionId::from).collect();
-        Ok(Ended { sessions, ended_at: row.try_get("ended_at")? })
+        let ended = end_sessions(&self.gateway, user, but, expires_at);
+        ended_sessions(&ended.fetch_one(&self.gateway).await?)
     }
 
     async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
@@ -352,6 +428,7 @@ fn user(row: &PgRow) -> Result<User, StoreError> {
         row.try_get("username")?,
         roles.iter().map(String::as_str),
         row.try_get("created_at")?,
+        row.try_get("version")?,
     )
 }
 

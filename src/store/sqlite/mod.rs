@@ -24,13 +24,13 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Credentials, Ended, Feed, InsertSessionError, InsertUserError, Listener, OpenError, PoolStatus,
-    Rotation, Store, StoreError, age, client, from_micros, generation, stored,
+    Credentials, Ended, Feed, InsertUserError, Listener, OpenError, PoolStatus, Rotation, Store,
+    StoreError, age, client, from_micros, generation, stored,
 };
 use crate::config::DatabaseSettings;
 use crate::domain::{
     Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId, User,
-    UserId, Username,
+    UserId, UserVersion, Username,
 };
 use feed::SqliteFeed;
 
@@ -46,6 +46,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0002_feed_of_revocations.sql"),
     ),
     (3, "sessions", include_str!("../../../migrations/sqlite/0003_sessions.sql")),
+    (
+        4,
+        "version of accounts",
+        include_str!("../../../migrations/sqlite/0004_version_of_accounts.sql"),
+    ),
 ];
 
 /// The time now, in the unit that times are kept in.
@@ -161,7 +166,7 @@ impl Store for SqliteStore {
         username: &Username,
     ) -> Result<Option<Credentials>, StoreError> {
         let row = query(
-            "select id, username, password_hash, roles, created_at
+            "select id, username, password_hash, roles, created_at, version
              from users where username_key = ?1",
         )
         .bind(username.key())
@@ -171,7 +176,8 @@ impl Store for SqliteStore {
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let select = query("select id, username, roles, created_at from users where id = ?1");
+        let select =
+            query("select id, username, roles, created_at, version from users where id = ?1");
         let row = select.bind(id.as_uuid()).fetch_optional(&self.pool).await?;
         row.as_ref().map(user).transpose()
     }
@@ -192,11 +198,61 @@ impl Store for SqliteStore {
         Ok(replaced.rows_affected() == 1)
     }
 
-    async fn insert_session(&self, new: &Session) -> Result<(), InsertSessionError> {
+    async fn change_password(
+        &self,
+        user: UserId,
+        version: UserVersion,
+        new: &PasswordHash,
+        but: SessionId,
+        expires_at: OffsetDateTime,
+    ) -> Result<Option<Ended>, StoreError> {
+        let mut transaction = self.pool.begin_with("begin immediate").await?;
+        let changed = query(
+            "update users set password_hash = ?3, version = version + 1
+             where id = ?1 and version = ?2",
+        )
+        .bind(user.as_uuid())
+        .bind(stored(version.number()))
+        .bind(new.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        if changed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let ended = end_sessions(&mut transaction, user, Some(but), expires_at).await?;
+        transaction.commit().await?;
+        Ok(Some(ended))
+    }
+
+    async fn delete_user(
+        &self,
+        user: UserId,
+        version: UserVersion,
+        expires_at: OffsetDateTime,
+    ) -> Result<Option<Ended>, StoreError> {
+        let mut transaction = self.pool.begin_with("begin immediate").await?;
+        let ended = end_sessions(&mut transaction, user, None, expires_at).await?;
+        let deleted = query("delete from users where id = ?1 and version = ?2")
+            .bind(user.as_uuid())
+            .bind(stored(version.number()))
+            .execute(&mut *transaction)
+            .await?;
+        if deleted.rows_affected() == 0 {
+            return Ok(None);
+        }
+        transaction.commit().await?;
+        Ok(Some(ended))
+    }
+
+    async fn insert_session(
+        &self,
+        new: &Session,
+        version: UserVersion,
+    ) -> Result<bool, StoreError> {
         let inserted = query(AssertSqlSafe(format!(
             "insert into sessions (id, user_id, generation, rotated_at, created_at, last_used_at,
                                    expires_at, address, user_agent)
-             values (?1, ?2, 0, {NOW}, ?3, ?4, ?5, ?6, ?7)"
+             select ?1, id, 0, {NOW}, ?3, ?4, ?5, ?6, ?7 from users where id = ?2 and version = ?8"
         )))
         .bind(new.id.as_uuid())
         .bind(new.user_id.as_uuid())
@@ -205,15 +261,10 @@ impl Store for SqliteStore {
         .bind(micros(new.expires_at))
         .bind(new.client.address.to_string())
         .bind(new.client.user_agent.as_str())
+        .bind(stored(version.number()))
         .execute(&self.pool)
-        .await;
-        match inserted {
-            Ok(_) => Ok(()),
-            Err(sqlx::Error::Database(refusal)) if refusal.is_foreign_key_violation() => {
-                Err(InsertSessionError::UserGone)
-            }
-            Err(error) => Err(InsertSessionError::Store(error.into())),
-        }
+        .await?;
+        Ok(inserted.rows_affected() == 1)
     }
 
     async fn rotate_session(
@@ -233,7 +284,7 @@ impl Store for SqliteStore {
              returning user_id, expires_at, generation, {NOW} - rotated_at as age"
         )))
         .bind(id.as_uuid())
-        .bind(stored(presented))
+        .bind(stored(presented.number()))
         .bind(micros(now))
         .bind(used_since.map(micros))
         .fetch_optional(&self.pool)
@@ -262,19 +313,9 @@ impl Store for SqliteStore {
         expires_at: OffsetDateTime,
     ) -> Result<Ended, StoreError> {
         let mut transaction = self.pool.begin_with("begin immediate").await?;
-        let now = now(&mut transaction).await?;
-        let sessions: Vec<Uuid> =
-            query_scalar("delete from sessions where user_id = ?1 and id is not ?2 returning id")
-                .bind(user.as_uuid())
-                .bind(but.map(SessionId::as_uuid))
-                .fetch_all(&mut *transaction)
-                .await?;
-        let sessions: Vec<SessionId> = sessions.into_iter().map(SessionId::from).collect();
-        let revocation = |&id: &SessionId| Revocation { id: id.into(), expires_at };
-        let revocations: Vec<_> = sessions.iter().map(revocation).collect();
-        insert_revocations(&mut transaction, &revocations, now).await?;
+        let ended = end_sessions(&mut transaction, user, but, expires_at).await?;
         transaction.commit().await?;
-        Ok(Ended { sessions, ended_at: from_micros("sessions", "rotated_at", now)? })
+        Ok(ended)
     }
 
     async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
@@ -356,6 +397,26 @@ async fn now(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     query_scalar(AssertSqlSafe(format!("select {NOW}"))).fetch_one(connection).await
 }
 
+async fn end_sessions(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    but: Option<SessionId>,
+    expires_at: OffsetDateTime,
+) -> Result<Ended, StoreError> {
+    let now = now(connection).await?;
+    let sessions: Vec<Uuid> =
+        query_scalar("delete from sessions where user_id = ?1 and id is not ?2 returning id")
+            .bind(user.as_uuid())
+            .bind(but.map(SessionId::as_uuid))
+            .fetch_all(&mut *connection)
+            .await?;
+    let sessions: Vec<SessionId> = sessions.into_iter().map(SessionId::from).collect();
+    let revocation = |&id: &SessionId| Revocation { id: id.into(), expires_at };
+    let revocations: Vec<_> = sessions.iter().map(revocation).collect();
+    insert_revocations(connection, &revocations, now).await?;
+    Ok(Ended { sessions, ended_at: from_micros("revocations", "revoked_at", now)? })
+}
+
 async fn insert_revocations(
     connection: &mut SqliteConnection,
     revocations: &[Revocation],
@@ -383,6 +444,7 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
         row.try_get("username")?,
         roles.split_whitespace(),
         from_micros("users", "created_at", row.try_get("created_at")?)?,
+        row.try_get("version")?,
     )
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
-use portcullis::domain::{Role, Roles, SessionId, SigningKey, User, UserId, Username};
+use portcullis::domain::{Role, Roles, SessionId, SigningKey, User, UserId, UserVersion, Username};
 use portcullis::tokens::Tokens;
 use reqwest::Method;
 use tokio::process::Command;
@@ -189,6 +189,7 @@ fn token(tokens: &Tokens) -> String {
         username: Username::parse("alice").expect("a name"),
         roles: Roles::from_iter([Role::User]),
         created_at: SystemClock.now(),
+        version: UserVersion::FIRST,
     };
     let (now, session) = (SystemClock.now(), SessionId::random());
     tokens.issue(&user, session, now + LIFETIME, now).expect("a token").access_token
