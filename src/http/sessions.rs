@@ -1,14 +1,16 @@
 //! `/auth/refresh`, `/auth/logout-all` and `/auth/sessions`: what a login has opened, renewed and ended.
 
 use actix_web::web::{Data, Json, Path};
-use actix_web::{HttpResponse, Responder};
+use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tracing::Span;
 use uuid::Uuid;
 
 use super::auth::token_reply;
 use super::body::Body;
+use super::client::client_of;
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{EndOtherSessions, EndSession, ListSessions, Refresh, Revoke, SessionError};
 use crate::domain::{Session, SessionId};
@@ -40,13 +42,16 @@ struct SessionView {
 /// `POST /auth/refresh`
 pub(super) async fn refresh(
     api: Data<Api>,
+    request: HttpRequest,
     Body(body): Body<RawRefresh>,
 ) -> Result<impl Responder, ApiError> {
     let token = body.refresh_token.ok_or(ApiError::MissingRefreshToken)?;
-    let verified = api.tokens.verify_refresh_token(&token);
+    let (client, span) = (client_of(&request), Span::current());
 
-    let refreshed = match verified {
-        Some((session, presented)) => api.sessions.ask(Refresh { session, presented }).await,
+    let refreshed = match api.tokens.verify_refresh_token(&token) {
+        Some((session, presented)) => {
+            api.sessions.ask(Refresh { session, presented, client, span }).await
+        }
         None => Err(SessionError::Over),
     };
     let outcome = match &refreshed {

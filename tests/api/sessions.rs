@@ -123,9 +123,13 @@ on_both_databases! {
                 app.dashboard(&third.access_token()).await.status == 401
             }).await;
         }
-        eventually("a warning", async || {
-            instances[0].log().contains("a refresh token was used again: its session ends")
-        }).await;
+        let warning = "a refresh token was used again: its session ends";
+        eventually("a warning", async || instances[0].log().contains(warning)).await;
+        let log = instances[0].log();
+        let line = log.lines().find(|line| line.contains(warning)).unwrap();
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["client.address"], "127.0.0.1", "{line}");
+        assert!(line["span"]["request.id"].is_string(), "{line}");
     }
 
     async fn what_is_no_refresh_token_is_refused(database: TestDatabase) {

@@ -16,6 +16,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tracing::{Instrument, Span};
 
 use super::follower::{Backoff, Follower, listen};
 use super::rounds::Rounds;
@@ -54,6 +55,10 @@ pub struct Refresh {
     pub session: SessionId,
     /// The generation that it is good for.
     pub presented: Generation,
+    /// From where it was shown.
+    pub client: Client,
+    /// The request, for the log: a thief is reported even when nobody waits for the answer.
+    pub span: Span,
 }
 
 /// Lists the live sessions of a user. Replies with them, the latest used first.
@@ -254,7 +259,8 @@ impl Handler<Refresh> for SessionActor {
     fn handle(&mut self, message: Refresh, _: &mut Self::Context) -> Self::Result {
         // Not `WhileAwaited`: a thief who hangs up at once is found out all the same.
         let (work, commits) = (self.work.clone(), Arc::clone(&self.commits));
-        Box::pin(async move { work.refresh(message, &commits).await })
+        let span = message.span.clone();
+        Box::pin(async move { work.refresh(message, &commits).await }.instrument(span))
     }
 }
 

@@ -59,7 +59,7 @@ impl Work {
         message: Refresh,
         commits: &Commits,
     ) -> Result<Refreshed, SessionError> {
-        let Refresh { session, presented } = message;
+        let Refresh { session, presented, client, .. } = message;
         let now = self.clock.now();
         let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
         let rotated = self.store.rotate_session(session, presented, now, used_since).await?;
@@ -72,7 +72,7 @@ impl Work {
         if generation > presented {
             self.metrics.refresh_tokens_reused.inc();
             tracing::warn!(
-                user.id = %user_id, session.id = %session,
+                user.id = %user_id, session.id = %session, client.address = %client.address,
                 "a refresh token was used again: its session ends"
             );
             commits.join(Some(self.revocation_of(session))).await??;

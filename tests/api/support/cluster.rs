@@ -137,15 +137,26 @@ impl Cluster {
         spread.chain(recent.last()).cloned().collect()
     }
 
-    /// Shows a token that was logged out. How long ago is counted until just before it is shown, so
+    /// Shows the token that was logged out last to an instance until that refuses it, and returns how
+    /// long after the acknowledgement that was.
+    pub async fn time_to_refusal(&self, index: usize) -> Duration {
+        let last = self.logged_out.lock().expect("no panic").last().cloned();
+        let last = last.expect("a logout");
+        while self.check(index, &last).await {}
+        since(last.acknowledged_at)
+    }
+
+    /// Shows a token that was logged out; tells whether it was accepted. How long ago is counted until just before it is shown, so
     /// that a slow machine makes nobody guilty.
-    async fn check(&self, index: usize, one: &LoggedOut) {
+    async fn check(&self, index: usize, one: &LoggedOut) -> bool {
         let age = since(one.acknowledged_at);
-        if self.status(index, &one.token).await == Some(200) {
+        let is_accepted = self.status(index, &one.token).await == Some(200);
+        if is_accepted {
             assert!(age <= BOUND, "instance {index} accepts a token {age:?} after its logout");
             let mut worst = self.worst.lock().expect("no panic");
             *worst = age.max(*worst);
         }
+        is_accepted
     }
 
     async fn status(&self, index: usize, token: &str) -> Option<u16> {
