@@ -33,6 +33,12 @@ impl Authenticated {
     }
 }
 
+impl Authenticated {
+    fn unless(is_revoked: bool, claims: AccessClaims) -> Result<Self, ApiError> {
+        if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Self(claims)) }
+    }
+}
+
 impl FromRequest for Authenticated {
     type Error = ApiError;
     // Boxed only where the database has to be asked: a healthy check does not allocate for it.
@@ -44,14 +50,30 @@ impl FromRequest for Authenticated {
             Ok(verified) => verified,
             Err(error) => return Either::Left(ready(Err(error))),
         };
-        let checked = match api.replica.check(claims.revocation_ids()) {
-            Verdict::Clear => Ok(Self(claims)),
-            Verdict::Revoked => Err(TokenRefusal::Revoked.into()),
-            Verdict::Unknown => return Either::Right(Box::pin(ask_database(api.clone(), claims))),
-        };
-        count(api, if checked.is_ok() { "clear" } else { "revoked" });
-        Either::Left(ready(checked))
+        match look_up(api, &claims) {
+            Some(is_revoked) => Either::Left(ready(Self::unless(is_revoked, claims))),
+            None => Either::Right(Box::pin(check_with_database(api.clone(), claims))),
+        }
     }
+}
+
+/// Tells whether a token was revoked.
+pub(super) async fn is_revoked(api: &Api, claims: &AccessClaims) -> Result<bool, ApiError> {
+    match look_up(api, claims) {
+        Some(is_revoked) => Ok(is_revoked),
+        None => ask_database(api, claims).await,
+    }
+}
+
+/// Looks a token up in memory; `None` when that cannot tell.
+fn look_up(api: &Api, claims: &AccessClaims) -> Option<bool> {
+    let is_revoked = match api.replica.check(claims.revocation_ids()) {
+        Verdict::Clear => false,
+        Verdict::Revoked => true,
+        Verdict::Unknown => return None,
+    };
+    count(api, if is_revoked { "revoked" } else { "clear" });
+    Some(is_revoked)
 }
 
 fn verified(request: &HttpRequest) -> Result<(&Data<Api>, AccessClaims), ApiError> {
@@ -62,15 +84,23 @@ fn verified(request: &HttpRequest) -> Result<(&Data<Api>, AccessClaims), ApiErro
     Ok((api, claims))
 }
 
-async fn ask_database(api: Data<Api>, claims: AccessClaims) -> Result<Authenticated, ApiError> {
+async fn check_with_database(
+    api: Data<Api>,
+    claims: AccessClaims,
+) -> Result<Authenticated, ApiError> {
+    let is_revoked = ask_database(&api, &claims).await?;
+    Authenticated::unless(is_revoked, claims)
+}
+
+async fn ask_database(api: &Api, claims: &AccessClaims) -> Result<bool, ApiError> {
     let answer = api.sessions.ask(IsRevoked { ids: claims.revocation_ids() }).await;
     let result = match &answer {
         Ok(false) => "fallback_clear",
         Ok(true) => "fallback_revoked",
         Err(_) => "fallback_failed",
     };
-    count(&api, result);
-    if answer? { Err(TokenRefusal::Revoked.into()) } else { Ok(Authenticated(claims)) }
+    count(api, result);
+    Ok(answer?)
 }
 
 /// Reads the token from `Authorization: Bearer <JWT>` (RFC 6750 section 2.1). The name of the scheme

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use actix_web::error::JsonPayloadError;
+use actix_web::error::{JsonPayloadError, UrlencodedError};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
@@ -35,6 +35,9 @@ pub enum ApiError {
     /// 400: the body is not the JSON that the route reads.
     #[error("The request body is not valid: {0}")]
     InvalidBody(String),
+    /// 400: there is no token in the form.
+    #[error("Missing token")]
+    MissingToken,
     /// 400: there is no refresh token in the body.
     #[error("Missing refresh token")]
     MissingRefreshToken,
@@ -77,6 +80,12 @@ pub enum ApiError {
     /// 415: the body is of another type.
     #[error("The request body must be JSON, sent with 'Content-Type: application/json'")]
     NotJson,
+    /// 415: the body is of another type.
+    #[error(
+        "The request body must be a form, sent with \
+         'Content-Type: application/x-www-form-urlencoded'"
+    )]
+    NotForm,
     /// 503: too much at once; worth another try after a while.
     #[error("Too many requests at once, try again later")]
     Overloaded {
@@ -132,6 +141,7 @@ impl ApiError {
             Self::InvalidUsername(_) => "invalid_username",
             Self::InvalidPassword(_) => "invalid_password",
             Self::InvalidBody(_) => "invalid_body",
+            Self::MissingToken => "missing_token",
             Self::MissingRefreshToken => "missing_refresh_token",
             Self::RefreshTokenRefused => "invalid_refresh_token",
             Self::MissingPassword => "missing_password",
@@ -147,7 +157,7 @@ impl ApiError {
             Self::BodyTooSlow => "body_too_slow",
             Self::UserExists => "user_exists",
             Self::BodyTooLarge(_) => "body_too_large",
-            Self::NotJson => "unsupported_media_type",
+            Self::NotJson | Self::NotForm => "unsupported_media_type",
             Self::Overloaded { .. } => "overloaded",
             Self::Unavailable(_) => "unavailable",
             Self::DatabaseUnreachable(_) => "database_unreachable",
@@ -172,6 +182,7 @@ impl ApiError {
     fn status(&self) -> StatusCode {
         match self {
             Self::MissingCredentials
+            | Self::MissingToken
             | Self::MissingRefreshToken
             | Self::MissingPassword
             | Self::InvalidUsername(_)
@@ -188,7 +199,7 @@ impl ApiError {
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::UserExists => StatusCode::CONFLICT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::NotJson | Self::NotForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Overloaded { .. }
             | Self::Unavailable(_)
             | Self::DatabaseUnreachable(_)
@@ -234,6 +245,15 @@ impl ApiError {
             }
             JsonPayloadError::ContentType => Self::NotJson,
             JsonPayloadError::Deserialize(error) => Self::InvalidBody(error.to_string()),
+            other => Self::InvalidBody(other.to_string()),
+        }
+    }
+
+    /// Reads why `actix-web` could not read a form.
+    pub(super) fn from_form(error: &UrlencodedError, limit: usize) -> Self {
+        match error {
+            UrlencodedError::Overflow { .. } => Self::BodyTooLarge(limit),
+            UrlencodedError::ContentType => Self::NotForm,
             other => Self::InvalidBody(other.to_string()),
         }
     }
@@ -330,15 +350,20 @@ mod tests {
     /// An error, its status, its code, and the headers it adds.
     type Row = (ApiError, u16, &'static str, &'static [(&'static str, &'static str)]);
 
+    const BEARER: &[(&str, &str)] = &[("www-authenticate", "Bearer")];
+    const AT_ONCE: &[(&str, &str)] = &[("retry-after", "1")];
+    const TOKEN_EXPIRED: &[(&str, &str)] = &[(
+        "www-authenticate",
+        r#"Bearer error="invalid_token", error_description="Token has expired""#,
+    )];
+    const SCOPE: &[(&str, &str)] =
+        &[("www-authenticate", r#"Bearer error="insufficient_scope", scope="users:read""#)];
+    const REFRESH_REFUSED: &[(&str, &str)] = &[(
+        "www-authenticate",
+        r#"Bearer error="invalid_token", error_description="Invalid refresh token""#,
+    )];
+
     fn table() -> Vec<Row> {
-        const BEARER: &[(&str, &str)] = &[("www-authenticate", "Bearer")];
-        const AT_ONCE: &[(&str, &str)] = &[("retry-after", "1")];
-        const TOKEN_EXPIRED: &[(&str, &str)] = &[(
-            "www-authenticate",
-            r#"Bearer error="invalid_token", error_description="Token has expired""#,
-        )];
-        const SCOPE: &[(&str, &str)] =
-            &[("www-authenticate", r#"Bearer error="insufficient_scope", scope="users:read""#)];
         let too_long = Duration::from_millis(2_001);
         vec![
             (ApiError::MissingCredentials, 400, "missing_credentials", &[]),
@@ -346,15 +371,7 @@ mod tests {
             (PasswordError::TooShort.into(), 400, "invalid_password", &[]),
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
-            (
-                ApiError::RefreshTokenRefused,
-                401,
-                "invalid_refresh_token",
-                &[(
-                    "www-authenticate",
-                    r#"Bearer error="invalid_token", error_description="Invalid refresh token""#,
-                )],
-            ),
+            (ApiError::RefreshTokenRefused, 401, "invalid_refresh_token", REFRESH_REFUSED),
             (ApiError::MissingPassword, 400, "missing_password", &[]),
             (ApiError::WrongPassword, 401, "wrong_password", BEARER),
             (ApiError::InvalidCredentials, 401, "invalid_credentials", BEARER),
@@ -368,6 +385,8 @@ mod tests {
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
             (ApiError::UserExists, 409, "user_exists", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
+            (ApiError::MissingToken, 400, "missing_token", &[]),
+            (ApiError::NotForm, 415, "unsupported_media_type", &[]),
             (ApiError::NotJson, 415, "unsupported_media_type", &[]),
             (
                 ApiError::Overloaded { retry_after: too_long },

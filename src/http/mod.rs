@@ -9,6 +9,7 @@ mod dashboard;
 mod error;
 mod lifecycle;
 mod metrics;
+mod oauth;
 mod probes;
 mod request_id;
 mod sessions;
@@ -17,7 +18,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::{self, JsonConfig, ServiceConfig};
+use actix_web::web::{self, FormConfig, JsonConfig, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Route, guard};
 use serde::Serialize;
 
@@ -82,6 +83,8 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/auth/password", "PUT", [put(account::change_password)]))
         .service(at("/auth/sessions", "GET, HEAD", [get(sessions::list)]))
         .service(at("/auth/sessions/{id}", "DELETE", [delete(sessions::end)]))
+        .service(at("/oauth/introspect", "POST", [post(oauth::introspect)]))
+        .service(at("/oauth/revoke", "POST", [post(oauth::revoke)]))
         .service(at("/protected/dashboard", "GET, HEAD", [get(dashboard::dashboard)]))
         .service(at("/health/live", "GET, HEAD", [get(probes::live)]))
         .service(at("/health/ready", "GET, HEAD", [get(probes::ready)]))
@@ -91,6 +94,11 @@ pub fn routes(config: &mut ServiceConfig) {
             JsonConfig::default()
                 .limit(BODY_LIMIT)
                 .error_handler(|error, _| ApiError::from_json_payload(&error, BODY_LIMIT).into()),
+        )
+        .app_data(
+            FormConfig::default()
+                .limit(BODY_LIMIT)
+                .error_handler(|error, _| ApiError::from_form(&error, BODY_LIMIT).into()),
         );
 }
 

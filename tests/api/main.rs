@@ -15,6 +15,7 @@ mod cluster;
 mod errors;
 mod faults;
 mod hashing;
+mod oauth;
 mod observability;
 mod process;
 mod sessions;

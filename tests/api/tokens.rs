@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{EncodingKey, Header};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Reply, TestApp, TestDatabase, claims, on_both_databases, send};
+use crate::support::{Reply, TestApp, TestDatabase, claims, on_both_databases, send, signed};
 
 const MISSING_BEARER: &str = "Missing 'Bearer' type in 'Authorization' header. \
                               Expected 'Authorization: Bearer <JWT>'";
@@ -17,12 +16,6 @@ const BAD_HEADER: &str = "Bad Authorization header. Expected 'Authorization: Bea
 
 async fn with_header(app: &TestApp, value: &str) -> Reply {
     send(app.request(Method::GET, "/protected/dashboard").header("authorization", value)).await
-}
-
-/// Signs claims with the key of the application.
-fn signed(claims: &Value) -> String {
-    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(&[7; 32]))
-        .expect("a token")
 }
 
 on_both_databases! {

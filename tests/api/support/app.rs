@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{EncodingKey, Header};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{
     Config, DatabaseSettings, HashSettings, HttpSettings, LogFormat, LogSettings,
@@ -168,6 +169,12 @@ pub async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> 
 pub fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).expect("a payload");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
+}
+
+/// Signs claims with the key of the application.
+pub fn signed(claims: &Value) -> String {
+    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(&[7; 32]))
+        .expect("a token")
 }
 
 pub fn credentials(username: &str, password: &str) -> Value {

@@ -9,7 +9,7 @@ mod process;
 mod proxy;
 mod server;
 
-pub use app::{Reply, TestApp, claims, credentials, eventually, free_port, send, try_send};
+pub use app::{Reply, TestApp, claims, credentials, eventually, free_port, send, signed, try_send};
 pub use clock::{ManualClock, since};
 pub use cluster::{Cluster, for_longer_than_the_bound};
 pub use database::TestDatabase;

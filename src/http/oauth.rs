@@ -1,0 +1,108 @@
+//! `/oauth/introspect` (RFC 7662) and `/oauth/revoke` (RFC 7009): tokens in the hands of those who did
+//! not issue them.
+
+use actix_web::http::header::CACHE_CONTROL;
+use actix_web::web::Data;
+use actix_web::{HttpResponse, Responder};
+use serde::{Deserialize, Serialize};
+
+use super::authenticated::is_revoked;
+use super::body::Form;
+use super::{Api, ApiError, Authenticated, Message};
+use crate::actors::{EndSession, Revoke, SessionError};
+use crate::domain::{Permission, SessionId, TokenId, UserId};
+use crate::tokens::AccessClaims;
+
+/// The body of both, as it came. What kind of token it is, is seen by looking.
+#[derive(Deserialize)]
+pub(super) struct RawToken {
+    token: Option<String>,
+}
+
+/// What is said about a token (RFC 7662 section 2.2).
+#[derive(Serialize)]
+struct Introspection {
+    active: bool,
+    #[serde(flatten)]
+    claims: Option<ActiveToken>,
+}
+
+/// What is said about a token that is good at this moment.
+#[derive(Serialize)]
+struct ActiveToken {
+    token_type: &'static str,
+    scope: String,
+    username: String,
+    sub: UserId,
+    sid: SessionId,
+    jti: TokenId,
+    exp: i64,
+}
+
+/// `POST /oauth/introspect`. A refresh token is nobody's business but the service's: it is inactive.
+pub(super) async fn introspect(
+    api: Data<Api>,
+    bearer: Authenticated,
+    Form(body): Form<RawToken>,
+) -> Result<impl Responder, ApiError> {
+    bearer.require(Permission::TokensIntrospect)?;
+    let token = body.token.ok_or(ApiError::MissingToken)?;
+
+    let claims = match api.tokens.verify(&token, api.clock.now()) {
+        Ok(claims) if !is_revoked(&api, &claims).await? => Some(ActiveToken::of(claims)),
+        _ => None,
+    };
+    let introspection = Introspection { active: claims.is_some(), claims };
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(introspection))
+}
+
+/// `POST /oauth/revoke`. A token that is none, or is dead already, is as dead afterwards.
+pub(super) async fn revoke(
+    api: Data<Api>,
+    bearer: Authenticated,
+    Form(body): Form<RawToken>,
+) -> Result<impl Responder, ApiError> {
+    let token = body.token.ok_or(ApiError::MissingToken)?;
+
+    if let Ok(claims) = api.tokens.verify(&token, api.clock.now()) {
+        if claims.user_id != bearer.0.user_id {
+            bearer.require(Permission::TokensIntrospect)?;
+        }
+        api.sessions.ask(Revoke { id: claims.token_id.into() }).await?;
+    } else if let Some((session, _)) = api.tokens.verify_refresh_token(&token) {
+        end_session(&api, &bearer, session).await?;
+    }
+
+    tracing::info!(user.id = %bearer.0.user_id, "token revoked");
+    Ok(HttpResponse::Ok().json(Message { msg: "Token revoked" }))
+}
+
+/// Ends the session of a refresh token: the bearer's own, or, with the permission, anybody's.
+async fn end_session(
+    api: &Api,
+    bearer: &Authenticated,
+    session: SessionId,
+) -> Result<(), SessionError> {
+    if bearer.require(Permission::TokensIntrospect).is_ok() {
+        return api.sessions.ask(Revoke { id: session.into() }).await;
+    }
+    match api.sessions.ask(EndSession { user_id: bearer.0.user_id, session }).await {
+        Err(SessionError::Over) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+impl ActiveToken {
+    fn of(claims: AccessClaims) -> Self {
+        let scope: Vec<_> = claims.permissions.names().collect();
+        Self {
+            token_type: "Bearer",
+            scope: scope.join(" "),
+            username: claims.username,
+            sub: claims.user_id,
+            sid: claims.session_id,
+            jti: claims.token_id,
+            exp: claims.expires_at.unix_timestamp(),
+        }
+    }
+}
