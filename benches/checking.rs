@@ -37,6 +37,7 @@ fn alice() -> User {
         username: Username::parse("alice").unwrap(),
         roles: Roles::from_iter([Role::User]),
         created_at: SystemClock.now(),
+        disabled_at: None,
         version: UserVersion::FIRST,
     }
 }

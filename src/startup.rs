@@ -91,11 +91,9 @@ impl Application {
             HashQueue::start(config.hashing, deadline, Arc::clone(&clock), Arc::clone(&metrics));
         let users = UserActor::new(Arc::clone(&store), hashing, Arc::clone(&clock));
         let sessions = SessionActor::load(
+            &config,
             Arc::clone(&store),
             Arc::clone(&replica),
-            config.revocations,
-            config.tokens,
-            deadline,
             Arc::clone(&clock),
             Arc::clone(&metrics),
         )
@@ -113,6 +111,7 @@ impl Application {
             clock,
             metrics,
             body_timeout: deadline,
+            trusted_proxies: config.http.trusted_proxies.clone(),
             lifecycle: Arc::clone(&lifecycle),
         };
         let (server, address) = listen(&config.http, api)?;

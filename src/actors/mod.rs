@@ -18,11 +18,12 @@ use tokio::time::timeout;
 
 pub use hasher::{HashError, HashQueue};
 pub use sessions::{
-    ChangePassword, DeleteUser, Drain, EndOtherSessions, EndSession, IsRevoked, ListSessions,
-    OpenSession, Refresh, Refreshed, Revoke, SessionActor, SessionError,
+    ChangeUser, Drain, EndSession, IsRevoked, ListSessions, OpenSession, Refresh, Refreshed,
+    Revoke, Revoked, SessionActor, SessionError,
 };
 pub use users::{
-    FindUser, HashPassword, Login, Ping, ProvePassword, Register, UserActor, UserError,
+    FindUser, HashPassword, ListUsers, Login, Ping, ProvePassword, ReadAudit, Register, UserActor,
+    UserError,
 };
 
 /// The address of an actor, and how long to wait for its answers.

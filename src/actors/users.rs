@@ -8,17 +8,26 @@ use thiserror::Error;
 
 use super::{HashError, HashQueue, Unanswered, WhileAwaited};
 use crate::clock::Clock;
-use crate::domain::{Password, PasswordHash, Role, Roles, User, UserId, UserVersion, Username};
+use crate::domain::{
+    AuditAction, AuditRecord, Initiator, Password, PasswordHash, Roles, User, UserId, UserVersion,
+    Username,
+};
 use crate::hashing::HashingError;
-use crate::store::{Credentials, InsertUserError, Store, StoreError};
+use crate::store::{
+    AuditEntry, AuditPage, Credentials, InsertUserError, Store, StoreError, UserPage,
+};
 use crate::telemetry::Chain;
 
-/// Adds an account with the role `user`. Replies with the account once it is committed.
+/// Adds an account. Replies with it once it is committed.
 pub struct Register {
     /// What the owner will log in with.
     pub username: Username,
     /// What will prove that it is the owner.
     pub password: Password,
+    /// What it may do.
+    pub roles: Roles,
+    /// Who wants it: somebody who is logged in, or else its owner.
+    pub by: Initiator,
 }
 
 /// Checks a username and a password. Replies with the account that they belong to, after the same
@@ -32,6 +41,18 @@ pub struct Login {
 pub struct FindUser {
     /// Which it is.
     pub id: UserId,
+}
+
+/// Lists accounts. Replies with a page of them.
+pub struct ListUsers {
+    /// Which page.
+    pub page: UserPage,
+}
+
+/// Reads the audit log. Replies with a page of it.
+pub struct ReadAudit {
+    /// Which page.
+    pub page: AuditPage,
 }
 
 /// Checks the password of a user who is logged in already. Replies with the account, which has just
@@ -97,17 +118,24 @@ impl UserActor {
         Self { store, hashing, clock }
     }
 
-    async fn register(self, username: Username, password: Password) -> Result<User, UserError> {
+    async fn register(self, message: Register) -> Result<User, UserError> {
+        let Register { username, password, roles, by } = message;
         let password_hash = self.hashing.hash(password).await?;
         let user = User {
             id: UserId::random(),
             username,
-            roles: Roles::from_iter([Role::User]),
+            roles,
             created_at: self.clock.now(),
+            disabled_at: None,
             version: UserVersion::FIRST,
         };
+        let action = match by.user_id {
+            Some(_) => AuditAction::UserCreated,
+            None => AuditAction::UserRegistered,
+        };
+        let record = AuditRecord::of_user(user.created_at, action, &user, by);
         let new = Credentials { user, password_hash };
-        self.store.insert_user(&new).await?;
+        self.store.insert_user(&new, &record).await?;
         Ok(new.user)
     }
 
@@ -119,7 +147,8 @@ impl UserActor {
             return self.refuse().await;
         };
         let attempt = (password.clone(), stored.password_hash.clone());
-        if !self.hashing.verify(Some(attempt)).await? {
+        let is_right = self.hashing.verify(Some(attempt)).await?;
+        if !is_right || stored.user.disabled_at.is_some() {
             return Err(UserError::InvalidCredentials);
         }
         if !self.hashing.is_current(&stored.password_hash) {
@@ -167,8 +196,7 @@ impl Handler<Register> for UserActor {
     type Result = WhileAwaited<Result<User, UserError>>;
 
     fn handle(&mut self, message: Register, _: &mut Self::Context) -> Self::Result {
-        let Register { username, password } = message;
-        WhileAwaited::new(self.clone().register(username, password))
+        WhileAwaited::new(self.clone().register(message))
     }
 }
 
@@ -193,6 +221,32 @@ impl Handler<FindUser> for UserActor {
 
     fn handle(&mut self, FindUser { id }: FindUser, _: &mut Self::Context) -> Self::Result {
         WhileAwaited::new(self.clone().find(id))
+    }
+}
+
+impl Message for ListUsers {
+    type Result = Result<Vec<User>, UserError>;
+}
+
+impl Handler<ListUsers> for UserActor {
+    type Result = WhileAwaited<Result<Vec<User>, UserError>>;
+
+    fn handle(&mut self, ListUsers { page }: ListUsers, _: &mut Self::Context) -> Self::Result {
+        let store = Arc::clone(&self.store);
+        WhileAwaited::new(async move { Ok(store.list_users(&page).await?) })
+    }
+}
+
+impl Message for ReadAudit {
+    type Result = Result<Vec<AuditEntry>, UserError>;
+}
+
+impl Handler<ReadAudit> for UserActor {
+    type Result = WhileAwaited<Result<Vec<AuditEntry>, UserError>>;
+
+    fn handle(&mut self, ReadAudit { page }: ReadAudit, _: &mut Self::Context) -> Self::Result {
+        let store = Arc::clone(&self.store);
+        WhileAwaited::new(async move { Ok(store.audit(&page).await?) })
     }
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use tracing_subscriber::EnvFilter;
 
 use super::{
@@ -54,6 +55,7 @@ impl RawSettings {
         let tokens = self.tokens(&mut problems);
         let hashing = self.hashing(&mut problems);
         let revocations = self.revocations(&mut problems);
+        let audit_retention = problems.parse("AUDIT_RETENTION", &self.audit_retention, seconds);
         let log = self.log(&mut problems);
         problems.require_patience(http.as_ref(), hashing.as_ref());
         let config = || {
@@ -64,6 +66,7 @@ impl RawSettings {
                 signing_key: signing_key?,
                 hashing: hashing?,
                 revocations: revocations?,
+                audit_retention: audit_retention?,
                 log: log?,
             })
         };
@@ -74,6 +77,7 @@ impl RawSettings {
         let host = problems.parse("HOST", &self.host, text);
         let port = problems.parse("PORT", &self.port, number);
         let workers = problems.parse("HTTP_WORKERS", &self.http_workers, threads);
+        let trusted_proxies = problems.parse("TRUSTED_PROXIES", &self.trusted_proxies, networks);
         let request_timeout = problems.parse("REQUEST_TIMEOUT", &self.request_timeout, seconds);
         let shutdown_drain = problems.parse("SHUTDOWN_DRAIN", &self.shutdown_drain, whole_seconds);
         let shutdown_timeout =
@@ -82,6 +86,7 @@ impl RawSettings {
             host: host?,
             port: port?,
             workers: workers?,
+            trusted_proxies: trusted_proxies?,
             request_timeout: request_timeout?,
             shutdown_drain: shutdown_drain?,
             shutdown_timeout: shutdown_timeout?,
@@ -300,6 +305,17 @@ fn threads(raw: &str) -> Result<usize, String> {
         count if count > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}, not {count}")),
         count => Ok(count),
     }
+}
+
+/// Reads networks; a single address is one, too.
+fn networks(raw: &str) -> Result<Vec<IpNet>, String> {
+    let network = |text: &str| match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => {
+            text.parse().map_err(|_| format!("must be networks like 10.0.0.0/8, not `{text}`"))
+        }
+    };
+    raw.split(',').map(str::trim).filter(|text| !text.is_empty()).map(network).collect()
 }
 
 fn pool_mode(raw: &str) -> Result<PoolMode, String> {

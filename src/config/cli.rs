@@ -56,6 +56,11 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "0", value_name = "THREADS", global = true)]
     pub(super) http_workers: String,
 
+    /// Reverse proxies, as networks separated by commas (10.0.0.0/8,::1): behind one, the address of a
+    /// client is what X-Forwarded-For or, without it, Forwarded says
+    #[arg(long, env, default_value = "", value_name = "NETWORKS", global = true)]
+    pub(super) trusted_proxies: String,
+
     /// Longest that a request waits for the database or for hashing before it gets 503
     #[arg(long, env, default_value = "10", value_name = "SECONDS", global = true)]
     pub(super) request_timeout: String,
@@ -142,6 +147,10 @@ pub struct RawSettings {
     /// Time between two sweeps of expired revocations
     #[arg(long, env, default_value = "60", value_name = "SECONDS", global = true)]
     pub(super) revocation_sweep_interval: String,
+
+    /// How long audit records are kept
+    #[arg(long, env, default_value = "31536000", value_name = "SECONDS", global = true)]
+    pub(super) audit_retention: String,
 
     /// Form of the log; auto is pretty on a terminal and json elsewhere
     #[arg(long, env, default_value = "auto", value_name = "auto|json|pretty", global = true)]

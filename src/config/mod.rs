@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use thiserror::Error;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
@@ -32,6 +33,8 @@ pub struct Config {
     pub hashing: HashSettings,
     /// How revocations are held.
     pub revocations: RevocationSettings,
+    /// How long audit records are kept.
+    pub audit_retention: Duration,
     /// What is logged.
     pub log: LogSettings,
 }
@@ -45,6 +48,8 @@ pub struct HttpSettings {
     pub port: u16,
     /// Number of threads.
     pub workers: usize,
+    /// Whose word is taken for where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// Longest wait for an answer from behind the handlers.
     pub request_timeout: Duration,
     /// Longest wait at the end for clients to go elsewhere.

@@ -52,12 +52,21 @@ impl Role {
 
 /// A closed list of names: the variants of an enum, each with the name it has in JSON and in SQL.
 pub trait Label: Copy + 'static {
-    /// Every label there is, in the order of their bits; at most eight.
+    /// Every label there is.
     const ALL: &'static [Self];
 
     /// Returns the name of the label.
     fn as_str(self) -> &'static str;
 
+    /// Finds the label that has a name.
+    #[must_use]
+    fn find(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|label| label.as_str() == name)
+    }
+}
+
+/// A label that a set has a bit for: one of at most eight.
+pub trait Bit: Label {
     /// Returns the label's position in [`Label::ALL`].
     fn index(self) -> u8;
 }
@@ -71,7 +80,9 @@ impl Label for Role {
             Self::Admin => "admin",
         }
     }
+}
 
+impl Bit for Role {
     fn index(self) -> u8 {
         self as u8
     }
@@ -89,7 +100,9 @@ impl Label for Permission {
             Self::TokensIntrospect => "tokens:introspect",
         }
     }
+}
 
+impl Bit for Permission {
     fn index(self) -> u8 {
         self as u8
     }
@@ -107,7 +120,7 @@ pub struct LabelSet<L> {
 #[error("`{0}` is not a known name")]
 pub struct UnknownLabel(String);
 
-impl<L: Label> LabelSet<L> {
+impl<L: Bit> LabelSet<L> {
     /// Reads a set from the names of its labels.
     ///
     /// # Errors
@@ -115,7 +128,7 @@ impl<L: Label> LabelSet<L> {
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownLabel> {
         names
             .into_iter()
-            .map(|name| find(name).ok_or_else(|| UnknownLabel(name.to_owned())))
+            .map(|name| L::find(name).ok_or_else(|| UnknownLabel(name.to_owned())))
             .collect()
     }
 
@@ -136,10 +149,6 @@ impl<L: Label> LabelSet<L> {
     }
 }
 
-fn find<L: Label>(name: &str) -> Option<L> {
-    L::ALL.iter().copied().find(|label| label.as_str() == name)
-}
-
 // Derived, these would ask the same of `L`.
 impl<L> Clone for LabelSet<L> {
     fn clone(&self) -> Self {
@@ -155,30 +164,30 @@ impl<L> Default for LabelSet<L> {
     }
 }
 
-impl<L: Label> FromIterator<L> for LabelSet<L> {
+impl<L: Bit> FromIterator<L> for LabelSet<L> {
     fn from_iter<I: IntoIterator<Item = L>>(labels: I) -> Self {
         let bits = labels.into_iter().fold(0, |bits, label| bits | (1 << label.index()));
         Self { bits, labels: PhantomData }
     }
 }
 
-impl<L: Label> fmt::Debug for LabelSet<L> {
+impl<L: Bit> fmt::Debug for LabelSet<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.names()).finish()
     }
 }
 
-impl<L: Label> Serialize for LabelSet<L> {
+impl<L: Bit> Serialize for LabelSet<L> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.names())
     }
 }
 
-impl<'de, L: Label> Deserialize<'de> for LabelSet<L> {
+impl<'de, L: Bit> Deserialize<'de> for LabelSet<L> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Names<L>(PhantomData<L>);
 
-        impl<'de, L: Label> Visitor<'de> for Names<L> {
+        impl<'de, L: Bit> Visitor<'de> for Names<L> {
             type Value = LabelSet<L>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,7 +199,7 @@ impl<'de, L: Label> Deserialize<'de> for LabelSet<L> {
             fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> Result<Self::Value, A::Error> {
                 let mut bits = 0;
                 while let Some(name) = names.next_element::<&str>()? {
-                    bits |= find::<L>(name).map_or(0, |label| 1 << label.index());
+                    bits |= L::find(name).map_or(0, |label| 1 << label.index());
                 }
                 Ok(LabelSet { bits, labels: PhantomData })
             }

@@ -1,6 +1,7 @@
 //! The words of the service as types. A value that exists is valid: fields are private and `parse`
 //! is the only way in.
 
+mod audit;
 mod ids;
 mod labels;
 mod password;
@@ -11,12 +12,13 @@ mod signing_key;
 mod user;
 mod username;
 
+pub use audit::{AuditAction, AuditRecord, Initiator};
 pub use ids::{SessionId, TokenId, UserId};
-pub use labels::{Label, Permission, Permissions, Role, Roles, UnknownLabel, granted_by};
+pub use labels::{Bit, Label, Permission, Permissions, Role, Roles, UnknownLabel, granted_by};
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
 pub use revocation::{RETENTION, Revocation, RevocationId};
 pub use session::{Client, Generation, Session, UserAgent};
 pub use signing_key::{SigningKey, SigningKeyError};
-pub use user::{User, UserVersion};
+pub use user::{User, UserEdit, UserVersion};
 pub use username::{Username, UsernameError};

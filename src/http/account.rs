@@ -8,8 +8,11 @@ use zeroize::Zeroizing;
 use super::body::Body;
 use super::sessions::timestamp;
 use super::{Api, ApiError, Authenticated, Message};
-use crate::actors::{ChangePassword, DeleteUser, FindUser, HashPassword, ProvePassword, UserError};
-use crate::domain::{Password, Permissions, Roles, User, UserId, granted_by};
+use crate::actors::{ChangeUser, FindUser, HashPassword, ProvePassword, SessionError, UserError};
+use crate::domain::{
+    Client, Password, Permissions, Roles, SessionId, User, UserEdit, UserId, granted_by,
+};
+use crate::tokens::TokenRefusal;
 
 /// The body of a change of password, as it came.
 #[derive(Deserialize)]
@@ -26,7 +29,7 @@ pub(super) struct RawDeletion {
 
 /// An account as its owner sees it.
 #[derive(Serialize)]
-struct Account {
+pub(super) struct Account {
     id: UserId,
     username: String,
     roles: Roles,
@@ -39,60 +42,90 @@ pub(super) async fn me(
     api: Data<Api>,
     Authenticated(claims): Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    let User { id, username, roles, created_at, .. } =
-        api.users.ask(FindUser { id: claims.user_id }).await?;
-    Ok(Json(Account {
-        id,
-        username: username.as_str().to_owned(),
-        roles,
-        permissions: granted_by(roles),
-        created_at: timestamp(created_at),
-    }))
+    let user = api.users.ask(FindUser { id: claims.user_id }).await.map_err(own)?;
+
+    Ok(Json(Account::of(user)))
 }
 
 /// `PUT /auth/password`
 pub(super) async fn change_password(
     api: Data<Api>,
-    Authenticated(claims): Authenticated,
+    bearer: Authenticated,
+    client: Client,
     Body(body): Body<RawPasswordChange>,
 ) -> Result<impl Responder, ApiError> {
     let current = require(body.current_password)?;
     let new = Password::parse(&require(body.new_password)?)?;
 
-    let User { id: user_id, version, .. } = prove(&api, claims.user_id, &current).await?;
-    let new = api.users.ask(HashPassword { password: new }).await?;
-    let but = claims.session_id;
-    api.sessions.ask(ChangePassword { user_id, version, new, but }).await?;
+    let user = prove(&api, &bearer, &current).await?;
+    let hash = api.users.ask(HashPassword { password: new }).await?;
+    let (edit, but) = (UserEdit::Password(hash), Some(bearer.0.session_id));
+    change(&api, &bearer, client, &user, edit, but).await?;
 
-    tracing::info!(user.id = %user_id, "password changed");
+    tracing::info!(user.id = %user.id, "password changed");
     Ok(Json(Message { msg: "Password changed" }))
 }
 
 /// `DELETE /auth/me`
 pub(super) async fn delete_me(
     api: Data<Api>,
-    Authenticated(claims): Authenticated,
+    bearer: Authenticated,
+    client: Client,
     Body(body): Body<RawDeletion>,
 ) -> Result<impl Responder, ApiError> {
     let password = require(body.password)?;
 
-    let User { id: user_id, version, .. } = prove(&api, claims.user_id, &password).await?;
-    api.sessions.ask(DeleteUser { user_id, version }).await?;
+    let user = prove(&api, &bearer, &password).await?;
+    change(&api, &bearer, client, &user, UserEdit::Delete, None).await?;
 
-    tracing::info!(user.id = %user_id, "account deleted");
+    tracing::info!(user.id = %user.id, "account deleted");
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn require(password: Option<String>) -> Result<Zeroizing<String>, ApiError> {
+/// Takes a password that is there.
+pub(super) fn require(password: Option<String>) -> Result<Zeroizing<String>, ApiError> {
     let password = password.map(Zeroizing::new).filter(|password| !password.is_empty());
     password.ok_or(ApiError::MissingPassword)
 }
 
 /// Has the bearer of a token prove to be its owner.
-async fn prove(api: &Api, id: UserId, password: &str) -> Result<User, ApiError> {
-    let password = Password::parse(password).ok();
-    match api.users.ask(ProvePassword { id, password }).await {
-        Err(UserError::InvalidCredentials) => Err(ApiError::WrongPassword),
-        outcome => Ok(outcome?),
+async fn prove(api: &Api, bearer: &Authenticated, password: &str) -> Result<User, ApiError> {
+    let (id, password) = (bearer.0.user_id, Password::parse(password).ok());
+    api.users.ask(ProvePassword { id, password }).await.map_err(own)
+}
+
+/// Changes the account of a bearer who has proved to own it.
+async fn change(
+    api: &Api,
+    bearer: &Authenticated,
+    client: Client,
+    user: &User,
+    edit: UserEdit,
+    but: Option<SessionId>,
+) -> Result<User, SessionError> {
+    let (user_id, version) = (user.id, Some(user.version));
+    api.sessions.ask(ChangeUser { user_id, version, edit, but, by: bearer.from(client) }).await
+}
+
+/// Says what a failure means to whoever is logged in to the account.
+fn own(error: UserError) -> ApiError {
+    match error {
+        // Its tokens are refused from now on, this one among them.
+        UserError::Gone => TokenRefusal::Revoked.into(),
+        UserError::InvalidCredentials => ApiError::WrongPassword,
+        error => error.into(),
+    }
+}
+
+impl Account {
+    pub(super) fn of(user: User) -> Self {
+        let User { id, username, roles, created_at, .. } = user;
+        Self {
+            id,
+            username: username.as_str().to_owned(),
+            roles,
+            permissions: granted_by(roles),
+            created_at: timestamp(created_at),
+        }
     }
 }

@@ -2,22 +2,21 @@
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
-use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web::{HttpResponse, Responder};
 use prometheus::IntCounterVec;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::body::Body;
-use super::client::client_of;
 use super::{Api, ApiError, Authenticated, Message};
-use crate::actors::{Login, OpenSession, Refreshed, Register, Revoke, UserError};
-use crate::domain::{Generation, Password, Session, Username};
+use crate::actors::{Login, OpenSession, Refreshed, Register, Revoke, Revoked, UserError};
+use crate::domain::{Client, Generation, Initiator, Password, Role, Roles, Session, Username};
 
 /// The body of a registration or a login, as it came.
 #[derive(Deserialize)]
 pub(super) struct RawCredentials {
-    username: Option<String>,
-    password: Option<String>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
 }
 
 /// A pair of tokens in a reply (RFC 6749 section 5.1).
@@ -31,7 +30,7 @@ struct TokenReply<'a> {
 
 impl RawCredentials {
     /// Returns the username and the password, neither of them empty.
-    fn require(self) -> Result<(String, Zeroizing<String>), ApiError> {
+    pub(super) fn require(self) -> Result<(String, Zeroizing<String>), ApiError> {
         match (self.username, self.password.map(Zeroizing::new)) {
             (Some(username), Some(password)) if !username.is_empty() && !password.is_empty() => {
                 Ok((username, password))
@@ -44,12 +43,15 @@ impl RawCredentials {
 /// `POST /auth/register`
 pub(super) async fn register(
     api: Data<Api>,
+    client: Client,
     Body(body): Body<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
     let (username, password) = body.require()?;
     let (username, password) = (Username::parse(&username)?, Password::parse(&password)?);
 
-    let registered = api.users.ask(Register { username, password }).await;
+    let roles = Roles::from_iter([Role::User]);
+    let by = Initiator { user_id: None, client: Some(client) };
+    let registered = api.users.ask(Register { username, password, roles, by }).await;
     count(&api.metrics.registrations, &registered);
     let user = registered?;
 
@@ -60,7 +62,7 @@ pub(super) async fn register(
 /// `POST /auth/login`
 pub(super) async fn login(
     api: Data<Api>,
-    request: HttpRequest,
+    client: Client,
     Body(body): Body<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
     let (username, password) = body.require()?;
@@ -70,7 +72,6 @@ pub(super) async fn login(
     let logged_in = api.users.ask(Login { claimed }).await;
     count(&api.metrics.logins, &logged_in);
     let user = logged_in?;
-    let client = client_of(&request);
     let open = OpenSession { user_id: user.id, version: user.version, client };
     let Session { id: session, expires_at, .. } = api.sessions.ask(open).await?;
 
@@ -93,11 +94,13 @@ pub(super) fn token_reply(api: &Api, of: &Refreshed) -> Result<HttpResponse, Api
 /// `POST /auth/logout`
 pub(super) async fn logout(
     api: Data<Api>,
-    Authenticated(claims): Authenticated,
+    bearer: Authenticated,
+    client: Client,
 ) -> Result<impl Responder, ApiError> {
-    api.sessions.ask(Revoke { id: claims.session_id.into() }).await?;
+    let (user_id, what) = (bearer.0.user_id, Revoked::Session(bearer.0.session_id));
+    api.sessions.ask(Revoke { what, user_id, by: bearer.from(client) }).await?;
 
-    tracing::info!(user.id = %claims.user_id, "user logged out");
+    tracing::info!(user.id = %user_id, "user logged out");
     Ok(HttpResponse::Ok().json(Message { msg: "Successfully logged out" }))
 }
 

@@ -10,7 +10,7 @@ use futures_util::future::{Either, LocalBoxFuture};
 
 use super::{Api, ApiError, NoToken};
 use crate::actors::IsRevoked;
-use crate::domain::{Label, Permission};
+use crate::domain::{Client, Initiator, Label, Permission};
 use crate::revocation::Verdict;
 use crate::tokens::{AccessClaims, TokenRefusal};
 
@@ -30,6 +30,12 @@ impl Authenticated {
         } else {
             Err(ApiError::PermissionMissing(permission.as_str()))
         }
+    }
+
+    /// Names the bearer as the one who wants something, from somewhere.
+    #[must_use]
+    pub fn from(&self, client: Client) -> Initiator {
+        Initiator { user_id: Some(self.0.user_id), client: Some(client) }
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::actors::{SessionError, UserError};
-use crate::domain::{PasswordError, UsernameError};
+use crate::domain::{Label, PasswordError, Role, UnknownLabel, UsernameError};
 use crate::tokens::{IssueError, TokenRefusal};
 
 /// How long a client is asked to wait when nobody knows how long it will be.
@@ -35,6 +35,15 @@ pub enum ApiError {
     /// 400: the body is not the JSON that the route reads.
     #[error("The request body is not valid: {0}")]
     InvalidBody(String),
+    /// 400: the query is not one that the route reads.
+    #[error("The query is not valid: {0}")]
+    InvalidQuery(String),
+    /// 400: there are no roles in the body.
+    #[error("Missing roles")]
+    MissingRoles,
+    /// 400: a role is none of those that there are.
+    #[error("Roles must be among these: {}", role_names())]
+    InvalidRoles(#[from] UnknownLabel),
     /// 400: there is no token in the form.
     #[error("Missing token")]
     MissingToken,
@@ -74,6 +83,9 @@ pub enum ApiError {
     /// 409: another account bears the username.
     #[error("User already exists")]
     UserExists,
+    /// 409: nobody could manage accounts any more.
+    #[error("The last administrator has to stay one")]
+    LastAdmin,
     /// 413: the body is too large.
     #[error("The request body must be at most {0} bytes long")]
     BodyTooLarge(usize),
@@ -141,6 +153,9 @@ impl ApiError {
             Self::InvalidUsername(_) => "invalid_username",
             Self::InvalidPassword(_) => "invalid_password",
             Self::InvalidBody(_) => "invalid_body",
+            Self::InvalidQuery(_) => "invalid_query",
+            Self::MissingRoles => "missing_roles",
+            Self::InvalidRoles(_) => "invalid_roles",
             Self::MissingToken => "missing_token",
             Self::MissingRefreshToken => "missing_refresh_token",
             Self::RefreshTokenRefused => "invalid_refresh_token",
@@ -156,6 +171,7 @@ impl ApiError {
             Self::MethodNotAllowed(_) => "method_not_allowed",
             Self::BodyTooSlow => "body_too_slow",
             Self::UserExists => "user_exists",
+            Self::LastAdmin => "last_admin",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::NotJson | Self::NotForm => "unsupported_media_type",
             Self::Overloaded { .. } => "overloaded",
@@ -187,7 +203,10 @@ impl ApiError {
             | Self::MissingPassword
             | Self::InvalidUsername(_)
             | Self::InvalidPassword(_)
-            | Self::InvalidBody(_) => StatusCode::BAD_REQUEST,
+            | Self::InvalidBody(_)
+            | Self::InvalidQuery(_)
+            | Self::MissingRoles
+            | Self::InvalidRoles(_) => StatusCode::BAD_REQUEST,
             Self::InvalidCredentials
             | Self::RefreshTokenRefused
             | Self::WrongPassword
@@ -197,7 +216,7 @@ impl ApiError {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::UserExists => StatusCode::CONFLICT,
+            Self::UserExists | Self::LastAdmin => StatusCode::CONFLICT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson | Self::NotForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Overloaded { .. }
@@ -259,6 +278,10 @@ impl ApiError {
     }
 }
 
+fn role_names() -> String {
+    Role::ALL.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
+}
+
 fn refusal_code(refusal: TokenRefusal) -> &'static str {
     match refusal {
         TokenRefusal::NotEnoughSegments => "not_enough_segments",
@@ -298,8 +321,7 @@ impl From<UserError> for ApiError {
     fn from(error: UserError) -> Self {
         match &error {
             UserError::UsernameTaken => Self::UserExists,
-            // Its tokens are refused from now on, this one among them.
-            UserError::Gone => TokenRefusal::Revoked.into(),
+            UserError::Gone => Self::NotFound,
             UserError::InvalidCredentials => Self::InvalidCredentials,
             UserError::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
             UserError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
@@ -315,6 +337,7 @@ impl From<SessionError> for ApiError {
             SessionError::Over => Self::NotFound,
             // After the password was checked.
             SessionError::UserChanged => Self::InvalidCredentials,
+            SessionError::LastAdmin => Self::LastAdmin,
             SessionError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
             SessionError::Unanswered(_) | SessionError::Store(_) => Self::Unavailable(error.into()),
         }
@@ -340,6 +363,7 @@ mod tests {
 
     use super::*;
     use crate::actors::Unanswered;
+    use crate::domain::Roles;
 
     const SECRET: &str = "the disk at /dev/sda is on fire";
 
@@ -363,6 +387,10 @@ mod tests {
         r#"Bearer error="invalid_token", error_description="Invalid refresh token""#,
     )];
 
+    fn unknown_role() -> UnknownLabel {
+        Roles::parse(["astronaut"]).unwrap_err()
+    }
+
     fn table() -> Vec<Row> {
         let too_long = Duration::from_millis(2_001);
         vec![
@@ -384,6 +412,10 @@ mod tests {
             (ApiError::MethodNotAllowed("POST"), 405, "method_not_allowed", &[("allow", "POST")]),
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
             (ApiError::UserExists, 409, "user_exists", &[]),
+            (ApiError::LastAdmin, 409, "last_admin", &[]),
+            (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
+            (ApiError::MissingRoles, 400, "missing_roles", &[]),
+            (unknown_role().into(), 400, "invalid_roles", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::NotForm, 415, "unsupported_media_type", &[]),

@@ -1,6 +1,8 @@
 //! The HTTP API: what each route reads, asks and answers.
 
 mod account;
+mod admin;
+mod audit;
 mod auth;
 mod authenticated;
 mod body;
@@ -10,6 +12,7 @@ mod error;
 mod lifecycle;
 mod metrics;
 mod oauth;
+mod page;
 mod probes;
 mod request_id;
 mod sessions;
@@ -18,8 +21,9 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::{self, FormConfig, JsonConfig, ServiceConfig};
+use actix_web::web::{self, FormConfig, JsonConfig, PathConfig, QueryConfig, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Route, guard};
+use ipnet::IpNet;
 use serde::Serialize;
 
 pub use authenticated::Authenticated;
@@ -56,6 +60,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Longest wait for the body of a request.
     pub body_timeout: Duration,
+    /// Whose word is taken for where a request comes from.
+    pub trusted_proxies: Vec<IpNet>,
     /// Whether the service is about to end.
     pub lifecycle: Arc<Lifecycle>,
 }
@@ -83,13 +89,41 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/auth/password", "PUT", [put(account::change_password)]))
         .service(at("/auth/sessions", "GET, HEAD", [get(sessions::list)]))
         .service(at("/auth/sessions/{id}", "DELETE", [delete(sessions::end)]))
+        .service(at("/admin/users", "GET, HEAD, POST", [get(admin::list), post(admin::create)]))
+        .service(at(
+            "/admin/users/{id}",
+            "GET, HEAD, DELETE",
+            [get(admin::read), delete(admin::delete)],
+        ))
+        .service(at("/admin/users/{id}/disable", "POST", [post(admin::disable)]))
+        .service(at("/admin/users/{id}/enable", "POST", [post(admin::enable)]))
+        .service(at("/admin/users/{id}/roles", "PUT", [put(admin::set_roles)]))
+        .service(at("/admin/users/{id}/password", "PUT", [put(admin::set_password)]))
+        .service(at(
+            "/admin/users/{id}/sessions",
+            "GET, HEAD, DELETE",
+            [get(admin::list_sessions), delete(admin::end_sessions)],
+        ))
+        .service(at("/admin/users/{id}/sessions/{session}", "DELETE", [delete(admin::end_session)]))
+        .service(at("/admin/audit", "GET, HEAD", [get(audit::read)]))
         .service(at("/oauth/introspect", "POST", [post(oauth::introspect)]))
         .service(at("/oauth/revoke", "POST", [post(oauth::revoke)]))
         .service(at("/protected/dashboard", "GET, HEAD", [get(dashboard::dashboard)]))
         .service(at("/health/live", "GET, HEAD", [get(probes::live)]))
         .service(at("/health/ready", "GET, HEAD", [get(probes::ready)]))
         .service(at("/metrics", "GET, HEAD", [get(metrics::metrics)]))
+        .configure(refusals);
+}
+
+/// Makes whatever is not a route, or not what its route reads, a refusal like all others.
+fn refusals(config: &mut ServiceConfig) {
+    config
         .default_service(refuse(|| ApiError::NotFound))
+        .app_data(PathConfig::default().error_handler(|_, _| ApiError::NotFound.into()))
+        .app_data(
+            QueryConfig::default()
+                .error_handler(|error, _| ApiError::InvalidQuery(error.to_string()).into()),
+        )
         .app_data(
             JsonConfig::default()
                 .limit(BODY_LIMIT)

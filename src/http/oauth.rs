@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::authenticated::is_revoked;
 use super::body::Form;
 use super::{Api, ApiError, Authenticated, Message};
-use crate::actors::{EndSession, Revoke, SessionError};
-use crate::domain::{Permission, SessionId, TokenId, UserId};
+use crate::actors::{EndSession, Revoke, Revoked, SessionError};
+use crate::domain::{Client, Initiator, Permission, SessionId, TokenId, UserId};
 use crate::tokens::AccessClaims;
 
 /// The body of both, as it came. What kind of token it is, is seen by looking.
@@ -60,21 +60,37 @@ pub(super) async fn introspect(
 pub(super) async fn revoke(
     api: Data<Api>,
     bearer: Authenticated,
+    client: Client,
     Form(body): Form<RawToken>,
 ) -> Result<impl Responder, ApiError> {
     let token = body.token.ok_or(ApiError::MissingToken)?;
 
+    let by = bearer.from(client);
     if let Ok(claims) = api.tokens.verify(&token, api.clock.now()) {
-        if claims.user_id != bearer.0.user_id {
-            bearer.require(Permission::TokensIntrospect)?;
-        }
-        api.sessions.ask(Revoke { id: claims.token_id.into() }).await?;
+        revoke_token(&api, &bearer, claims, by).await?;
     } else if let Some((session, _)) = api.tokens.verify_refresh_token(&token) {
-        end_session(&api, &bearer, session).await?;
+        end_session(&api, &bearer, session, by).await?;
     }
 
     tracing::info!(user.id = %bearer.0.user_id, "token revoked");
     Ok(HttpResponse::Ok().json(Message { msg: "Token revoked" }))
+}
+
+/// Revokes an access token: the bearer's own, or, with the permission, anybody's.
+async fn revoke_token(
+    api: &Api,
+    bearer: &Authenticated,
+    claims: AccessClaims,
+    by: Initiator,
+) -> Result<(), ApiError> {
+    if claims.user_id != bearer.0.user_id {
+        bearer.require(Permission::TokensIntrospect)?;
+    }
+    if !is_revoked(api, &claims).await? {
+        let (what, user_id) = (Revoked::Token(claims.token_id), claims.user_id);
+        api.sessions.ask(Revoke { what, user_id, by }).await?;
+    }
+    Ok(())
 }
 
 /// Ends the session of a refresh token: the bearer's own, or, with the permission, anybody's.
@@ -82,11 +98,11 @@ async fn end_session(
     api: &Api,
     bearer: &Authenticated,
     session: SessionId,
+    by: Initiator,
 ) -> Result<(), SessionError> {
-    if bearer.require(Permission::TokensIntrospect).is_ok() {
-        return api.sessions.ask(Revoke { id: session.into() }).await;
-    }
-    match api.sessions.ask(EndSession { user_id: bearer.0.user_id, session }).await {
+    let may_end_any = bearer.require(Permission::TokensIntrospect).is_ok();
+    let owner = (!may_end_any).then_some(bearer.0.user_id);
+    match api.sessions.ask(EndSession { session, owner, by }).await {
         Err(SessionError::Over) => Ok(()),
         outcome => outcome,
     }

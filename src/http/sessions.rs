@@ -1,19 +1,17 @@
 //! `/auth/refresh`, `/auth/logout-all` and `/auth/sessions`: what a login has opened, renewed and ended.
 
 use actix_web::web::{Data, Json, Path};
-use actix_web::{HttpRequest, HttpResponse, Responder};
+use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tracing::Span;
-use uuid::Uuid;
 
 use super::auth::token_reply;
 use super::body::Body;
-use super::client::client_of;
 use super::{Api, ApiError, Authenticated, Message};
-use crate::actors::{EndOtherSessions, EndSession, ListSessions, Refresh, Revoke, SessionError};
-use crate::domain::{Session, SessionId};
+use crate::actors::{ChangeUser, EndSession, ListSessions, Refresh, SessionError};
+use crate::domain::{Client, Session, SessionId, UserEdit};
 
 /// The body of a refresh, as it came.
 #[derive(Deserialize)]
@@ -21,9 +19,9 @@ pub(super) struct RawRefresh {
     refresh_token: Option<String>,
 }
 
-/// The sessions of the bearer.
+/// The sessions of a user.
 #[derive(Serialize)]
-struct SessionList {
+pub(super) struct SessionList {
     sessions: Vec<SessionView>,
 }
 
@@ -42,11 +40,11 @@ struct SessionView {
 /// `POST /auth/refresh`
 pub(super) async fn refresh(
     api: Data<Api>,
-    request: HttpRequest,
+    client: Client,
     Body(body): Body<RawRefresh>,
 ) -> Result<impl Responder, ApiError> {
     let token = body.refresh_token.ok_or(ApiError::MissingRefreshToken)?;
-    let (client, span) = (client_of(&request), Span::current());
+    let span = Span::current();
 
     let refreshed = match api.tokens.verify_refresh_token(&token) {
         Some((session, presented)) => {
@@ -70,13 +68,14 @@ pub(super) async fn refresh(
 /// `POST /auth/logout-all`
 pub(super) async fn logout_all(
     api: Data<Api>,
-    Authenticated(claims): Authenticated,
+    bearer: Authenticated,
+    client: Client,
 ) -> Result<impl Responder, ApiError> {
-    let others = EndOtherSessions { user_id: claims.user_id, but: claims.session_id };
-    api.sessions.ask(others).await?;
-    api.sessions.ask(Revoke { id: claims.session_id.into() }).await?;
+    let (user_id, by) = (bearer.0.user_id, bearer.from(client));
+    let edit = UserEdit::EndSessions;
+    api.sessions.ask(ChangeUser { user_id, version: None, edit, but: None, by }).await?;
 
-    tracing::info!(user.id = %claims.user_id, "user logged out everywhere");
+    tracing::info!(user.id = %user_id, "user logged out everywhere");
     Ok(Json(Message { msg: "Logged out everywhere" }))
 }
 
@@ -87,23 +86,28 @@ pub(super) async fn list(
 ) -> Result<impl Responder, ApiError> {
     let sessions = api.sessions.ask(ListSessions { user_id: claims.user_id }).await?;
 
-    let view = |session| SessionView::of(session, claims.session_id);
-    Ok(Json(SessionList { sessions: sessions.into_iter().map(view).collect() }))
+    Ok(Json(SessionList::of(sessions, claims.session_id)))
 }
 
 /// `DELETE /auth/sessions/{id}`
 pub(super) async fn end(
     api: Data<Api>,
-    Authenticated(claims): Authenticated,
-    id: Path<String>,
+    bearer: Authenticated,
+    client: Client,
+    id: Path<SessionId>,
 ) -> Result<impl Responder, ApiError> {
-    let id: Uuid = id.parse().map_err(|_| ApiError::NotFound)?;
+    let (session, owner) = (*id, Some(bearer.0.user_id));
+    api.sessions.ask(EndSession { session, owner, by: bearer.from(client) }).await?;
 
-    let (user_id, session) = (claims.user_id, id.into());
-    api.sessions.ask(EndSession { user_id, session }).await?;
-
-    tracing::info!(user.id = %user_id, session.id = %session, "session ended");
+    tracing::info!(user.id = %bearer.0.user_id, session.id = %session, "session ended");
     Ok(HttpResponse::NoContent().finish())
+}
+
+impl SessionList {
+    pub(super) fn of(sessions: Vec<Session>, current: SessionId) -> Self {
+        let view = |session| SessionView::of(session, current);
+        Self { sessions: sessions.into_iter().map(view).collect() }
+    }
 }
 
 impl SessionView {

@@ -1,7 +1,9 @@
-//! What is remembered: accounts and revocations. All SQL lives below this module, in two dialects
+//! What is remembered: accounts, sessions, revocations and the audit log. All SQL lives below this module, in two dialects
 //! that pass one contract suite (`tests/api/store.rs`).
 
+mod change;
 mod feed;
+mod pages;
 mod postgres;
 mod sqlite;
 
@@ -20,11 +22,14 @@ use uuid::Uuid;
 
 use crate::config::{Database, DatabaseSettings};
 use crate::domain::{
-    Client, Generation, PasswordHash, PasswordHashError, Revocation, RevocationId, Roles, Session,
-    SessionId, User, UserAgent, UserId, UserVersion, Username,
+    AuditAction, AuditRecord, Client, Generation, Label, PasswordHash, PasswordHashError,
+    Revocation, RevocationId, Roles, Session, SessionId, User, UserAgent, UserId, UserVersion,
+    Username,
 };
 
+pub use change::{ChangeUserError, Changed, UserChange};
 pub use feed::{Entry, Feed, Listener, News};
+pub use pages::{AuditEntry, AuditPage, UserPage};
 use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
@@ -78,8 +83,12 @@ pub trait Store: Send + Sync + 'static {
     /// Finds out whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Adds an account.
-    async fn insert_user(&self, new: &Credentials) -> Result<(), InsertUserError>;
+    /// Adds an account, and says so in the audit log.
+    async fn insert_user(
+        &self,
+        new: &Credentials,
+        record: &AuditRecord,
+    ) -> Result<(), InsertUserError>;
 
     /// Finds the account that bears a username, in whatever case.
     async fn find_credentials(
@@ -90,6 +99,9 @@ pub trait Store: Send + Sync + 'static {
     /// Finds an account.
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
+    /// Lists accounts, in the order of their usernames.
+    async fn list_users(&self, page: &UserPage) -> Result<Vec<User>, StoreError>;
+
     /// Replaces a password hash unless it has changed meanwhile; tells whether it did replace it.
     async fn replace_password_hash(
         &self,
@@ -98,30 +110,20 @@ pub trait Store: Send + Sync + 'static {
         new: &PasswordHash,
     ) -> Result<bool, StoreError>;
 
-    /// Replaces the password hash of an account that is still the given version of itself, and ends
-    /// every session of it but one, in one commit; `None` when it is not.
-    async fn change_password(
-        &self,
-        user: UserId,
-        version: UserVersion,
-        new: &PasswordHash,
-        but: SessionId,
-        expires_at: OffsetDateTime,
-    ) -> Result<Option<Ended>, StoreError>;
-
-    /// Deletes an account that is still the given version of itself, and ends every session of it, in
-    /// one commit; `None` when it is not.
-    async fn delete_user(
-        &self,
-        user: UserId,
-        version: UserVersion,
-        expires_at: OffsetDateTime,
-    ) -> Result<Option<Ended>, StoreError>;
+    /// Changes an account, ends its sessions, and says so in the audit log, all in one commit.
+    async fn change_user(&self, change: &UserChange) -> Result<Changed, ChangeUserError>;
 
     /// Adds a session, in its first generation, of an account that is still the given version of
-    /// itself; tells whether it is.
-    async fn insert_session(&self, new: &Session, version: UserVersion)
-    -> Result<bool, StoreError>;
+    /// itself, and says so in the audit log; tells whether it is.
+    async fn insert_session(
+        &self,
+        new: &Session,
+        version: UserVersion,
+        record: &AuditRecord,
+    ) -> Result<bool, StoreError>;
+
+    /// Finds a session, whether it has ended by itself or not.
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
     /// Moves a session on to its next generation where it is in the one that was presented, and finds
     /// out in which it is then; `None` when there is none that lives on at `now`. A session that
@@ -141,21 +143,17 @@ pub trait Store: Send + Sync + 'static {
         now: OffsetDateTime,
     ) -> Result<Vec<Session>, StoreError>;
 
-    /// Ends every session of a user but one, if any: in one commit their refresh tokens are dead and
-    /// they are revoked until `expires_at`.
-    async fn end_sessions(
-        &self,
-        user: UserId,
-        but: Option<SessionId>,
-        expires_at: OffsetDateTime,
-    ) -> Result<Ended, StoreError>;
-
     /// Deletes at most `limit` sessions that ended by themselves before `now`; returns how many.
     async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
 
     /// Adds revocations, all or none, in one commit, and with it ends the sessions that bear their
-    /// ids. One that is there already is left as it is. Returns the time by the clock of the database.
-    async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError>;
+    /// ids and adds to the audit log. One that is there already is left as it is. Returns the time by
+    /// the clock of the database.
+    async fn revoke(
+        &self,
+        revocations: &[Revocation],
+        records: &[AuditRecord],
+    ) -> Result<OffsetDateTime, StoreError>;
 
     /// Returns those of the ids that are revoked.
     async fn revoked_among(
@@ -172,6 +170,12 @@ pub trait Store: Send + Sync + 'static {
     /// Deletes at most `limit` revocations whose retention is over, both at `now` and by the clock
     /// of the database: a single wrong clock deletes nothing. Returns how many.
     async fn sweep_revocations(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
+
+    /// Reads the audit log, the latest record first.
+    async fn audit(&self, page: &AuditPage) -> Result<Vec<AuditEntry>, StoreError>;
+
+    /// Deletes at most `limit` audit records from before a time; returns how many.
+    async fn sweep_audit(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
 
     /// Returns how many connections there are.
     fn pool_status(&self) -> PoolStatus;
@@ -261,6 +265,7 @@ fn user<'a>(
     username: &str,
     roles: impl IntoIterator<Item = &'a str>,
     created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
     version: i64,
 ) -> Result<User, StoreError> {
     let username = Username::parse(username)
@@ -269,7 +274,8 @@ fn user<'a>(
         Roles::parse(roles).map_err(|error| StoreError::inconsistent("users", "roles", error))?;
     let version = u64::try_from(version)
         .map_err(|error| StoreError::inconsistent("users", "version", error))?;
-    Ok(User { id: id.into(), username, roles, created_at, version: version.into() })
+    let (id, version) = (id.into(), version.into());
+    Ok(User { id, username, roles, created_at, disabled_at, version })
 }
 
 fn password_hash(text: &str) -> Result<PasswordHash, StoreError> {
@@ -278,11 +284,16 @@ fn password_hash(text: &str) -> Result<PasswordHash, StoreError> {
     })
 }
 
-fn client(address: &str, user_agent: &str) -> Result<Client, StoreError> {
+fn client(table: &'static str, address: &str, user_agent: &str) -> Result<Client, StoreError> {
     let address = address
         .parse()
-        .map_err(|error: AddrParseError| StoreError::inconsistent("sessions", "address", error))?;
+        .map_err(|error: AddrParseError| StoreError::inconsistent(table, "address", error))?;
     Ok(Client { address, user_agent: UserAgent::clean(user_agent) })
+}
+
+fn action(name: &str) -> Result<AuditAction, StoreError> {
+    let unknown = || StoreError::inconsistent("audit_log", "action", format!("`{name}`"));
+    AuditAction::find(name).ok_or_else(unknown)
 }
 
 fn generation(number: i64) -> Result<Generation, StoreError> {

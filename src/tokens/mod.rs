@@ -224,6 +224,7 @@ mod tests {
             username: Username::parse("Alice").unwrap(),
             roles: Roles::from_iter([Role::User]),
             created_at: NOW,
+            disabled_at: None,
             version: UserVersion::FIRST,
         }
     }

@@ -6,7 +6,6 @@ mod work;
 use std::collections::HashSet;
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseFuture,
@@ -22,14 +21,14 @@ use super::follower::{Backoff, Follower, listen};
 use super::rounds::Rounds;
 use super::{Unanswered, WhileAwaited};
 use crate::clock::Clock;
-use crate::config::{RevocationSettings, TokenSettings};
+use crate::config::Config;
 use crate::domain::{
-    Client, Generation, PasswordHash, Revocation, RevocationId, Session, SessionId, User, UserId,
-    UserVersion,
+    AuditRecord, Client, Generation, Initiator, Revocation, RevocationId, Session, SessionId,
+    TokenId, User, UserEdit, UserId, UserVersion,
 };
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{Store, StoreError};
+use crate::store::{ChangeUserError, Store, StoreError};
 use work::Work;
 
 /// Revocations committed together: few enough to be done in time.
@@ -67,43 +66,29 @@ pub struct ListSessions {
     pub user_id: UserId,
 }
 
-/// Ends one session of a user. Replies once that is committed, and its tokens are refused here.
+/// Ends one session. Replies once that is committed, and its tokens are refused here.
 pub struct EndSession {
-    /// Whose it has to be.
-    pub user_id: UserId,
     /// Which it is.
     pub session: SessionId,
+    /// Whose it has to be; anybody's where nobody is named.
+    pub owner: Option<UserId>,
+    /// Who wants it.
+    pub by: Initiator,
 }
 
-/// Ends every session of a user but one. Replies once that is committed, and their tokens are refused
-/// here.
-pub struct EndOtherSessions {
-    /// Whose they are.
+/// Changes an account, which ends its sessions. Replies with the account as it is then, once that is
+/// committed, and the tokens of the sessions are refused here.
+pub struct ChangeUser {
+    /// Which account.
     pub user_id: UserId,
-    /// The one that goes on.
-    pub but: SessionId,
-}
-
-/// Gives a user another password, and ends every session but the one it was asked for in. Replies once
-/// that is committed, and their tokens are refused here.
-pub struct ChangePassword {
-    /// Whose it is.
-    pub user_id: UserId,
-    /// As what they proved that.
-    pub version: UserVersion,
-    /// The hash of the new one.
-    pub new: PasswordHash,
-    /// The session that goes on.
-    pub but: SessionId,
-}
-
-/// Deletes an account with all its sessions. Replies once that is committed, and their tokens are
-/// refused here.
-pub struct DeleteUser {
-    /// Whose it is.
-    pub user_id: UserId,
-    /// As what they proved that.
-    pub version: UserVersion,
+    /// As what its owner proved to be that, where that was asked.
+    pub version: Option<UserVersion>,
+    /// What becomes of it.
+    pub edit: UserEdit,
+    /// The session that goes on, if any.
+    pub but: Option<SessionId>,
+    /// Who wants it.
+    pub by: Initiator,
 }
 
 /// What the next pair of tokens of a session is issued from.
@@ -119,10 +104,24 @@ pub struct Refreshed {
     pub generation: Generation,
 }
 
-/// Ends a token or a session. Replies once that is committed, and it is refused here.
+/// Ends the session, or the token alone, of somebody who was just seen with it. Replies once that is
+/// committed, and it is refused here.
 pub struct Revoke {
     /// What ends.
-    pub id: RevocationId,
+    pub what: Revoked,
+    /// Whose it was.
+    pub user_id: UserId,
+    /// Who wants it.
+    pub by: Initiator,
+}
+
+/// What a revocation takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Revoked {
+    /// A session with all its tokens.
+    Session(SessionId),
+    /// One access token.
+    Token(TokenId),
 }
 
 /// Asks the database whether a token is revoked, for when the replica cannot tell. Replies with
@@ -145,6 +144,9 @@ pub enum SessionError {
     /// The account is gone, or not what it was when its owner proved to be that.
     #[error("the account has changed")]
     UserChanged,
+    /// The account is the last that can manage the others.
+    #[error("the account is the last administrator")]
+    LastAdmin,
     /// There was no answer in time.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
@@ -154,7 +156,13 @@ pub enum SessionError {
 }
 
 /// What waits for the next commit of revocations; `None` waits for those before.
-type Commits = Rounds<Option<Revocation>, Result<(), SessionError>>;
+type Commits = Rounds<Option<Ending>, Result<(), SessionError>>;
+
+/// A revocation, and what the audit log says about it.
+struct Ending {
+    revocation: Revocation,
+    record: AuditRecord,
+}
 
 /// Owns the sessions and the revocations. What arrives while a commit is in flight goes into the next one together,
 /// and so do questions to the database.
@@ -166,20 +174,18 @@ pub struct SessionActor {
 }
 
 impl SessionActor {
-    /// Puts the actor together and loads every live revocation into the replica. A commit may take
-    /// as long as `deadline`.
+    /// Puts the actor together and loads every live revocation into the replica.
     ///
     /// # Errors
     /// When the revocations cannot be read.
     pub async fn load(
+        config: &Config,
         store: Arc<dyn Store>,
         replica: Arc<Replica>,
-        settings: RevocationSettings,
-        tokens: TokenSettings,
-        deadline: Duration,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
+        let settings = config.revocations;
         let mut follower = Follower {
             feed: store.feed(),
             replica: Arc::clone(&replica),
@@ -197,7 +203,16 @@ impl SessionActor {
             following.push(actix::spawn(listen(listener, hint, settings, metrics, backoff)));
         }
         following.push(actix::spawn(follower.follow()));
-        let work = Work { store, replica, settings, tokens, clock, metrics, deadline };
+        let work = Work {
+            store,
+            replica,
+            settings,
+            tokens: config.tokens.clone(),
+            audit_retention: config.audit_retention,
+            clock,
+            metrics,
+            deadline: config.http.request_timeout,
+        };
         let (commit, look_up) = (work.clone(), work.clone());
         Ok(Self {
             work,
@@ -289,39 +304,15 @@ impl Handler<EndSession> for SessionActor {
     }
 }
 
-impl Message for EndOtherSessions {
-    type Result = Result<(), SessionError>;
+impl Message for ChangeUser {
+    type Result = Result<User, SessionError>;
 }
 
-impl Handler<EndOtherSessions> for SessionActor {
-    type Result = ResponseFuture<Result<(), SessionError>>;
+impl Handler<ChangeUser> for SessionActor {
+    type Result = ResponseFuture<Result<User, SessionError>>;
 
-    fn handle(&mut self, message: EndOtherSessions, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.work.clone().end_others(message))
-    }
-}
-
-impl Message for ChangePassword {
-    type Result = Result<(), SessionError>;
-}
-
-impl Handler<ChangePassword> for SessionActor {
-    type Result = ResponseFuture<Result<(), SessionError>>;
-
-    fn handle(&mut self, message: ChangePassword, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.work.clone().change_password(message))
-    }
-}
-
-impl Message for DeleteUser {
-    type Result = Result<(), SessionError>;
-}
-
-impl Handler<DeleteUser> for SessionActor {
-    type Result = ResponseFuture<Result<(), SessionError>>;
-
-    fn handle(&mut self, message: DeleteUser, _: &mut Self::Context) -> Self::Result {
-        Box::pin(self.work.clone().delete_user(message))
+    fn handle(&mut self, message: ChangeUser, _: &mut Self::Context) -> Self::Result {
+        Box::pin(self.work.clone().change_user(message))
     }
 }
 
@@ -332,8 +323,8 @@ impl Message for Revoke {
 impl Handler<Revoke> for SessionActor {
     type Result = ResponseFuture<Result<(), SessionError>>;
 
-    fn handle(&mut self, Revoke { id }: Revoke, _: &mut Self::Context) -> Self::Result {
-        let committed = self.commits.join(Some(self.work.revocation_of(id)));
+    fn handle(&mut self, message: Revoke, _: &mut Self::Context) -> Self::Result {
+        let committed = self.commits.join(Some(self.work.ending_of(message)));
         Box::pin(async move { committed.await? })
     }
 }
@@ -372,6 +363,16 @@ impl Handler<IsRevoked> for SessionActor {
             let revoked = revoked.await??;
             Ok(ids.iter().any(|id| revoked.contains(id)))
         })
+    }
+}
+
+impl From<ChangeUserError> for SessionError {
+    fn from(error: ChangeUserError) -> Self {
+        match error {
+            ChangeUserError::Gone => Self::UserChanged,
+            ChangeUserError::LastAdmin => Self::LastAdmin,
+            ChangeUserError::Store(error) => error.into(),
+        }
     }
 }
 

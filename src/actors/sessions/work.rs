@@ -8,17 +8,19 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::{
-    ChangePassword, Commits, DeleteUser, EndOtherSessions, EndSession, OpenSession, Refresh,
-    Refreshed, SessionError,
+    ChangeUser, Commits, EndSession, Ending, OpenSession, Refresh, Refreshed, Revoke, Revoked,
+    SessionError,
 };
 use crate::actors::Unanswered;
 use crate::actors::rounds::Waiting;
 use crate::clock::Clock;
 use crate::config::{RevocationSettings, TokenSettings};
-use crate::domain::{Revocation, RevocationId, Session, SessionId, UserId};
+use crate::domain::{
+    AuditAction, AuditRecord, Initiator, Revocation, RevocationId, Session, SessionId, User, UserId,
+};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{Ended, Rotation, Store, StoreError};
+use crate::store::{Ended, Rotation, Store, StoreError, UserChange};
 use crate::telemetry::Chain;
 
 /// How long a refresh token that was exchanged still gets its successor: clients send a request again
@@ -35,6 +37,7 @@ pub(super) struct Work {
     pub(super) replica: Arc<Replica>,
     pub(super) settings: RevocationSettings,
     pub(super) tokens: TokenSettings,
+    pub(super) audit_retention: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) deadline: Duration,
@@ -49,7 +52,9 @@ impl Work {
         let id = SessionId::random();
         let session =
             Session { id, user_id, created_at: now, last_used_at: now, expires_at, client };
-        let is_open = self.store.insert_session(&session, version).await?;
+        let by = Initiator { user_id: Some(user_id), client: Some(session.client.clone()) };
+        let record = self.record(AuditAction::SessionOpened, user_id, Some(id), by);
+        let is_open = self.store.insert_session(&session, version, &record).await?;
         if is_open { Ok(session) } else { Err(SessionError::UserChanged) }
     }
 
@@ -75,7 +80,10 @@ impl Work {
                 user.id = %user_id, session.id = %session, client.address = %client.address,
                 "a refresh token was used again: its session ends"
             );
-            commits.join(Some(self.revocation_of(session))).await??;
+            let by = Initiator { user_id: None, client: Some(client) };
+            let record = self.record(AuditAction::RefreshTokenReused, user_id, Some(session), by);
+            let revocation = self.revocation_of(session);
+            commits.join(Some(Ending { revocation, record })).await??;
         }
         Err(SessionError::Over)
     }
@@ -85,46 +93,30 @@ impl Work {
         Ok(self.store.sessions_of(user, self.clock.now()).await?)
     }
 
-    /// Ends a session, if it is the user's.
+    /// Ends a session, if it is its owner's.
     pub(super) async fn end(
         self,
-        EndSession { user_id, session }: EndSession,
+        EndSession { session: id, owner, by }: EndSession,
         commits: &Commits,
     ) -> Result<(), SessionError> {
-        let sessions = self.store.sessions_of(user_id, self.clock.now()).await?;
-        if sessions.iter().all(|one| one.id != session) {
-            return Err(SessionError::Over);
-        }
-        commits.join(Some(self.revocation_of(session))).await?
+        let session = self.store.find_session(id).await?;
+        let session = session
+            .filter(|session| session.expires_at > self.clock.now())
+            .filter(|session| owner.is_none_or(|owner| owner == session.user_id))
+            .ok_or(SessionError::Over)?;
+        let (what, user_id) = (Revoked::Session(id), session.user_id);
+        commits.join(Some(self.ending_of(Revoke { what, user_id, by }))).await?
     }
 
-    /// Ends all sessions of a user but one.
-    pub(super) async fn end_others(
-        self,
-        EndOtherSessions { user_id, but }: EndOtherSessions,
-    ) -> Result<(), SessionError> {
-        let expires_at = self.tokens.last_expiry(self.clock.now());
-        let ended = self.store.end_sessions(user_id, Some(but), expires_at).await?;
-        self.refuse_here(&ended, expires_at);
-        Ok(())
-    }
-
-    /// Gives a user another password, and ends all sessions but one.
-    pub(super) async fn change_password(self, message: ChangePassword) -> Result<(), SessionError> {
-        let ChangePassword { user_id, version, new, but } = message;
-        let expires_at = self.tokens.last_expiry(self.clock.now());
-        let changed = self.store.change_password(user_id, version, &new, but, expires_at).await?;
-        self.refuse_here(&changed.ok_or(SessionError::UserChanged)?, expires_at);
-        Ok(())
-    }
-
-    /// Deletes an account with all its sessions.
-    pub(super) async fn delete_user(self, message: DeleteUser) -> Result<(), SessionError> {
-        let DeleteUser { user_id, version } = message;
-        let expires_at = self.tokens.last_expiry(self.clock.now());
-        let deleted = self.store.delete_user(user_id, version, expires_at).await?;
-        self.refuse_here(&deleted.ok_or(SessionError::UserChanged)?, expires_at);
-        Ok(())
+    /// Changes an account, and ends its sessions.
+    pub(super) async fn change_user(self, message: ChangeUser) -> Result<User, SessionError> {
+        let ChangeUser { user_id, version, edit, but, by } = message;
+        let at = self.clock.now();
+        let revoked_until = self.tokens.last_expiry(at);
+        let change = UserChange { user_id, version, edit, but, revoked_until, at, by };
+        let changed = self.store.change_user(&change).await?;
+        self.refuse_here(&changed.ended, revoked_until);
+        Ok(changed.user)
     }
 
     fn refuse_here(&self, ended: &Ended, expires_at: OffsetDateTime) {
@@ -134,23 +126,52 @@ impl Work {
         }
     }
 
+    /// Makes of a message what the next commit takes.
+    pub(super) fn ending_of(&self, Revoke { what, user_id, by }: Revoke) -> Ending {
+        match what {
+            Revoked::Session(id) => Ending {
+                revocation: self.revocation_of(id),
+                record: self.record(AuditAction::SessionEnded, user_id, Some(id), by),
+            },
+            Revoked::Token(id) => Ending {
+                revocation: self.revocation_of(id),
+                record: AuditRecord {
+                    detail: Some(id.to_string()),
+                    ..self.record(AuditAction::TokenRevoked, user_id, None, by)
+                },
+            },
+        }
+    }
+
+    fn record(
+        &self,
+        action: AuditAction,
+        subject: UserId,
+        session: Option<SessionId>,
+        by: Initiator,
+    ) -> AuditRecord {
+        AuditRecord { at: self.clock.now(), action, by, subject, session, detail: None }
+    }
+
     /// Makes the revocation of what ends now. It matters until the last token has expired that was
     /// issued before.
-    pub(super) fn revocation_of(&self, id: impl Into<RevocationId>) -> Revocation {
+    fn revocation_of(&self, id: impl Into<RevocationId>) -> Revocation {
         Revocation { id: id.into(), expires_at: self.tokens.last_expiry(self.clock.now()) }
     }
 
     /// Commits what a round has brought. Those without a revocation wait for the ones before.
     pub(super) async fn commit(
         &self,
-        round: &[Waiting<Option<Revocation>, Result<(), SessionError>>],
+        round: &[Waiting<Option<Ending>, Result<(), SessionError>>],
     ) -> Result<(), SessionError> {
-        let revocations: Vec<Revocation> = round.iter().filter_map(|one| one.item).collect();
+        let endings = || round.iter().filter_map(|one| one.item.as_ref());
+        let revocations: Vec<Revocation> = endings().map(|ending| ending.revocation).collect();
+        let records: Vec<AuditRecord> = endings().map(|ending| ending.record.clone()).collect();
         if revocations.is_empty() {
             return Ok(());
         }
         let started_at = self.clock.uptime();
-        let now = within(self.deadline, self.store.revoke(&revocations)).await?;
+        let now = within(self.deadline, self.store.revoke(&revocations, &records)).await?;
         for revocation in &revocations {
             self.replica.apply(revocation, now);
         }
@@ -184,7 +205,9 @@ impl Work {
             let swept =
                 self.sweep_all(|now| self.store.sweep_revocations(now, SWEEP_LIMIT)).await?;
             self.metrics.revocations_swept.inc_by(swept);
-            self.sweep_all(|now| self.store.sweep_sessions(now, SWEEP_LIMIT)).await
+            self.sweep_all(|now| self.store.sweep_sessions(now, SWEEP_LIMIT)).await?;
+            let oldest = |now| now - self.audit_retention;
+            self.sweep_all(|now| self.store.sweep_audit(oldest(now), SWEEP_LIMIT)).await
         };
         if let Err(error) = outcome.await {
             tracing::warn!(error = %Chain(&error), "what has expired stays for now");

@@ -1,34 +1,36 @@
 //! PostgreSQL 13 or later.
 
+mod audit;
+mod change;
 mod feed;
 mod gateway;
 mod listener;
 mod snapshot;
 
 use std::collections::HashSet;
+use std::slice;
 use std::str::FromStr;
 
 use async_trait::async_trait;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{
-    PgArguments, PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow,
-    PgTransaction,
+    PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow, PgTransaction,
 };
-use sqlx::query::Query;
-use sqlx::{ConnectOptions, Connection, Executor, Postgres, Row};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    Credentials, Ended, Feed, InsertUserError, Listener, OpenError, PoolStatus, Rotation, Store,
-    StoreError, age, client, generation, stored,
+    AuditEntry, AuditPage, ChangeUserError, Changed, Credentials, Feed, InsertUserError, Listener,
+    OpenError, PoolStatus, Rotation, Store, StoreError, UserChange, UserPage, age, client,
+    generation, stored,
 };
 use crate::config::{DatabaseSettings, PostgresSettings, Secret};
 use crate::domain::{
-    Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId, User,
-    UserId, UserVersion, Username,
+    AuditRecord, Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId,
+    User, UserId, UserVersion, Username,
 };
 use feed::PostgresFeed;
 use gateway::Gateway;
@@ -54,6 +56,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "version of accounts",
         include_str!("../../../migrations/postgres/0004_version_of_accounts.sql"),
     ),
+    (5, "administration", include_str!("../../../migrations/postgres/0005_administration.sql")),
 ];
 
 /// Several instances may share one database; the database arbitrates.
@@ -87,50 +90,18 @@ impl PostgresStore {
             .connect_lazy_with(options.clone());
         Ok(Self { gateway: Gateway { pool, mode: postgres.pool_mode }, options, listen_options })
     }
-}
 
-impl PostgresStore {
-    /// Begins a transaction with an account locked, if it is still the given version of itself. What
-    /// the next statements see includes every session that was opened before.
-    async fn lock_user(
+    /// Commits what a transaction has done, together with the record of it.
+    async fn record(
         &self,
-        user: UserId,
-        version: UserVersion,
-    ) -> Result<Option<PgTransaction<'static>>, StoreError> {
-        let mut transaction = self.gateway.pool.begin().await?;
-        let select =
-            self.gateway.query("select from users where id = $1 and version = $2 for update");
-        let locked = select
-            .bind(user.as_uuid())
-            .bind(stored(version.number()))
-            .fetch_optional(&mut *transaction)
-            .await?;
-        Ok(locked.map(|_| transaction))
+        mut transaction: PgTransaction<'_>,
+        record: &AuditRecord,
+    ) -> Result<(), StoreError> {
+        let insert = audit::insert(&self.gateway, slice::from_ref(record));
+        insert.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(())
     }
-}
-
-/// Prepares to end every session of a user but one.
-fn end_sessions(
-    gateway: &Gateway,
-    user: UserId,
-    but: Option<SessionId>,
-    expires_at: OffsetDateTime,
-) -> Query<'static, Postgres, PgArguments> {
-    let delete = gateway.query(
-        "with ended as (
-             delete from sessions where user_id = $1 and id is distinct from $2 returning id),
-         added as (
-             insert into revocations (id, expires_at) select id, $3 from ended
-             on conflict (id) do nothing)
-         select array(select id from ended) as sessions, clock_timestamp() as ended_at",
-    );
-    delete.bind(user.as_uuid()).bind(but.map(SessionId::as_uuid)).bind(expires_at)
-}
-
-fn ended_sessions(row: &PgRow) -> Result<Ended, StoreError> {
-    let sessions: Vec<Uuid> = row.try_get("sessions")?;
-    let sessions = sessions.into_iter().map(SessionId::from).collect();
-    Ok(Ended { sessions, ended_at: row.try_get("ended_at")? })
 }
 
 fn connect_options(url: &Secret, variable: &str) -> Result<PgConnectOptions, OpenError> {
@@ -168,8 +139,13 @@ impl Store for PostgresStore {
         Ok(())
     }
 
-    async fn insert_user(&self, new: &Credentials) -> Result<(), InsertUserError> {
+    async fn insert_user(
+        &self,
+        new: &Credentials,
+        record: &AuditRecord,
+    ) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
+        let mut transaction = self.gateway.pool.begin().await.map_err(StoreError::from)?;
         let insert = self.gateway.query(
             "insert into users (id, username, username_key, password_hash, roles, created_at)
              values ($1, $2, $3, $4, $5, $6)",
@@ -181,14 +157,14 @@ impl Store for PostgresStore {
             .bind(password_hash.to_string())
             .bind(user.roles.names().collect::<Vec<_>>())
             .bind(user.created_at)
-            .execute(&self.gateway)
+            .execute(&mut *transaction)
             .await;
         match inserted {
-            Ok(_) => Ok(()),
             Err(error) if breaks(&error, "users_username_key_unique") => {
                 Err(InsertUserError::UsernameTaken)
             }
             Err(error) => Err(InsertUserError::Store(error.into())),
+            Ok(_) => Ok(self.record(transaction, record).await?),
         }
     }
 
@@ -197,7 +173,7 @@ impl Store for PostgresStore {
         username: &Username,
     ) -> Result<Option<Credentials>, StoreError> {
         let select = self.gateway.query(
-            "select id, username, password_hash, roles, created_at, version
+            "select id, username, password_hash, roles, created_at, disabled_at, version
              from users where username_key = $1",
         );
         let row = select.bind(username.key()).fetch_optional(&self.gateway).await?;
@@ -205,9 +181,9 @@ impl Store for PostgresStore {
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let select = self
-            .gateway
-            .query("select id, username, roles, created_at, version from users where id = $1");
+        let select = self.gateway.query(
+            "select id, username, roles, created_at, disabled_at, version from users where id = $1",
+        );
         let row = select.bind(id.as_uuid()).fetch_optional(&self.gateway).await?;
         row.as_ref().map(user).transpose()
     }
@@ -230,48 +206,43 @@ impl Store for PostgresStore {
         Ok(replaced.rows_affected() == 1)
     }
 
-    async fn change_password(
-        &self,
-        user: UserId,
-        version: UserVersion,
-        new: &PasswordHash,
-        but: SessionId,
-        expires_at: OffsetDateTime,
-    ) -> Result<Option<Ended>, StoreError> {
-        let Some(mut transaction) = self.lock_user(user, version).await? else { return Ok(None) };
-        self.gateway
-            .query("update users set password_hash = $2, version = version + 1 where id = $1")
-            .bind(user.as_uuid())
-            .bind(new.to_string())
-            .execute(&mut *transaction)
+    async fn list_users(&self, page: &UserPage) -> Result<Vec<User>, StoreError> {
+        let select = self.gateway.query(
+            r#"select id, username, roles, created_at, disabled_at, version from users
+               where username_key collate "C" >= $1 and username_key collate "C" < $2
+                 and username_key collate "C" > $3
+               order by username_key collate "C" limit $4"#,
+        );
+        let rows = select
+            .bind(page.first())
+            .bind(page.end())
+            .bind(page.after())
+            .bind(i64::from(page.limit))
+            .fetch_all(&self.gateway)
             .await?;
-        let ended = end_sessions(&self.gateway, user, Some(but), expires_at);
-        let ended = ended_sessions(&ended.fetch_one(&mut *transaction).await?)?;
-        transaction.commit().await?;
-        Ok(Some(ended))
+        rows.iter().map(user).collect()
     }
 
-    async fn delete_user(
-        &self,
-        user: UserId,
-        version: UserVersion,
-        expires_at: OffsetDateTime,
-    ) -> Result<Option<Ended>, StoreError> {
-        let Some(mut transaction) = self.lock_user(user, version).await? else { return Ok(None) };
-        let ended = end_sessions(&self.gateway, user, None, expires_at);
-        let ended = ended_sessions(&ended.fetch_one(&mut *transaction).await?)?;
-        let delete = self.gateway.query("delete from users where id = $1");
-        delete.bind(user.as_uuid()).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(Some(ended))
+    async fn change_user(&self, wanted: &UserChange) -> Result<Changed, ChangeUserError> {
+        let begun = self.gateway.pool.begin().await;
+        let mut transaction = begun.map_err(StoreError::from)?;
+        let user =
+            wanted.decide(change::lock_users(&self.gateway, &mut transaction, wanted).await?)?;
+        let ended = change::end_sessions(&self.gateway, &mut transaction, wanted).await?;
+        let update = change::update_user(&self.gateway, &user, &wanted.edit);
+        update.execute(&mut *transaction).await.map_err(StoreError::from)?;
+        self.record(transaction, &wanted.record(&user)).await?;
+        Ok(Changed { user, ended })
     }
 
     async fn insert_session(
         &self,
         new: &Session,
         version: UserVersion,
+        record: &AuditRecord,
     ) -> Result<bool, StoreError> {
-        // The lock is the one that `lock_user` has to wait for.
+        let mut transaction = self.gateway.pool.begin().await?;
+        // The lock is the one that `lock_users` has to wait for.
         let insert = self.gateway.query(
             "with owner as (select id from users where id = $2 and version = $8 for share)
              insert into sessions (id, user_id, generation, created_at, last_used_at, expires_at,
@@ -287,9 +258,22 @@ impl Store for PostgresStore {
             .bind(new.client.address.to_string())
             .bind(new.client.user_agent.as_str())
             .bind(stored(version.number()))
-            .execute(&self.gateway)
+            .execute(&mut *transaction)
             .await?;
-        Ok(inserted.rows_affected() == 1)
+        if inserted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.record(transaction, record).await?;
+        Ok(true)
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let select = self.gateway.query(
+            "select id, user_id, created_at, last_used_at, expires_at, address, user_agent
+             from sessions where id = $1",
+        );
+        let row = select.bind(id.as_uuid()).fetch_optional(&self.gateway).await?;
+        row.as_ref().map(session).transpose()
     }
 
     async fn rotate_session(
@@ -333,16 +317,6 @@ impl Store for PostgresStore {
         rows.iter().map(session).collect()
     }
 
-    async fn end_sessions(
-        &self,
-        user: UserId,
-        but: Option<SessionId>,
-        expires_at: OffsetDateTime,
-    ) -> Result<Ended, StoreError> {
-        let ended = end_sessions(&self.gateway, user, but, expires_at);
-        ended_sessions(&ended.fetch_one(&self.gateway).await?)
-    }
-
     async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         let delete = self.gateway.query(
             "delete from sessions where id in (
@@ -353,7 +327,12 @@ impl Store for PostgresStore {
         Ok(swept.rows_affected())
     }
 
-    async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError> {
+    async fn revoke(
+        &self,
+        revocations: &[Revocation],
+        records: &[AuditRecord],
+    ) -> Result<OffsetDateTime, StoreError> {
+        let mut transaction = self.gateway.pool.begin().await?;
         let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
         let expiries: Vec<OffsetDateTime> =
             revocations.iter().map(|revocation| revocation.expires_at).collect();
@@ -365,7 +344,9 @@ impl Store for PostgresStore {
                  on conflict (id) do nothing)
              select clock_timestamp()",
         );
-        let row = insert.bind(ids).bind(expiries).fetch_one(&self.gateway).await?;
+        let row = insert.bind(ids).bind(expiries).fetch_one(&mut *transaction).await?;
+        audit::insert(&self.gateway, records).execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(row.try_get(0)?)
     }
 
@@ -412,6 +393,14 @@ impl Store for PostgresStore {
         Ok(swept.rows_affected())
     }
 
+    async fn audit(&self, page: &AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
+        audit::read(&self.gateway, page).await
+    }
+
+    async fn sweep_audit(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        audit::sweep(&self.gateway, before, limit).await
+    }
+
     fn pool_status(&self) -> PoolStatus {
         PoolStatus::of(&self.gateway.pool)
     }
@@ -428,6 +417,7 @@ fn user(row: &PgRow) -> Result<User, StoreError> {
         row.try_get("username")?,
         roles.iter().map(String::as_str),
         row.try_get("created_at")?,
+        row.try_get("disabled_at")?,
         row.try_get("version")?,
     )
 }
@@ -444,7 +434,7 @@ fn session(row: &PgRow) -> Result<Session, StoreError> {
         created_at: row.try_get("created_at")?,
         last_used_at: row.try_get("last_used_at")?,
         expires_at: row.try_get("expires_at")?,
-        client: client(row.try_get("address")?, row.try_get("user_agent")?)?,
+        client: client("sessions", row.try_get("address")?, row.try_get("user_agent")?)?,
     })
 }
 

@@ -1,5 +1,7 @@
 //! The embedded database: one file, one process that serves.
 
+mod audit;
+mod change;
 mod feed;
 
 use std::collections::HashSet;
@@ -7,6 +9,7 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +17,7 @@ use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteError, SqliteJournalMode, SqlitePool,
-    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous, SqliteTransaction,
 };
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection, QueryBuilder, Row, Sqlite, query, query_scalar,
@@ -24,13 +27,14 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    Credentials, Ended, Feed, InsertUserError, Listener, OpenError, PoolStatus, Rotation, Store,
-    StoreError, age, client, from_micros, generation, stored,
+    AuditEntry, AuditPage, ChangeUserError, Changed, Credentials, Feed, InsertUserError, Listener,
+    OpenError, PoolStatus, Rotation, Store, StoreError, UserChange, UserPage, age, client,
+    from_micros, generation, stored,
 };
 use crate::config::DatabaseSettings;
 use crate::domain::{
-    Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId, User,
-    UserId, UserVersion, Username,
+    AuditRecord, Generation, PasswordHash, RETENTION, Revocation, RevocationId, Session, SessionId,
+    User, UserId, UserVersion, Username,
 };
 use feed::SqliteFeed;
 
@@ -51,6 +55,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "version of accounts",
         include_str!("../../../migrations/sqlite/0004_version_of_accounts.sql"),
     ),
+    (5, "administration", include_str!("../../../migrations/sqlite/0005_administration.sql")),
 ];
 
 /// The time now, in the unit that times are kept in.
@@ -93,6 +98,11 @@ impl SqliteStore {
             .acquire_timeout(settings.acquire_timeout)
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options })
+    }
+
+    /// Begins a transaction that writes: it holds the lock from its beginning.
+    async fn begin(&self) -> Result<SqliteTransaction<'static>, StoreError> {
+        Ok(self.pool.begin_with("begin immediate").await?)
     }
 }
 
@@ -138,8 +148,13 @@ impl Store for SqliteStore {
         Ok(())
     }
 
-    async fn insert_user(&self, new: &Credentials) -> Result<(), InsertUserError> {
+    async fn insert_user(
+        &self,
+        new: &Credentials,
+        record: &AuditRecord,
+    ) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
+        let mut transaction = self.begin().await?;
         let inserted = query(
             "insert into users (id, username, username_key, password_hash, roles, created_at)
              values (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -148,16 +163,16 @@ impl Store for SqliteStore {
         .bind(user.username.as_str())
         .bind(user.username.key())
         .bind(password_hash.to_string())
-        .bind(user.roles.names().collect::<Vec<_>>().join(" "))
+        .bind(role_names(user))
         .bind(micros(user.created_at))
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await;
         match inserted {
-            Ok(_) => Ok(()),
             Err(error) if breaks_uniqueness_of(&error, "users.username_key") => {
                 Err(InsertUserError::UsernameTaken)
             }
             Err(error) => Err(InsertUserError::Store(error.into())),
+            Ok(_) => Ok(record_and_commit(transaction, record).await?),
         }
     }
 
@@ -166,7 +181,7 @@ impl Store for SqliteStore {
         username: &Username,
     ) -> Result<Option<Credentials>, StoreError> {
         let row = query(
-            "select id, username, password_hash, roles, created_at, version
+            "select id, username, password_hash, roles, created_at, disabled_at, version
              from users where username_key = ?1",
         )
         .bind(username.key())
@@ -176,8 +191,9 @@ impl Store for SqliteStore {
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let select =
-            query("select id, username, roles, created_at, version from users where id = ?1");
+        let select = query(
+            "select id, username, roles, created_at, disabled_at, version from users where id = ?1",
+        );
         let row = select.bind(id.as_uuid()).fetch_optional(&self.pool).await?;
         row.as_ref().map(user).transpose()
     }
@@ -198,57 +214,38 @@ impl Store for SqliteStore {
         Ok(replaced.rows_affected() == 1)
     }
 
-    async fn change_password(
-        &self,
-        user: UserId,
-        version: UserVersion,
-        new: &PasswordHash,
-        but: SessionId,
-        expires_at: OffsetDateTime,
-    ) -> Result<Option<Ended>, StoreError> {
-        let mut transaction = self.pool.begin_with("begin immediate").await?;
-        let changed = query(
-            "update users set password_hash = ?3, version = version + 1
-             where id = ?1 and version = ?2",
+    async fn list_users(&self, page: &UserPage) -> Result<Vec<User>, StoreError> {
+        let rows = query(
+            "select id, username, roles, created_at, disabled_at, version from users
+             where username_key >= ?1 and username_key < ?2 and username_key > ?3
+             order by username_key limit ?4",
         )
-        .bind(user.as_uuid())
-        .bind(stored(version.number()))
-        .bind(new.to_string())
-        .execute(&mut *transaction)
+        .bind(page.first())
+        .bind(page.end())
+        .bind(page.after())
+        .bind(page.limit)
+        .fetch_all(&self.pool)
         .await?;
-        if changed.rows_affected() == 0 {
-            return Ok(None);
-        }
-        let ended = end_sessions(&mut transaction, user, Some(but), expires_at).await?;
-        transaction.commit().await?;
-        Ok(Some(ended))
+        rows.iter().map(user).collect()
     }
 
-    async fn delete_user(
-        &self,
-        user: UserId,
-        version: UserVersion,
-        expires_at: OffsetDateTime,
-    ) -> Result<Option<Ended>, StoreError> {
-        let mut transaction = self.pool.begin_with("begin immediate").await?;
-        let ended = end_sessions(&mut transaction, user, None, expires_at).await?;
-        let deleted = query("delete from users where id = ?1 and version = ?2")
-            .bind(user.as_uuid())
-            .bind(stored(version.number()))
-            .execute(&mut *transaction)
-            .await?;
-        if deleted.rows_affected() == 0 {
-            return Ok(None);
-        }
-        transaction.commit().await?;
-        Ok(Some(ended))
+    async fn change_user(&self, wanted: &UserChange) -> Result<Changed, ChangeUserError> {
+        let mut transaction = self.begin().await?;
+        let user = wanted.decide(change::affected_users(&mut transaction, wanted).await?)?;
+        let ended = change::end_sessions(&mut transaction, wanted).await?;
+        let update = change::update_user(&user, &wanted.edit);
+        update.execute(&mut *transaction).await.map_err(StoreError::from)?;
+        record_and_commit(transaction, &wanted.record(&user)).await?;
+        Ok(Changed { user, ended })
     }
 
     async fn insert_session(
         &self,
         new: &Session,
         version: UserVersion,
+        record: &AuditRecord,
     ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
         let inserted = query(AssertSqlSafe(format!(
             "insert into sessions (id, user_id, generation, rotated_at, created_at, last_used_at,
                                    expires_at, address, user_agent)
@@ -262,9 +259,22 @@ impl Store for SqliteStore {
         .bind(new.client.address.to_string())
         .bind(new.client.user_agent.as_str())
         .bind(stored(version.number()))
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok(inserted.rows_affected() == 1)
+        if inserted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        record_and_commit(transaction, record).await?;
+        Ok(true)
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let select = query(
+            "select id, user_id, created_at, last_used_at, expires_at, address, user_agent
+             from sessions where id = ?1",
+        );
+        let row = select.bind(id.as_uuid()).fetch_optional(&self.pool).await?;
+        row.as_ref().map(session).transpose()
     }
 
     async fn rotate_session(
@@ -306,18 +316,6 @@ impl Store for SqliteStore {
         rows.iter().map(session).collect()
     }
 
-    async fn end_sessions(
-        &self,
-        user: UserId,
-        but: Option<SessionId>,
-        expires_at: OffsetDateTime,
-    ) -> Result<Ended, StoreError> {
-        let mut transaction = self.pool.begin_with("begin immediate").await?;
-        let ended = end_sessions(&mut transaction, user, but, expires_at).await?;
-        transaction.commit().await?;
-        Ok(ended)
-    }
-
     async fn sweep_sessions(&self, now: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
         let swept = query(AssertSqlSafe(format!(
             "delete from sessions where id in (
@@ -331,8 +329,12 @@ impl Store for SqliteStore {
         Ok(swept.rows_affected())
     }
 
-    async fn revoke(&self, revocations: &[Revocation]) -> Result<OffsetDateTime, StoreError> {
-        let mut transaction = self.pool.begin_with("begin immediate").await?;
+    async fn revoke(
+        &self,
+        revocations: &[Revocation],
+        records: &[AuditRecord],
+    ) -> Result<OffsetDateTime, StoreError> {
+        let mut transaction = self.begin().await?;
         let now = now(&mut transaction).await?;
         for chunk in revocations.chunks(ROWS_PER_INSERT) {
             let mut delete = QueryBuilder::<Sqlite>::new("delete from sessions where id in (");
@@ -343,6 +345,7 @@ impl Store for SqliteStore {
             delete.push(")").build().execute(&mut *transaction).await?;
         }
         insert_revocations(&mut transaction, revocations, now).await?;
+        audit::insert(&mut transaction, records).await?;
         transaction.commit().await?;
         from_micros("revocations", "revoked_at", now)
     }
@@ -383,6 +386,14 @@ impl Store for SqliteStore {
         Ok(swept.rows_affected())
     }
 
+    async fn audit(&self, page: &AuditPage) -> Result<Vec<AuditEntry>, StoreError> {
+        audit::read(&self.pool, page).await
+    }
+
+    async fn sweep_audit(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
+        audit::sweep(&self.pool, before, limit).await
+    }
+
     fn pool_status(&self) -> PoolStatus {
         PoolStatus::of(&self.pool)
     }
@@ -397,24 +408,18 @@ async fn now(connection: &mut SqliteConnection) -> Result<i64, sqlx::Error> {
     query_scalar(AssertSqlSafe(format!("select {NOW}"))).fetch_one(connection).await
 }
 
-async fn end_sessions(
-    connection: &mut SqliteConnection,
-    user: UserId,
-    but: Option<SessionId>,
-    expires_at: OffsetDateTime,
-) -> Result<Ended, StoreError> {
-    let now = now(connection).await?;
-    let sessions: Vec<Uuid> =
-        query_scalar("delete from sessions where user_id = ?1 and id is not ?2 returning id")
-            .bind(user.as_uuid())
-            .bind(but.map(SessionId::as_uuid))
-            .fetch_all(&mut *connection)
-            .await?;
-    let sessions: Vec<SessionId> = sessions.into_iter().map(SessionId::from).collect();
-    let revocation = |&id: &SessionId| Revocation { id: id.into(), expires_at };
-    let revocations: Vec<_> = sessions.iter().map(revocation).collect();
-    insert_revocations(connection, &revocations, now).await?;
-    Ok(Ended { sessions, ended_at: from_micros("revocations", "revoked_at", now)? })
+/// Commits what a transaction has done, together with the record of it.
+async fn record_and_commit(
+    mut transaction: SqliteTransaction<'_>,
+    record: &AuditRecord,
+) -> Result<(), StoreError> {
+    audit::insert(&mut transaction, slice::from_ref(record)).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+fn role_names(user: &User) -> String {
+    user.roles.names().collect::<Vec<_>>().join(" ")
 }
 
 async fn insert_revocations(
@@ -444,6 +449,9 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
         row.try_get("username")?,
         roles.split_whitespace(),
         from_micros("users", "created_at", row.try_get("created_at")?)?,
+        row.try_get::<Option<i64>, _>("disabled_at")?
+            .map(|micros| from_micros("users", "disabled_at", micros))
+            .transpose()?,
         row.try_get("version")?,
     )
 }
@@ -461,7 +469,7 @@ fn session(row: &SqliteRow) -> Result<Session, StoreError> {
         created_at: time("created_at")?,
         last_used_at: time("last_used_at")?,
         expires_at: time("expires_at")?,
-        client: client(row.try_get("address")?, row.try_get("user_agent")?)?,
+        client: client("sessions", row.try_get("address")?, row.try_get("user_agent")?)?,
     })
 }
 

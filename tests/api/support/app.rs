@@ -203,6 +203,7 @@ fn config(database: &TestDatabase) -> Config {
             host: "127.0.0.1".to_owned(),
             port: 0,
             workers: 2,
+            trusted_proxies: Vec::new(),
             request_timeout: Duration::from_mins(1),
             shutdown_drain: Duration::from_secs(2),
             shutdown_timeout: Duration::from_mins(1),
@@ -231,6 +232,7 @@ fn config(database: &TestDatabase) -> Config {
             max_staleness: Duration::from_secs(5),
             poll_interval: Duration::from_millis(200),
         },
+        audit_retention: Duration::from_hours(24),
         log: LogSettings { format: LogFormat::Json, filter: "off".to_owned() },
     }
 }

@@ -200,6 +200,7 @@ fn token(tokens: &Tokens) -> String {
         username: Username::parse("alice").expect("a name"),
         roles: Roles::from_iter([Role::User]),
         created_at: SystemClock.now(),
+        disabled_at: None,
         version: UserVersion::FIRST,
     };
     let (now, session) = (SystemClock.now(), SessionId::random());

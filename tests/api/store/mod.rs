@@ -1,5 +1,7 @@
 //! The contract that both databases keep.
 
+mod accounts;
+
 use std::collections::HashSet;
 use std::slice;
 use std::sync::Arc;
@@ -9,8 +11,9 @@ use futures_util::future::join_all;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
-    Client, Generation, PasswordHash, RETENTION, Revocation, RevocationId, Role, Roles, Session,
-    SessionId, TokenId, User, UserAgent, UserId, UserVersion, Username,
+    AuditAction, AuditRecord, Client, Generation, Initiator, PasswordHash, RETENTION, Revocation,
+    RevocationId, Role, Roles, Session, SessionId, TokenId, User, UserAgent, UserEdit, UserId,
+    UserVersion, Username,
 };
 use portcullis::store::{self, Credentials, InsertUserError, News, Store};
 use sqlx::Executor;
@@ -46,9 +49,22 @@ fn credentials(username: &str) -> Credentials {
         username: Username::parse(username).unwrap(),
         roles: Roles::from_iter([Role::User, Role::Admin]),
         created_at: now(),
+        disabled_at: None,
         version: UserVersion::FIRST,
     };
     Credentials { user, password_hash: hash(1) }
+}
+
+/// Something to say in the audit log.
+fn record() -> AuditRecord {
+    AuditRecord {
+        at: now(),
+        action: AuditAction::SessionOpened,
+        by: Initiator::COMMAND_LINE,
+        subject: UserId::random(),
+        session: None,
+        detail: None,
+    }
 }
 
 async fn kept(store: &dyn Store) -> Vec<Revocation> {
@@ -59,8 +75,9 @@ async fn kept(store: &dyn Store) -> Vec<Revocation> {
 
 /// Adds an account with one session.
 async fn a_session(store: &dyn Store) -> Session {
-    let owner = credentials(&format!("user-{}", UserId::random()));
-    store.insert_user(&owner).await.unwrap();
+    let mut owner = credentials(&format!("user-{}", UserId::random()));
+    owner.user.roles = Roles::from_iter([Role::User]);
+    store.insert_user(&owner, &record()).await.unwrap();
     let created_at = now();
     let session = Session {
         id: SessionId::random(),
@@ -73,7 +90,7 @@ async fn a_session(store: &dyn Store) -> Session {
             user_agent: UserAgent::clean("curl/8.5"),
         },
     };
-    assert!(store.insert_session(&session, UserVersion::FIRST).await.unwrap());
+    assert!(store.insert_session(&session, UserVersion::FIRST, &record()).await.unwrap());
     session
 }
 
@@ -93,7 +110,7 @@ on_both_databases! {
     async fn an_account_is_found_by_its_name_in_any_case(database: TestDatabase) {
         let store = open(&database).await;
         let added = credentials("Alice");
-        store.insert_user(&added).await.unwrap();
+        store.insert_user(&added, &record()).await.unwrap();
 
         let (same, another) = (Username::parse("ALICE").unwrap(), Username::parse("bob").unwrap());
         let found = store.find_credentials(&same).await.unwrap().unwrap();
@@ -105,9 +122,9 @@ on_both_databases! {
 
     async fn a_name_is_taken_once(database: TestDatabase) {
         let store = open(&database).await;
-        store.insert_user(&credentials("alice")).await.unwrap();
+        store.insert_user(&credentials("alice"), &record()).await.unwrap();
 
-        let refused = store.insert_user(&credentials("Alice")).await;
+        let refused = store.insert_user(&credentials("Alice"), &record()).await;
 
         assert!(matches!(refused, Err(InsertUserError::UsernameTaken)), "{refused:?}");
     }
@@ -115,11 +132,11 @@ on_both_databases! {
     async fn an_id_that_is_taken_is_no_taken_name(database: TestDatabase) {
         let store = open(&database).await;
         let alice = credentials("alice");
-        store.insert_user(&alice).await.unwrap();
+        store.insert_user(&alice, &record()).await.unwrap();
         let mut bob = credentials("bob");
         bob.user.id = alice.user.id;
 
-        let refused = store.insert_user(&bob).await;
+        let refused = store.insert_user(&bob, &record()).await;
 
         assert!(matches!(refused, Err(InsertUserError::Store(_))), "{refused:?}");
     }
@@ -127,7 +144,7 @@ on_both_databases! {
     async fn a_hash_is_replaced_only_while_it_is_the_expected_one(database: TestDatabase) {
         let store = open(&database).await;
         let alice = credentials("alice");
-        store.insert_user(&alice).await.unwrap();
+        store.insert_user(&alice, &record()).await.unwrap();
         let id = alice.user.id;
 
         assert!(store.replace_password_hash(id, &hash(1), &hash(2)).await.unwrap());
@@ -140,11 +157,11 @@ on_both_databases! {
     async fn revocations_are_kept_and_may_be_repeated(database: TestDatabase) {
         let store = open(&database).await;
         let batch = [(); 3].map(|()| revocation(now()));
-        store.revoke(&batch).await.unwrap();
+        store.revoke(&batch, &[]).await.unwrap();
         let later = Revocation { expires_at: now() + Duration::from_hours(1), ..batch[0] };
         let fresh = revocation(now());
 
-        store.revoke(&[later, fresh, fresh]).await.unwrap();
+        store.revoke(&[later, fresh, fresh], &[]).await.unwrap();
 
         let kept = kept(store.as_ref()).await;
         assert_eq!(kept.len(), 4);
@@ -155,7 +172,7 @@ on_both_databases! {
         let store = open(&database).await;
         let batch: Vec<_> = (0..25_000).map(|_| revocation(now())).collect();
 
-        store.revoke(&batch).await.unwrap();
+        store.revoke(&batch, &[]).await.unwrap();
 
         assert_eq!(kept(store.as_ref()).await.len(), batch.len());
     }
@@ -163,7 +180,7 @@ on_both_databases! {
     async fn those_of_the_ids_that_are_revoked_are_found(database: TestDatabase) {
         let store = open(&database).await;
         let revoked = revocation(now());
-        store.revoke(&[revoked]).await.unwrap();
+        store.revoke(&[revoked], &[]).await.unwrap();
         let other: RevocationId = TokenId::random().into();
 
         let found = store.revoked_among(&[other, revoked.id]).await.unwrap();
@@ -176,8 +193,8 @@ on_both_databases! {
         let aged = |seconds| revocation(now() - RETENTION - Duration::from_secs(seconds));
         let expired: Vec<_> = (10..15).map(aged).collect();
         let live = revocation(now() - RETENTION + Duration::from_mins(1));
-        store.revoke(&expired).await.unwrap();
-        store.revoke(&[live]).await.unwrap();
+        store.revoke(&expired, &[]).await.unwrap();
+        store.revoke(&[live], &[]).await.unwrap();
 
         assert_eq!(store.sweep_revocations(now(), 3).await.unwrap(), 3);
         assert_eq!(store.sweep_revocations(now(), 3).await.unwrap(), 2);
@@ -193,9 +210,9 @@ on_both_databases! {
         assert!(feed.read(PATIENCE).await.unwrap().is_whole);
         assert!(!feed.read(PATIENCE).await.unwrap().is_whole, "of an empty table, too");
         feed.rewind();
-        store.revoke(&batches[0]).await.unwrap();
+        store.revoke(&batches[0], &[]).await.unwrap();
         let first = feed.read(PATIENCE).await.unwrap();
-        store.revoke(&batches[1]).await.unwrap();
+        store.revoke(&batches[1], &[]).await.unwrap();
         let second = feed.read(PATIENCE).await.unwrap();
         let nothing = feed.read(PATIENCE).await.unwrap();
         feed.rewind();
@@ -252,34 +269,10 @@ on_both_databases! {
         let session = a_session(store.as_ref()).await;
 
         let ending = Revocation { id: session.id.into(), expires_at: now() };
-        store.revoke(&[revocation(now()), ending]).await.unwrap();
+        store.revoke(&[revocation(now()), ending], &[]).await.unwrap();
 
         assert!(store.sessions_of(session.user_id, now()).await.unwrap().is_empty());
         assert_eq!(kept(store.as_ref()).await.len(), 2);
-    }
-
-    async fn all_sessions_of_a_user_but_one_are_ended_and_revoked(database: TestDatabase) {
-        let store = open(&database).await;
-        let (bobs, alices) = (a_session(store.as_ref()).await, a_session(store.as_ref()).await);
-        let other = Session { id: SessionId::random(), ..alices.clone() };
-        let third = Session { id: SessionId::random(), ..alices.clone() };
-        for session in [&other, &third] {
-            assert!(store.insert_session(session, UserVersion::FIRST).await.unwrap());
-        }
-
-        let until = now() + Duration::from_hours(1);
-        let ended = store.end_sessions(alices.user_id, Some(alices.id), until).await.unwrap();
-
-        let ids = |ids: &[SessionId]| ids.iter().copied().map(RevocationId::from).collect();
-        let expected: HashSet<RevocationId> = ids(&[other.id, third.id]);
-        assert_eq!(ids(&ended.sessions), expected);
-        let revoked = kept(store.as_ref()).await;
-        assert_eq!(ids_of(&revoked), expected);
-        assert!(revoked.iter().all(|revocation| revocation.expires_at == until));
-        let left = store.sessions_of(alices.user_id, now()).await.unwrap();
-        assert_eq!(left, slice::from_ref(&alices));
-        assert_eq!(store.end_sessions(alices.user_id, None, until).await.unwrap().sessions, [alices.id]);
-        assert_eq!(store.sessions_of(bobs.user_id, now()).await.unwrap(), [bobs]);
     }
 
     async fn a_session_of_an_account_that_is_gone_is_not_opened(database: TestDatabase) {
@@ -287,31 +280,7 @@ on_both_databases! {
         let orphan = Session { user_id: UserId::random(), ..a_session(store.as_ref()).await };
         let orphan = Session { id: SessionId::random(), ..orphan };
 
-        assert!(!store.insert_session(&orphan, UserVersion::FIRST).await.unwrap());
-    }
-
-    async fn an_account_that_has_changed_is_not_changed_again_by_who_knew_it_before(
-        database: TestDatabase
-    ) {
-        let store = open(&database).await;
-        let session = a_session(store.as_ref()).await;
-        let (user, first, until) = (session.user_id, UserVersion::FIRST, now());
-        let change = async |version| {
-            store.change_password(user, version, &hash(2), session.id, until).await.unwrap()
-        };
-        assert!(change(first).await.is_some());
-
-        assert!(change(first).await.is_none());
-        assert!(store.delete_user(user, first, until).await.unwrap().is_none());
-        let late = Session { id: SessionId::random(), ..session.clone() };
-        assert!(!store.insert_session(&late, first).await.unwrap());
-        let left = store.sessions_of(user, now()).await.unwrap();
-        assert_eq!(left, slice::from_ref(&session), "and nothing was ended by trying");
-
-        let version = store.find_user(user).await.unwrap().unwrap().version;
-        let deleted = store.delete_user(user, version, until).await.unwrap().unwrap();
-        assert_eq!(deleted.sessions, [session.id]);
-        assert!(store.find_user(user).await.unwrap().is_none());
+        assert!(!store.insert_session(&orphan, UserVersion::FIRST, &record()).await.unwrap());
     }
 
     async fn sessions_that_ended_by_themselves_are_swept(database: TestDatabase) {
@@ -320,7 +289,7 @@ on_both_databases! {
         for _ in 0..3 {
             let expires_at = now() - Duration::from_mins(1);
             let over = Session { id: SessionId::random(), expires_at, ..live.clone() };
-            assert!(store.insert_session(&over, UserVersion::FIRST).await.unwrap());
+            assert!(store.insert_session(&over, UserVersion::FIRST, &record()).await.unwrap());
         }
 
         assert_eq!(store.sweep_sessions(now(), 2).await.unwrap(), 2);
@@ -331,7 +300,7 @@ on_both_databases! {
     async fn many_may_open_an_empty_database_at_once(database: TestDatabase) {
         let stores = join_all((0..6).map(|_| open(&database))).await;
 
-        stores[0].insert_user(&credentials("alice")).await.unwrap();
+        stores[0].insert_user(&credentials("alice"), &record()).await.unwrap();
         let name = Username::parse("alice").unwrap();
         for store in &stores {
             assert!(store.find_credentials(&name).await.unwrap().is_some());
@@ -369,11 +338,11 @@ async fn a_feed_misses_no_commit_that_lands_late_and_reads_none_again_because_of
         let mut elsewhere = database.connect().await;
         elsewhere.execute("begin; select pg_current_xact_id()").await.unwrap();
 
-        store.revoke(&[revocation(now())]).await.unwrap();
+        store.revoke(&[revocation(now())], &[]).await.unwrap();
         assert_eq!(count().await, 1);
         two.execute("commit").await.unwrap();
         assert_eq!(count().await, 1);
-        store.revoke(&[revocation(now())]).await.unwrap();
+        store.revoke(&[revocation(now())], &[]).await.unwrap();
         assert_eq!(count().await, 1);
         one.execute("commit").await.unwrap();
         assert_eq!(count().await, 1);
@@ -389,7 +358,7 @@ async fn what_a_feed_gave_up_reading_it_reads_the_next_time() {
         let mut feed = store.feed();
         feed.read(PATIENCE).await.unwrap();
         let batch = [revocation(now())];
-        store.revoke(&batch).await.unwrap();
+        store.revoke(&batch, &[]).await.unwrap();
         let mut other = database.connect().await;
         other.execute("begin; lock table revocations").await.unwrap();
 
@@ -407,7 +376,7 @@ async fn a_feed_reads_everything_when_the_table_has_been_restored() {
     let restored = async |database: TestDatabase| {
         let store = open(&database).await;
         let mut feed = store.feed();
-        store.revoke(&[revocation(now())]).await.unwrap();
+        store.revoke(&[revocation(now())], &[]).await.unwrap();
         feed.read(PATIENCE).await.unwrap();
 
         // As a restore does it: first the table, then the rows, with the numbers of another server,
@@ -439,7 +408,7 @@ async fn a_listener_hears_of_a_commit_and_of_the_end_of_its_connection() {
         let mut listener = store.listener().unwrap();
         listener.connect(PATIENCE).await.unwrap();
 
-        store.revoke(&[revocation(now()), revocation(now())]).await.unwrap();
+        store.revoke(&[revocation(now()), revocation(now())], &[]).await.unwrap();
         listener.hear(PATIENCE).await.unwrap();
 
         database

@@ -1,0 +1,107 @@
+//! `/admin/audit`: who did what, to whom, when, and from where.
+
+use actix_web::Responder;
+use actix_web::web::{Data, Json, Query};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::page::limit;
+use super::sessions::timestamp;
+use super::{Api, ApiError, Authenticated};
+use crate::actors::ReadAudit;
+use crate::domain::{AuditAction, AuditRecord, Initiator, Label, Permission, SessionId, UserId};
+use crate::store::{AuditEntry, AuditPage};
+
+/// The query of the audit log, as it came.
+#[derive(Deserialize)]
+pub(super) struct RawAuditPage {
+    actor: Option<UserId>,
+    subject: Option<UserId>,
+    action: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    after: Option<i64>,
+    limit: Option<u32>,
+}
+
+/// A page of the audit log, the latest record first. The next one begins after the last of them.
+#[derive(Serialize)]
+struct AuditLog {
+    records: Vec<Record>,
+    next: Option<i64>,
+}
+
+/// One thing that was done.
+#[derive(Serialize)]
+struct Record {
+    id: i64,
+    at: String,
+    action: &'static str,
+    actor: Option<UserId>,
+    subject: UserId,
+    session: Option<SessionId>,
+    detail: Option<String>,
+    ip: Option<String>,
+    user_agent: Option<String>,
+}
+
+/// `GET /admin/audit`
+pub(super) async fn read(
+    api: Data<Api>,
+    bearer: Authenticated,
+    Query(query): Query<RawAuditPage>,
+) -> Result<impl Responder, ApiError> {
+    bearer.require(Permission::UsersRead)?;
+    let page = AuditPage::try_from(query)?;
+
+    let limit = page.limit;
+    let entries = api.users.ask(ReadAudit { page }).await?;
+
+    Ok(Json(AuditLog::of(entries, limit)))
+}
+
+impl TryFrom<RawAuditPage> for AuditPage {
+    type Error = ApiError;
+
+    fn try_from(raw: RawAuditPage) -> Result<Self, ApiError> {
+        Ok(Self {
+            actor: raw.actor,
+            subject: raw.subject,
+            action: raw.action.as_deref().map(parse_action).transpose()?,
+            since: raw.since.as_deref().map(parse_time).transpose()?,
+            until: raw.until.as_deref().map(parse_time).transpose()?,
+            after: raw.after,
+            limit: limit(raw.limit)?,
+        })
+    }
+}
+
+fn parse_action(name: &str) -> Result<AuditAction, ApiError> {
+    AuditAction::find(name).ok_or_else(|| ApiError::InvalidQuery("unknown action".to_owned()))
+}
+
+fn parse_time(text: &str) -> Result<OffsetDateTime, ApiError> {
+    let malformed = |_| ApiError::InvalidQuery("times are like 2026-01-31T12:00:00Z".to_owned());
+    OffsetDateTime::parse(text, &Rfc3339).map_err(malformed)
+}
+
+impl AuditLog {
+    fn of(entries: Vec<AuditEntry>, limit: u32) -> Self {
+        let is_full = entries.len() >= limit as usize;
+        let next = entries.last().filter(|_| is_full).map(|entry| entry.id);
+        Self { records: entries.into_iter().map(Record::of).collect(), next }
+    }
+}
+
+impl Record {
+    fn of(AuditEntry { id, record }: AuditEntry) -> Self {
+        let AuditRecord { at, action, by, subject, session, detail } = record;
+        let Initiator { user_id: actor, client } = by;
+        let (ip, user_agent) = client
+            .map(|client| (client.address.to_string(), client.user_agent.as_str().to_owned()))
+            .unzip();
+        let (at, action) = (timestamp(at), action.as_str());
+        Self { id, at, action, actor, subject, session, detail, ip, user_agent }
+    }
+}

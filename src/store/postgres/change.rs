@@ -1,0 +1,82 @@
+//! What becomes of an account on Postgres.
+
+use sqlx::postgres::{PgArguments, PgConnection};
+use sqlx::query::Query;
+use sqlx::{Postgres, Row};
+use uuid::Uuid;
+
+use super::{Gateway, user};
+use crate::domain::{SessionId, User, UserEdit};
+use crate::store::{Ended, StoreError, UserChange, stored};
+
+/// Locks the account to be changed, and every active administrator where there could be one less.
+/// Whoever does that at the same time locks them in the same order. What the next statements
+/// see includes every session that was opened before.
+pub(super) async fn lock_users(
+    gateway: &Gateway,
+    connection: &mut PgConnection,
+    change: &UserChange,
+) -> Result<Vec<User>, StoreError> {
+    let select = gateway.query(
+        "select id, username, roles, created_at, disabled_at, version from users
+         where id = $1 or ($2 and 'admin' = any (roles) and disabled_at is null)
+         order by id for update",
+    );
+    let rows = select
+        .bind(change.user_id.as_uuid())
+        .bind(change.edit.removes_admin())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(user).collect()
+}
+
+/// Ends every session of an account but one.
+pub(super) async fn end_sessions(
+    gateway: &Gateway,
+    connection: &mut PgConnection,
+    change: &UserChange,
+) -> Result<Ended, StoreError> {
+    let delete = gateway.query(
+        "with ended as (
+             delete from sessions where user_id = $1 and id is distinct from $2 returning id),
+         added as (
+             insert into revocations (id, expires_at) select id, $3 from ended
+             on conflict (id) do nothing)
+         select array(select id from ended) as sessions, clock_timestamp() as ended_at",
+    );
+    let row = delete
+        .bind(change.user_id.as_uuid())
+        .bind(change.but.map(SessionId::as_uuid))
+        .bind(change.revoked_until)
+        .fetch_one(connection)
+        .await?;
+    let sessions: Vec<Uuid> = row.try_get("sessions")?;
+    let sessions = sessions.into_iter().map(SessionId::from).collect();
+    Ok(Ended { sessions, ended_at: row.try_get("ended_at")? })
+}
+
+/// Prepares to make an account what it is after a change.
+pub(super) fn update_user(
+    gateway: &Gateway,
+    after: &User,
+    edit: &UserEdit,
+) -> Query<'static, Postgres, PgArguments> {
+    if let UserEdit::Delete = edit {
+        return gateway.query("delete from users where id = $1").bind(after.id.as_uuid());
+    }
+    let password_hash = match edit {
+        UserEdit::Password(hash) => Some(hash.to_string()),
+        _ => None,
+    };
+    let update = gateway.query(
+        "update users
+         set password_hash = coalesce($2, password_hash), roles = $3, disabled_at = $4, version = $5
+         where id = $1",
+    );
+    update
+        .bind(after.id.as_uuid())
+        .bind(password_hash)
+        .bind(after.roles.names().collect::<Vec<_>>())
+        .bind(after.disabled_at)
+        .bind(stored(after.version.number()))
+}

@@ -1,0 +1,71 @@
+//! What becomes of an account on SQLite, where whoever writes is alone.
+
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{Sqlite, query, query_scalar};
+use uuid::Uuid;
+
+use super::{insert_revocations, micros, now, role_names, user};
+use crate::domain::{Revocation, SessionId, User, UserEdit};
+use crate::store::{Ended, StoreError, UserChange, from_micros, stored};
+
+/// Reads the account to be changed, and every active administrator where there could be one less.
+pub(super) async fn affected_users(
+    connection: &mut SqliteConnection,
+    change: &UserChange,
+) -> Result<Vec<User>, StoreError> {
+    let rows = query(
+        "select id, username, roles, created_at, disabled_at, version from users
+         where id = ?1
+            or (?2 and instr(' ' || roles || ' ', ' admin ') > 0 and disabled_at is null)",
+    )
+    .bind(change.user_id.as_uuid())
+    .bind(change.edit.removes_admin())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(user).collect()
+}
+
+/// Ends every session of an account but one.
+pub(super) async fn end_sessions(
+    connection: &mut SqliteConnection,
+    change: &UserChange,
+) -> Result<Ended, StoreError> {
+    let now = now(connection).await?;
+    let sessions: Vec<Uuid> =
+        query_scalar("delete from sessions where user_id = ?1 and id is not ?2 returning id")
+            .bind(change.user_id.as_uuid())
+            .bind(change.but.map(SessionId::as_uuid))
+            .fetch_all(&mut *connection)
+            .await?;
+    let sessions: Vec<SessionId> = sessions.into_iter().map(SessionId::from).collect();
+    let expires_at = change.revoked_until;
+    let revocation = |&id: &SessionId| Revocation { id: id.into(), expires_at };
+    let revocations: Vec<_> = sessions.iter().map(revocation).collect();
+    insert_revocations(connection, &revocations, now).await?;
+    Ok(Ended { sessions, ended_at: from_micros("revocations", "revoked_at", now)? })
+}
+
+/// Prepares to make an account what it is after a change.
+pub(super) fn update_user(
+    after: &User,
+    edit: &UserEdit,
+) -> Query<'static, Sqlite, SqliteArguments> {
+    if let UserEdit::Delete = edit {
+        return query("delete from users where id = ?1").bind(after.id.as_uuid());
+    }
+    let password_hash = match edit {
+        UserEdit::Password(hash) => Some(hash.to_string()),
+        _ => None,
+    };
+    query(
+        "update users
+         set password_hash = coalesce(?2, password_hash), roles = ?3, disabled_at = ?4, version = ?5
+         where id = ?1",
+    )
+    .bind(after.id.as_uuid())
+    .bind(password_hash)
+    .bind(role_names(after))
+    .bind(after.disabled_at.map(micros))
+    .bind(stored(after.version.number()))
+}
