@@ -9,7 +9,9 @@
 mod support;
 
 mod account;
+mod admin;
 mod architecture;
+mod audit;
 mod auth;
 mod cluster;
 mod errors;

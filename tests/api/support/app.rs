@@ -93,6 +93,22 @@ impl TestApp {
         self.log_in(username, "correct horse").await.access_token()
     }
 
+    /// Registers an administrator, `root`, and logs in, and returns the access token.
+    pub async fn admin_token(&self, database: &TestDatabase) -> String {
+        self.register("root", "correct horse").await;
+        database
+            .execute(match database {
+                TestDatabase::Postgres { .. } => {
+                    "update users set roles = '{user,admin}' where username = 'root'"
+                }
+                TestDatabase::Sqlite(_) => {
+                    "update users set roles = 'user admin' where username = 'root'"
+                }
+            })
+            .await;
+        self.another_token_of("root").await
+    }
+
     /// Registers a user and logs in, and returns both tokens.
     pub async fn pair_of(&self, username: &str) -> Reply {
         self.register(username, "correct horse").await;
