@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Counts on while the machine is suspended, which the clock behind `std::time::Instant` does not:
 /// what was learnt before a laptop was closed, or a virtual machine paused, is old when it wakes.
@@ -20,6 +21,13 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the time since some moment in the past, on a clock that never goes back and never
     /// stands still: for measuring how long something took, and how old something is.
     fn uptime(&self) -> Duration;
+}
+
+/// Writes a time as people and programs read it (RFC 3339), in whole seconds.
+#[must_use]
+pub fn timestamp(time: OffsetDateTime) -> String {
+    let seconds = time.replace_nanosecond(0).unwrap_or(time);
+    seconds.format(&Rfc3339).unwrap_or_default()
 }
 
 /// The clock of the machine.

@@ -5,6 +5,7 @@
 //! | module | what it is for |
 //! |---|---|
 //! | [`startup`] | wiring: what is made in which order, and in which order it ends |
+//! | [`commands`] | the command line for administrators, past the service |
 //! | [`http`] | what each route reads, asks and answers |
 //! | [`actors`] | who owns what changes: accounts, revocations, the hashing threads |
 //! | [`store`] | what is remembered; all SQL |
@@ -18,6 +19,7 @@
 
 pub mod actors;
 pub mod clock;
+pub mod commands;
 pub mod config;
 pub mod domain;
 pub mod hashing;

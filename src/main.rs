@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use actix_web::rt::System;
 use portcullis::clock::SystemClock;
-use portcullis::config::{Cli, Command, Config, Database, SigningKeySource};
+use portcullis::commands::{self, CommandError};
+use portcullis::config::{Cli, Command, Config, Database, SecretCommand, SigningKeySource};
 use portcullis::startup::Application;
 use portcullis::telemetry::{self, Chain};
 use portcullis::{healthcheck, signals};
@@ -18,19 +19,28 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to do when even this cannot be written.
             let _ = writeln!(io::stderr(), "portcullis: {}", Chain(error.as_ref()));
-            ExitCode::FAILURE
+            error.downcast_ref().map_or(ExitCode::FAILURE, CommandError::exit_code)
         }
     }
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let cli = Cli::load()?;
+    let Cli { command, settings } = Cli::load()?;
     let system = System::new();
-    match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => system.block_on(serve(cli.settings.check()?)),
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve => system.block_on(serve(settings.check()?)),
         Command::Healthcheck => {
-            let address = cli.settings.local_address()?;
+            let address = settings.local_address()?;
             Ok(system.block_on(healthcheck::run(address))?)
+        }
+        Command::User(args) => {
+            let config = settings.check_for_management()?;
+            Ok(system.block_on(commands::user(args, config, Arc::new(SystemClock)))?)
+        }
+        Command::Secret(SecretCommand::Generate) => Ok(commands::generate_secret()?),
+        Command::Migrate => {
+            let config = settings.check_for_management()?;
+            Ok(system.block_on(commands::migrate(&config.database))?)
         }
     }
 }

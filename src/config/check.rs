@@ -16,8 +16,8 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
-    LogSettings, PoolMode, PostgresSettings, RawSettings, RevocationSettings, Secret,
-    SigningKeySource, TokenSettings,
+    LogSettings, ManagementConfig, PoolMode, PostgresSettings, RawSettings, RevocationSettings,
+    Secret, SigningKeySource, TokenSettings,
 };
 use crate::domain::SigningKey;
 
@@ -41,6 +41,17 @@ impl RawSettings {
             _ => &self.host,
         };
         problems.settle(port.map(|port| (host.to_owned(), port)))
+    }
+
+    /// Checks the settings that managing accounts past the service needs.
+    ///
+    /// # Errors
+    /// All that is wrong with any of them.
+    pub fn check_for_management(&self) -> Result<ManagementConfig, ConfigError> {
+        let mut problems = Problems::default();
+        let (database, hashing) = (self.database(&mut problems), self.hashing(&mut problems));
+        let config = || Some(ManagementConfig { database: database?, hashing: hashing? });
+        problems.settle(config())
     }
 
     /// Checks every setting.

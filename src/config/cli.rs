@@ -1,8 +1,8 @@
 //! The command line, which is also the manual that `--help` prints.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser};
 
-use super::{ConfigError, Secret};
+use super::{Command, ConfigError, Secret};
 
 const SECRETS_HELP: &str = "\
 Secrets, from the environment alone:
@@ -14,7 +14,10 @@ Secrets, from the environment alone:
 
 JWT_SECRET_KEY_FILE, DATABASE_URL_FILE and DATABASE_LISTEN_URL_FILE may name files that hold the
 values, and win over the variables without _FILE. A `.env` file in the working directory is read too; the
-environment wins over it.";
+environment wins over it.
+
+Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 no such account; 4 refused, since the name is taken
+or the account is the last administrator.";
 
 const MALFORMED_LINE: &str = ".env has a malformed line: quote values that hold spaces or #";
 
@@ -29,15 +32,6 @@ pub struct Cli {
     /// The settings as they were given.
     #[command(flatten)]
     pub settings: RawSettings,
-}
-
-/// What the program can do.
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub enum Command {
-    /// Serve the API (the default)
-    Serve,
-    /// Exit with 0 when the instance at HOST and PORT is ready, with 1 when it is not
-    Healthcheck,
 }
 
 /// The settings as text. Their doc comments are the manual that `--help` prints.

@@ -2,6 +2,7 @@
 
 mod check;
 mod cli;
+mod command;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -16,7 +17,8 @@ use zeroize::Zeroizing;
 
 use crate::domain::SigningKey;
 
-pub use cli::{Cli, Command, RawSettings};
+pub use cli::{Cli, RawSettings};
+pub use command::{Command, SecretCommand, UserArgs, UserCommand};
 
 /// The settings, checked.
 #[derive(Clone, Debug)]
@@ -37,6 +39,15 @@ pub struct Config {
     pub audit_retention: Duration,
     /// What is logged.
     pub log: LogSettings,
+}
+
+/// The settings that managing accounts past the service needs.
+#[derive(Clone, Debug)]
+pub struct ManagementConfig {
+    /// Where things are remembered.
+    pub database: DatabaseSettings,
+    /// What hashing may cost.
+    pub hashing: HashSettings,
 }
 
 /// How HTTP is served.

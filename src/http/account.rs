@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::body::Body;
-use super::sessions::timestamp;
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{ChangeUser, FindUser, HashPassword, ProvePassword, SessionError, UserError};
+use crate::clock::timestamp;
 use crate::domain::{
     Client, Password, Permissions, Roles, SessionId, User, UserEdit, UserId, granted_by,
 };

@@ -9,11 +9,12 @@ use super::account::{Account, require};
 use super::auth::RawCredentials;
 use super::body::Body;
 use super::page::limit;
-use super::sessions::{SessionList, timestamp};
+use super::sessions::SessionList;
 use super::{Api, ApiError, Authenticated};
 use crate::actors::{
     ChangeUser, EndSession, FindUser, HashPassword, ListSessions, ListUsers, Register, SessionError,
 };
+use crate::clock::timestamp;
 use crate::domain::{
     Client, Initiator, Label, Password, Permission, Role, Roles, SessionId, User, UserEdit, UserId,
     Username,

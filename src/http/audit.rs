@@ -7,9 +7,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::page::limit;
-use super::sessions::timestamp;
 use super::{Api, ApiError, Authenticated};
 use crate::actors::ReadAudit;
+use crate::clock::timestamp;
 use crate::domain::{AuditAction, AuditRecord, Initiator, Label, Permission, SessionId, UserId};
 use crate::store::{AuditEntry, AuditPage};
 

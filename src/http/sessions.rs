@@ -3,14 +3,13 @@
 use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tracing::Span;
 
 use super::auth::token_reply;
 use super::body::Body;
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{ChangeUser, EndSession, ListSessions, Refresh, SessionError};
+use crate::clock::timestamp;
 use crate::domain::{Client, Session, SessionId, UserEdit};
 
 /// The body of a refresh, as it came.
@@ -123,10 +122,4 @@ impl SessionView {
             current: id == current,
         }
     }
-}
-
-/// Writes a time in whole seconds.
-pub(super) fn timestamp(time: OffsetDateTime) -> String {
-    let seconds = time.replace_nanosecond(0).unwrap_or(time);
-    seconds.format(&Rfc3339).unwrap_or_default()
 }

@@ -17,8 +17,9 @@ pub struct UserChange {
     pub edit: UserEdit,
     /// The session that goes on, if any.
     pub but: Option<SessionId>,
-    /// Until when the others are revoked.
-    pub revoked_until: OffsetDateTime,
+    /// Until when the others are revoked: until each would have ended by itself where nobody knows
+    /// when the last of its access tokens expires.
+    pub revoked_until: Option<OffsetDateTime>,
     /// When it happens.
     pub at: OffsetDateTime,
     /// Who wants it.

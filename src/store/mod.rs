@@ -60,8 +60,8 @@ pub struct Rotation {
 /// The sessions that were ended together.
 #[derive(Clone, Debug)]
 pub struct Ended {
-    /// Which they were.
-    pub sessions: Vec<SessionId>,
+    /// Which they were, and until when they are revoked.
+    pub revocations: Vec<Revocation>,
     /// When that was, by the clock of the database.
     pub ended_at: OffsetDateTime,
 }

@@ -38,6 +38,16 @@ pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyFileError> {
     }
 }
 
+/// Makes a random secret of 32 bytes, in base64url.
+///
+/// # Errors
+/// When the operating system has no random bytes to give.
+pub fn generate_secret() -> io::Result<Zeroizing<String>> {
+    let mut secret = Zeroizing::new([0; 32]);
+    SystemRandom::new().fill(secret.as_mut()).map_err(|_| io::Error::other("no random bytes"))?;
+    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(secret)))
+}
+
 fn read(path: &Path) -> Result<SigningKey, KeyFileError> {
     Ok(SigningKey::parse(&Zeroizing::new(fs::read(path)?))?)
 }
@@ -47,10 +57,9 @@ fn create(path: &Path) -> io::Result<()> {
     let named = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = named.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let mut secret = Zeroizing::new([0; 32]);
-    SystemRandom::new().fill(secret.as_mut()).map_err(|_| io::Error::other("no random bytes"))?;
+    let secret = generate_secret()?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    writeln!(file, "{}", URL_SAFE_NO_PAD.encode(secret))?;
+    writeln!(file, "{}", *secret)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error),

@@ -21,7 +21,7 @@ use crate::domain::{Generation, SessionId, SigningKey, User};
 
 pub use claims::AccessClaims;
 use claims::{Claims, TokenType};
-pub use key_file::{KeyFileError, load_or_create};
+pub use key_file::{KeyFileError, generate_secret, load_or_create};
 use refresh::RefreshTokens;
 
 /// Issues and checks tokens.

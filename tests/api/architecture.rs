@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Modules from the top down; each may use those below it.
 const LAYERS: &[&[&str]] = &[
     &["main"],
-    &["startup"],
+    &["startup", "commands"],
     &["http"],
     &["actors"],
     &["store", "hashing", "tokens", "revocation"],

@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    TestApp, TestDatabase, claims, credentials, eventually, on_both_databases, send,
+    Reply, TestApp, TestDatabase, claims, credentials, eventually, on_both_databases, send,
 };
 
 async fn records(app: &TestApp, token: &str, query: &str) -> Vec<Value> {
@@ -14,81 +14,103 @@ async fn records(app: &TestApp, token: &str, query: &str) -> Vec<Value> {
     reply.body["records"].as_array().unwrap_or_else(|| panic!("no records: {reply:?}")).clone()
 }
 
-/// Tells who did what to whom.
-fn told(record: &Value) -> (&str, &Value, &Value) {
-    (record["action"].as_str().unwrap(), &record["actor"], &record["subject"])
+const NEW: &str = "battery staple";
+
+/// Lists what was done, the first of it first, and whether somebody did it.
+fn actions_by<'a>(records: &'a [Value], actor: &Value) -> Vec<(&'a str, bool)> {
+    let told = |record: &'a Value| (record["action"].as_str().unwrap(), record["actor"] == *actor);
+    records.iter().rev().map(told).collect()
+}
+
+async fn tell(app: &TestApp, method: Method, path: &str, token: &str, body: &Value) -> Reply {
+    let reply = send(app.request(method, path).bearer_auth(token).json(body)).await;
+    assert!(reply.status.is_success(), "{path}: {reply:?}");
+    reply
 }
 
 on_both_databases! {
-    async fn every_change_of_an_account_or_a_session_is_told(database: TestDatabase) {
+    async fn what_users_do_to_their_accounts_and_sessions_is_told(database: TestDatabase) {
         let app = TestApp::start(&database).await;
         let root = app.admin_token(&database).await;
-        let tell = async |method: Method, path: &str, token: &str, body: &Value| {
-            let reply = send(app.request(method, path).bearer_auth(token).json(body)).await;
-            assert!(reply.status.is_success(), "{path}: {reply:?}");
-            reply
-        };
-        let bob = tell(Method::POST, "/admin/users", &root, &credentials("bob", "correct horse")).await;
-        let bob = bob.body["id"].clone();
-        let manage = format!("/admin/users/{}", bob.as_str().unwrap());
-        let nothing = json!({});
-        let from = records(&app, &root, "limit=1").await[0]["id"].as_i64().unwrap();
-
-        let alice = app.pair_of("alice").await;
-        let token = alice.access_token();
-        let other = app.another_token_of("alice").await;
-        let change = json!({ "current_password": "correct horse", "new_password": "battery staple" });
-        tell(Method::PUT, "/auth/password", &token, &change).await;
-        let form = app.request(Method::POST, "/oauth/revoke").bearer_auth(&root);
-        let form = form.header("content-type", "application/x-www-form-urlencoded");
-        let token_of_root = app.another_token_of("root").await;
-        send(form.body(format!("token={token_of_root}"))).await;
-        tell(Method::POST, "/auth/logout", &token, &nothing).await;
-        let token = app.log_in("alice", "battery staple").await.access_token();
-        tell(Method::POST, "/auth/logout-all", &token, &nothing).await;
-        let token = app.log_in("alice", "battery staple").await.access_token();
-        tell(Method::DELETE, "/auth/me", &token, &json!({ "password": "battery staple" })).await;
-        for (method, path, body) in [
-            (Method::PUT, "/roles", json!({ "roles": ["user", "admin"] })),
-            (Method::PUT, "/password", json!({ "password": "battery staple" })),
-            (Method::POST, "/disable", json!({})),
-            (Method::POST, "/enable", json!({})),
-            (Method::DELETE, "/sessions", json!({})),
-            (Method::DELETE, "", json!({})),
-        ] {
-            tell(method, &format!("{manage}{path}"), &root, &body).await;
+        let token = app.token_of("alice").await;
+        let change = json!({ "current_password": "correct horse", "new_password": NEW });
+        tell(&app, Method::PUT, "/auth/password", &token, &change).await;
+        let session = format!("/auth/sessions/{}", claims(&token)["sid"].as_str().unwrap());
+        tell(&app, Method::DELETE, &session, &token, &json!({})).await;
+        for (method, path) in
+            [(Method::POST, "/auth/logout"), (Method::POST, "/auth/logout-all"), (Method::DELETE, "/auth/me")]
+        {
+            let token = app.log_in("alice", NEW).await.access_token();
+            tell(&app, method, path, &token, &json!({ "password": NEW })).await;
         }
 
-        let log = records(&app, &root, "").await;
-        let log: Vec<_> = log.into_iter().filter(|record| record["id"].as_i64() > Some(from)).collect();
-        let (alice, root) = (&claims(&other)["sub"], &claims(&root)["sub"]);
-        let in_order: Vec<_> = log.iter().rev().map(told).collect();
-        assert_eq!(in_order, [
-            ("user.registered", &Value::Null, alice),
-            ("session.opened", alice, alice),
-            ("session.opened", alice, alice),
-            ("user.password_changed", alice, alice),
-            ("session.opened", root, root),
-            ("token.revoked", root, root),
-            ("session.ended", alice, alice),
-            ("session.opened", alice, alice),
-            ("session.all_ended", alice, alice),
-            ("session.opened", alice, alice),
-            ("user.deleted", alice, alice),
-            ("user.roles_changed", root, &bob),
-            ("user.password_changed", root, &bob),
-            ("user.disabled", root, &bob),
-            ("user.enabled", root, &bob),
-            ("session.all_ended", root, &bob),
-            ("user.deleted", root, &bob),
+        let alice = claims(&token)["sub"].as_str().unwrap().to_owned();
+        let log = records(&app, &root, &format!("subject={alice}")).await;
+        assert_eq!(actions_by(&log, &json!(alice)), [
+            ("user.registered", false),
+            ("session.opened", true),
+            ("user.password_changed", true),
+            ("session.ended", true),
+            ("session.opened", true),
+            ("session.ended", true),
+            ("session.opened", true),
+            ("session.all_ended", true),
+            ("session.opened", true),
+            ("user.deleted", true),
         ]);
-        let roles = log.iter().find(|record| record["action"] == "user.roles_changed").unwrap();
-        assert_eq!(roles["detail"], "user admin");
         assert!(log.iter().all(|record| record["ip"] == "127.0.0.1"), "{log:?}");
         let text = json!(log).to_string();
-        for secret in ["correct horse", "battery staple", "pbkdf2", "eyJ"] {
+        for secret in ["correct horse", NEW, "pbkdf2", "eyJ"] {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
+    }
+
+    async fn what_administrators_do_to_others_is_told(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+        let root = app.admin_token(&database).await;
+        let new = credentials("bob", "correct horse");
+        let bob = tell(&app, Method::POST, "/admin/users", &root, &new).await.body["id"].take();
+        let path = format!("/admin/users/{}", bob.as_str().unwrap());
+        let body = json!({ "roles": ["user", "admin"], "password": NEW });
+        for (method, below) in [
+            (Method::PUT, "/roles"),
+            (Method::PUT, "/password"),
+            (Method::POST, "/disable"),
+            (Method::POST, "/enable"),
+            (Method::DELETE, "/sessions"),
+            (Method::DELETE, ""),
+        ] {
+            tell(&app, method, &format!("{path}{below}"), &root, &body).await;
+        }
+
+        let log = records(&app, &root, &format!("subject={}", bob.as_str().unwrap())).await;
+        assert_eq!(actions_by(&log, &claims(&root)["sub"]), [
+            ("user.created", true),
+            ("user.roles_changed", true),
+            ("user.password_changed", true),
+            ("user.disabled", true),
+            ("user.enabled", true),
+            ("session.all_ended", true),
+            ("user.deleted", true),
+        ]);
+        assert_eq!((&log[5]["detail"], &log[0]["detail"]), (&json!("user admin"), &json!("bob")));
+    }
+
+    async fn a_revoked_token_is_told_once(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+        let root = app.admin_token(&database).await;
+        let token = app.token_of("alice").await;
+        for _ in 0..2 {
+            let form = app.request(Method::POST, "/oauth/revoke").bearer_auth(&root);
+            let form = form.header("content-type", "application/x-www-form-urlencoded");
+            assert_eq!(send(form.body(format!("token={token}"))).await.status, 200);
+        }
+
+        let log = records(&app, &root, "action=token.revoked").await;
+
+        assert_eq!(log.len(), 1, "{log:?}");
+        assert_eq!((&log[0]["actor"], &log[0]["subject"]), (&claims(&root)["sub"], &claims(&token)["sub"]));
+        assert_eq!(log[0]["detail"], claims(&token)["jti"]);
     }
 
     async fn a_stolen_refresh_token_is_told(database: TestDatabase) {

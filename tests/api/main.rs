@@ -14,6 +14,7 @@ mod architecture;
 mod audit;
 mod auth;
 mod cluster;
+mod commands;
 mod errors;
 mod faults;
 mod hashing;

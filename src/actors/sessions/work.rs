@@ -20,7 +20,7 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{Ended, Rotation, Store, StoreError, UserChange};
+use crate::store::{Changed, Rotation, Store, StoreError, UserChange};
 use crate::telemetry::Chain;
 
 /// How long a refresh token that was exchanged still gets its successor: clients send a request again
@@ -112,18 +112,13 @@ impl Work {
     pub(super) async fn change_user(self, message: ChangeUser) -> Result<User, SessionError> {
         let ChangeUser { user_id, version, edit, but, by } = message;
         let at = self.clock.now();
-        let revoked_until = self.tokens.last_expiry(at);
+        let revoked_until = Some(self.tokens.last_expiry(at));
         let change = UserChange { user_id, version, edit, but, revoked_until, at, by };
-        let changed = self.store.change_user(&change).await?;
-        self.refuse_here(&changed.ended, revoked_until);
-        Ok(changed.user)
-    }
-
-    fn refuse_here(&self, ended: &Ended, expires_at: OffsetDateTime) {
-        for &session in &ended.sessions {
-            let revocation = Revocation { id: session.into(), expires_at };
-            self.replica.apply(&revocation, ended.ended_at);
+        let Changed { user, ended } = self.store.change_user(&change).await?;
+        for revocation in &ended.revocations {
+            self.replica.apply(revocation, ended.ended_at);
         }
+        Ok(user)
     }
 
     /// Makes of a message what the next commit takes.

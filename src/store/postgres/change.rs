@@ -3,10 +3,11 @@
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 use sqlx::{Postgres, Row};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Gateway, user};
-use crate::domain::{SessionId, User, UserEdit};
+use crate::domain::{Revocation, SessionId, User, UserEdit};
 use crate::store::{Ended, StoreError, UserChange, stored};
 
 /// Locks the account to be changed, and every active administrator where there could be one less.
@@ -38,11 +39,14 @@ pub(super) async fn end_sessions(
 ) -> Result<Ended, StoreError> {
     let delete = gateway.query(
         "with ended as (
-             delete from sessions where user_id = $1 and id is distinct from $2 returning id),
+             delete from sessions where user_id = $1 and id is distinct from $2
+             returning id, coalesce($3, expires_at) as expires_at),
          added as (
-             insert into revocations (id, expires_at) select id, $3 from ended
+             insert into revocations (id, expires_at) select id, expires_at from ended
              on conflict (id) do nothing)
-         select array(select id from ended) as sessions, clock_timestamp() as ended_at",
+         select array_agg(id) as ids, array_agg(expires_at) as expiries,
+                clock_timestamp() as ended_at
+         from ended",
     );
     let row = delete
         .bind(change.user_id.as_uuid())
@@ -50,9 +54,11 @@ pub(super) async fn end_sessions(
         .bind(change.revoked_until)
         .fetch_one(connection)
         .await?;
-    let sessions: Vec<Uuid> = row.try_get("sessions")?;
-    let sessions = sessions.into_iter().map(SessionId::from).collect();
-    Ok(Ended { sessions, ended_at: row.try_get("ended_at")? })
+    let ids: Option<Vec<Uuid>> = row.try_get("ids")?;
+    let expiries: Option<Vec<OffsetDateTime>> = row.try_get("expiries")?;
+    let ended = ids.into_iter().flatten().zip(expiries.into_iter().flatten());
+    let revocations = ended.map(|(id, expires_at)| Revocation { id: id.into(), expires_at });
+    Ok(Ended { revocations: revocations.collect(), ended_at: row.try_get("ended_at")? })
 }
 
 /// Prepares to make an account what it is after a change.

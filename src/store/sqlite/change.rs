@@ -1,8 +1,8 @@
 //! What becomes of an account on SQLite, where whoever writes is alone.
 
 use sqlx::query::Query;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sqlx::{Sqlite, query, query_scalar};
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Row, Sqlite, query};
 use uuid::Uuid;
 
 use super::{insert_revocations, micros, now, role_names, user};
@@ -32,18 +32,25 @@ pub(super) async fn end_sessions(
     change: &UserChange,
 ) -> Result<Ended, StoreError> {
     let now = now(connection).await?;
-    let sessions: Vec<Uuid> =
-        query_scalar("delete from sessions where user_id = ?1 and id is not ?2 returning id")
-            .bind(change.user_id.as_uuid())
-            .bind(change.but.map(SessionId::as_uuid))
-            .fetch_all(&mut *connection)
-            .await?;
-    let sessions: Vec<SessionId> = sessions.into_iter().map(SessionId::from).collect();
-    let expires_at = change.revoked_until;
-    let revocation = |&id: &SessionId| Revocation { id: id.into(), expires_at };
-    let revocations: Vec<_> = sessions.iter().map(revocation).collect();
+    let rows = query(
+        "delete from sessions where user_id = ?1 and id is not ?2
+         returning id, coalesce(?3, expires_at) as expires_at",
+    )
+    .bind(change.user_id.as_uuid())
+    .bind(change.but.map(SessionId::as_uuid))
+    .bind(change.revoked_until.map(micros))
+    .fetch_all(&mut *connection)
+    .await?;
+    let revocations = rows.iter().map(revocation).collect::<Result<Vec<_>, _>>()?;
     insert_revocations(connection, &revocations, now).await?;
-    Ok(Ended { sessions, ended_at: from_micros("revocations", "revoked_at", now)? })
+    Ok(Ended { revocations, ended_at: from_micros("revocations", "revoked_at", now)? })
+}
+
+fn revocation(row: &SqliteRow) -> Result<Revocation, StoreError> {
+    Ok(Revocation {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
+    })
 }
 
 /// Prepares to make an account what it is after a change.

@@ -14,7 +14,7 @@ async fn an_account(store: &dyn Store, username: &str, roles: &[Role]) -> User {
 }
 
 fn change(user_id: UserId, edit: UserEdit) -> UserChange {
-    let (at, revoked_until) = (now(), now() + Duration::from_hours(1));
+    let (at, revoked_until) = (now(), Some(now() + Duration::from_hours(1)));
     let by = Initiator::COMMAND_LINE;
     UserChange { user_id, version: None, edit, but: None, revoked_until, at, by }
 }
@@ -69,17 +69,32 @@ on_both_databases! {
         wanted.but = Some(alices.id);
         let ended = store.change_user(&wanted).await.unwrap().ended;
 
-        let ids = |ids: &[SessionId]| ids.iter().copied().map(RevocationId::from).collect();
-        let expected: HashSet<RevocationId> = ids(&[others[0].id, others[1].id]);
-        assert_eq!(ids(&ended.sessions), expected);
+        let expires_at = wanted.revoked_until.unwrap();
+        let revocation = |session: &Session| Revocation { id: session.id.into(), expires_at };
+        let expected = ids_of(&others.each_ref().map(revocation));
+        assert_eq!(ids_of(&ended.revocations), expected);
         let revoked = kept(store.as_ref()).await;
         assert_eq!(ids_of(&revoked), expected);
-        assert!(revoked.iter().all(|revocation| revocation.expires_at == wanted.revoked_until));
+        assert!(revoked.iter().all(|revocation| revocation.expires_at == expires_at));
         let left = store.sessions_of(alices.user_id, now()).await.unwrap();
         assert_eq!(left, slice::from_ref(&alices));
         let rest = store.change_user(&change(alices.user_id, UserEdit::EndSessions)).await.unwrap();
-        assert_eq!(rest.ended.sessions, [alices.id]);
+        assert_eq!(rest.ended.revocations.len(), 1);
         assert_eq!(store.sessions_of(bobs.user_id, now()).await.unwrap(), [bobs]);
+    }
+
+    async fn a_session_whose_tokens_nobody_knows_is_revoked_until_its_own_end(
+        database: TestDatabase
+    ) {
+        let store = open(&database).await;
+        let session = a_session(store.as_ref()).await;
+        let mut wanted = change(session.user_id, UserEdit::EndSessions);
+        wanted.revoked_until = None;
+
+        store.change_user(&wanted).await.unwrap();
+
+        let expected = Revocation { id: session.id.into(), expires_at: session.expires_at };
+        assert_eq!(kept(store.as_ref()).await, [expected]);
     }
 
     async fn an_account_becomes_what_the_change_says_and_nothing_else(database: TestDatabase) {
