@@ -9,6 +9,7 @@ use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use crate::actors::{SessionError, UserError};
 use crate::domain::{PasswordError, UsernameError};
@@ -126,9 +127,12 @@ pub enum NoToken {
 }
 
 /// The body of every reply that is not a success.
-#[derive(Serialize)]
-struct ErrorBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
+    /// For a person.
     msg: String,
+    /// For a program: it never changes.
     code: &'static str,
 }
 
@@ -165,6 +169,11 @@ impl ApiError {
             Self::ShuttingDown => "shutting_down",
             Self::Internal(_) => "internal_error",
         }
+    }
+
+    /// Returns the body that it is sent as.
+    pub(super) fn body(&self) -> ErrorBody {
+        ErrorBody { msg: self.to_string(), code: self.code() }
     }
 
     /// Returns what went wrong behind a failure that is not the client's.
@@ -290,7 +299,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed(allowed) = self {
             reply.insert_header((ALLOW, *allowed));
         }
-        reply.json(ErrorBody { msg: self.to_string(), code: self.code() })
+        reply.json(self.body())
     }
 }
 
@@ -416,6 +425,18 @@ mod tests {
             let body: Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body, json!({ "msg": error.to_string(), "code": code }));
             assert!(!error.to_string().contains(SECRET), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn every_error_is_in_the_document() {
+        let document = crate::http::openapi();
+        for (error, _, code, _) in table() {
+            assert!(
+                document.contains(&format!("`{code}`"))
+                    || document.contains(&format!("\"{code}\"")),
+                "{error:?}"
+            );
         }
     }
 

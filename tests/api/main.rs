@@ -17,6 +17,7 @@ mod faults;
 mod hashing;
 mod oauth;
 mod observability;
+mod openapi;
 mod process;
 mod sessions;
 mod store;
