@@ -120,16 +120,21 @@ pub struct LabelSet<L> {
 #[error("`{0}` is not a known name")]
 pub struct UnknownLabel(String);
 
+impl UnknownLabel {
+    /// Says that a name is not known.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
 impl<L: Bit> LabelSet<L> {
     /// Reads a set from the names of its labels.
     ///
     /// # Errors
     /// When a name is not known.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, UnknownLabel> {
-        names
-            .into_iter()
-            .map(|name| L::find(name).ok_or_else(|| UnknownLabel(name.to_owned())))
-            .collect()
+        names.into_iter().map(|name| L::find(name).ok_or_else(|| UnknownLabel::new(name))).collect()
     }
 
     /// Tells whether the label is in the set.

@@ -3,9 +3,13 @@
 use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::body::Body;
+use super::openapi::{
+    BadJson, BadPassword, BadToken, LastAdmin, MissingPassword, Overloaded, Refused, WrongPassword,
+};
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{ChangeUser, FindUser, HashPassword, ProvePassword, SessionError, UserError};
 use crate::clock::timestamp;
@@ -14,30 +18,46 @@ use crate::domain::{
 };
 use crate::tokens::TokenRefusal;
 
+const CHANGED: Message = Message { msg: "Password changed" };
+
 /// The body of a change of password, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = PasswordChange)]
 pub(super) struct RawPasswordChange {
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
     current_password: Option<String>,
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "correct horse")]
     new_password: Option<String>,
 }
 
 /// The body of a deletion, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Deletion)]
 pub(super) struct RawDeletion {
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
     password: Option<String>,
 }
 
 /// An account as its owner sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Account {
+    #[schema(inline)]
     id: UserId,
+    #[schema(example = "testuser")]
     username: String,
+    #[schema(inline)]
     roles: Roles,
+    #[schema(inline)]
     permissions: Permissions,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
     created_at: String,
 }
 
-/// `GET /auth/me`
+/// Shows the own account.
+#[utoipa::path(
+    get, path = "/auth/me", tag = "account", security(("bearer" = [])),
+    responses((status = 200, description = "The account", body = Account), Refused<(BadToken,)>),
+)]
 pub(super) async fn me(
     api: Data<Api>,
     Authenticated(claims): Authenticated,
@@ -47,7 +67,15 @@ pub(super) async fn me(
     Ok(Json(Account::of(user)))
 }
 
-/// `PUT /auth/password`
+/// Changes the password and ends every other session.
+#[utoipa::path(
+    put, path = "/auth/password", tag = "account", security(("bearer" = [])),
+    request_body = RawPasswordChange,
+    responses(
+        (status = 200, description = "Committed", body = Message, example = json!(CHANGED)),
+        Refused<(BadToken, BadJson, MissingPassword, BadPassword, WrongPassword, Overloaded)>,
+    ),
+)]
 pub(super) async fn change_password(
     api: Data<Api>,
     bearer: Authenticated,
@@ -63,10 +91,17 @@ pub(super) async fn change_password(
     change(&api, &bearer, client, &user, edit, but).await?;
 
     tracing::info!(user.id = %user.id, "password changed");
-    Ok(Json(Message { msg: "Password changed" }))
+    Ok(Json(CHANGED))
 }
 
-/// `DELETE /auth/me`
+/// Deletes the account with its sessions, and frees its name.
+#[utoipa::path(
+    delete, path = "/auth/me", tag = "account", security(("bearer" = [])), request_body = RawDeletion,
+    responses(
+        (status = 204, description = "Committed"),
+        Refused<(BadToken, BadJson, MissingPassword, WrongPassword, LastAdmin, Overloaded)>,
+    ),
+)]
 pub(super) async fn delete_me(
     api: Data<Api>,
     bearer: Authenticated,

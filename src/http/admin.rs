@@ -4,10 +4,16 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, Json, Path, Query};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::account::{Account, require};
 use super::auth::RawCredentials;
 use super::body::Body;
+use super::openapi::{
+    BadJson, BadPassword, BadQuery, BadRoles, BadToken, BadUsername, LastAdmin, MissingCredentials,
+    MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite, NotFound, Overloaded, Refused,
+    UserExists,
+};
 use super::page::limit;
 use super::sessions::SessionList;
 use super::{Api, ApiError, Authenticated};
@@ -22,49 +28,81 @@ use crate::domain::{
 use crate::store::UserPage;
 
 /// The query of a list of accounts, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct RawUserPage {
+    /// What the usernames begin with, in whatever case.
+    #[param(max_length = 150, example = "test")]
     prefix: Option<String>,
+    /// The username after which they come.
+    #[param(max_length = 150, example = "alice")]
     after: Option<String>,
+    /// How many they are at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
 
 /// The body of a new account, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewAccount)]
 pub(super) struct RawUser {
+    /// Letters, digits and ASCII punctuation (RFC 8265 UsernameCasePreserved).
+    #[schema(value_type = String, min_length = 1, max_length = 150, example = "testuser")]
     username: Option<String>,
+    /// Any characters.
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
     password: Option<String>,
+    /// `user` where nothing is said.
+    #[schema(value_type = Option<Roles>, nullable = false)]
     roles: Option<Vec<String>>,
 }
 
 /// The body of a change of roles, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewRoles)]
 pub(super) struct RawRoles {
+    #[schema(value_type = Roles, inline)]
     roles: Option<Vec<String>>,
 }
 
 /// The body of a change of password, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = NewPassword)]
 pub(super) struct RawPassword {
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
     password: Option<String>,
 }
 
 /// An account as administrators see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ManagedAccount {
     #[serde(flatten)]
     account: Account,
+    /// Since when nobody can log in to it, if that is so.
+    #[schema(required, format = "date-time", example = "2026-05-01T10:30:00Z")]
     disabled_at: Option<String>,
 }
 
 /// A page of accounts. The next one begins after the last of them.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Accounts)]
 struct UserList {
     users: Vec<ManagedAccount>,
+    /// What `after` has to be for the next page, if there may be one.
+    #[schema(required, example = "testuser")]
     next: Option<String>,
 }
 
-/// `GET /admin/users`
+/// Lists accounts in the order of their usernames, a page at a time.
+#[utoipa::path(
+    get, path = "/admin/users", operation_id = "list_users", tag = "administration",
+    security(("bearer" = ["users:read"])),
+    params(RawUserPage),
+    responses(
+        (status = 200, description = "A page of them", body = UserList),
+        Refused<(BadToken, NeedsUsersRead, BadQuery, BadUsername)>,
+    ),
+)]
 pub(super) async fn list(
     api: Data<Api>,
     bearer: Authenticated,
@@ -79,7 +117,26 @@ pub(super) async fn list(
     Ok(Json(UserList::of(users, limit)))
 }
 
-/// `POST /admin/users`
+/// Adds an account.
+#[utoipa::path(
+    post, path = "/admin/users", operation_id = "create_user", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    request_body = RawUser,
+    responses(
+        (
+            status = 201, description = "The account is there", body = ManagedAccount,
+            headers(("Location" = String)),
+            links(
+                ("read" = (operation_id = "read_user", parameters(("id" = "$response.body#/id")))),
+                ("delete" = (operation_id = "delete_user", parameters(("id" = "$response.body#/id")))),
+            ),
+        ),
+        Refused<(
+            BadToken, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername, BadPassword, BadRoles,
+            UserExists, Overloaded,
+        )>,
+    ),
+)]
 pub(super) async fn create(
     api: Data<Api>,
     bearer: Authenticated,
@@ -95,7 +152,16 @@ pub(super) async fn create(
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(ManagedAccount::of(user)))
 }
 
-/// `GET /admin/users/{id}`
+/// Shows an account.
+#[utoipa::path(
+    get, path = "/admin/users/{id}", operation_id = "read_user", tag = "administration",
+    security(("bearer" = ["users:read"])),
+    params(("id" = inline(UserId), Path)),
+    responses(
+        (status = 200, description = "The account", body = ManagedAccount),
+        Refused<(BadToken, NeedsUsersRead, NotFound)>,
+    ),
+)]
 pub(super) async fn read(
     api: Data<Api>,
     bearer: Authenticated,
@@ -108,7 +174,16 @@ pub(super) async fn read(
     Ok(Json(ManagedAccount::of(user)))
 }
 
-/// `DELETE /admin/users/{id}`
+/// Deletes an account with its sessions, and frees its name.
+#[utoipa::path(
+    delete, path = "/admin/users/{id}", operation_id = "delete_user", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path)),
+    responses(
+        (status = 204, description = "Committed"),
+        Refused<(BadToken, NeedsUsersWrite, NotFound, LastAdmin)>,
+    ),
+)]
 pub(super) async fn delete(
     api: Data<Api>,
     bearer: Authenticated,
@@ -119,7 +194,13 @@ pub(super) async fn delete(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `POST /admin/users/{id}/disable`
+/// Lets nobody log in to an account any more, and ends its sessions.
+#[utoipa::path(
+    post, path = "/admin/users/{id}/disable", operation_id = "disable_user", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path)),
+    responses((status = 200, description = "The account as it is now", body = ManagedAccount), Refused<(BadToken, NeedsUsersWrite, NotFound, LastAdmin)>),
+)]
 pub(super) async fn disable(
     api: Data<Api>,
     bearer: Authenticated,
@@ -129,7 +210,13 @@ pub(super) async fn disable(
     change(&api, &bearer, client, *id, UserEdit::Disable).await.map(Json)
 }
 
-/// `POST /admin/users/{id}/enable`
+/// Lets the owner of an account log in again.
+#[utoipa::path(
+    post, path = "/admin/users/{id}/enable", operation_id = "enable_user", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path)),
+    responses((status = 200, description = "The account as it is now", body = ManagedAccount), Refused<(BadToken, NeedsUsersWrite, NotFound)>),
+)]
 pub(super) async fn enable(
     api: Data<Api>,
     bearer: Authenticated,
@@ -139,7 +226,16 @@ pub(super) async fn enable(
     change(&api, &bearer, client, *id, UserEdit::Enable).await.map(Json)
 }
 
-/// `PUT /admin/users/{id}/roles`
+/// Sets the roles of an account, and ends its sessions.
+#[utoipa::path(
+    put, path = "/admin/users/{id}/roles", operation_id = "set_roles", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path)), request_body = RawRoles,
+    responses(
+        (status = 200, description = "The account as it is now", body = ManagedAccount),
+        Refused<(BadToken, NeedsUsersWrite, NotFound, BadJson, MissingRoles, BadRoles, LastAdmin)>,
+    ),
+)]
 pub(super) async fn set_roles(
     api: Data<Api>,
     bearer: Authenticated,
@@ -152,7 +248,18 @@ pub(super) async fn set_roles(
     change(&api, &bearer, client, *id, UserEdit::Roles(roles)).await.map(Json)
 }
 
-/// `PUT /admin/users/{id}/password`
+/// Sets the password of an account, and ends its sessions.
+#[utoipa::path(
+    put, path = "/admin/users/{id}/password", operation_id = "set_password", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path)), request_body = RawPassword,
+    responses(
+        (status = 200, description = "The account as it is now", body = ManagedAccount),
+        Refused<(
+            BadToken, NeedsUsersWrite, NotFound, BadJson, MissingPassword, BadPassword, Overloaded,
+        )>,
+    ),
+)]
 pub(super) async fn set_password(
     api: Data<Api>,
     bearer: Authenticated,
@@ -167,7 +274,16 @@ pub(super) async fn set_password(
     change(&api, &bearer, client, *id, UserEdit::Password(hash)).await.map(Json)
 }
 
-/// `GET /admin/users/{id}/sessions`
+/// Lists the sessions of a user.
+#[utoipa::path(
+    get, path = "/admin/users/{id}/sessions", operation_id = "list_sessions_of_user", tag = "administration",
+    security(("bearer" = ["users:read"])),
+    params(("id" = inline(UserId), Path)),
+    responses(
+        (status = 200, description = "Those that are open", body = SessionList),
+        Refused<(BadToken, NeedsUsersRead, NotFound)>,
+    ),
+)]
 pub(super) async fn list_sessions(
     api: Data<Api>,
     bearer: Authenticated,
@@ -181,7 +297,16 @@ pub(super) async fn list_sessions(
     Ok(Json(SessionList::of(sessions, bearer.0.session_id)))
 }
 
-/// `DELETE /admin/users/{id}/sessions`
+/// Ends every session of a user.
+#[utoipa::path(
+    delete, path = "/admin/users/{id}/sessions", operation_id = "end_sessions_of_user", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path)),
+    responses(
+        (status = 204, description = "Committed"),
+        Refused<(BadToken, NeedsUsersWrite, NotFound)>,
+    ),
+)]
 pub(super) async fn end_sessions(
     api: Data<Api>,
     bearer: Authenticated,
@@ -192,7 +317,16 @@ pub(super) async fn end_sessions(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /admin/users/{id}/sessions/{session}`
+/// Ends one session of a user.
+#[utoipa::path(
+    delete, path = "/admin/users/{id}/sessions/{session}", operation_id = "end_session_of_user", tag = "administration",
+    security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path), ("session" = inline(SessionId), Path)),
+    responses(
+        (status = 204, description = "Committed"),
+        Refused<(BadToken, NeedsUsersWrite, NotFound)>,
+    ),
+)]
 pub(super) async fn end_session(
     api: Data<Api>,
     bearer: Authenticated,

@@ -5,7 +5,9 @@ use actix_web::web::{Data, Json, Query};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
 
+use super::openapi::{BadQuery, BadToken, NeedsUsersRead, Refused};
 use super::page::limit;
 use super::{Api, ApiError, Authenticated};
 use crate::actors::ReadAudit;
@@ -14,39 +16,75 @@ use crate::domain::{AuditAction, AuditRecord, Initiator, Label, Permission, Sess
 use crate::store::{AuditEntry, AuditPage};
 
 /// The query of the audit log, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct RawAuditPage {
+    /// Who did it.
+    #[param(inline)]
     actor: Option<UserId>,
+    /// Whom it was done to.
+    #[param(inline)]
     subject: Option<UserId>,
+    /// What was done.
+    #[param(inline, value_type = Option<AuditAction>)]
     action: Option<String>,
+    /// Not earlier than this.
+    #[param(format = "date-time")]
     since: Option<String>,
+    /// Earlier than this.
+    #[param(format = "date-time")]
     until: Option<String>,
+    /// The `id` of the record that they come after: theirs are lower.
     after: Option<i64>,
+    /// How many they are at most.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
 
 /// A page of the audit log, the latest record first. The next one begins after the last of them.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct AuditLog {
     records: Vec<Record>,
+    /// What `after` has to be for the next page, if there may be one.
+    #[schema(required)]
     next: Option<i64>,
 }
 
 /// One thing that was done.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditRecord)]
 struct Record {
     id: i64,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
     at: String,
+    #[schema(inline, value_type = AuditAction)]
     action: &'static str,
+    /// Who was logged in, if somebody was.
+    #[schema(inline, required)]
     actor: Option<UserId>,
+    #[schema(inline)]
     subject: UserId,
+    #[schema(inline, required)]
     session: Option<SessionId>,
+    /// The username, the new roles, the id of the token: what the rest leaves open.
+    #[schema(required, example = "testuser")]
     detail: Option<String>,
+    /// From where; none for the command line.
+    #[schema(required, example = "192.0.2.7")]
     ip: Option<String>,
+    #[schema(required, example = "curl/8.14.1")]
     user_agent: Option<String>,
 }
 
-/// `GET /admin/audit`
+/// Tells who did what, to whom, when, and from where: the latest first.
+#[utoipa::path(
+    get, path = "/admin/audit", operation_id = "audit", tag = "administration",
+    security(("bearer" = ["users:read"])), params(RawAuditPage),
+    responses(
+        (status = 200, description = "A page of it", body = AuditLog),
+        Refused<(BadToken, NeedsUsersRead, BadQuery)>,
+    ),
+)]
 pub(super) async fn read(
     api: Data<Api>,
     bearer: Authenticated,

@@ -5,26 +5,51 @@ use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use prometheus::IntCounterVec;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::body::Body;
+use super::openapi::{
+    BadJson, BadPassword, BadToken, BadUsername, MissingCredentials, Overloaded, Refused,
+    Unanswered, UserExists, WrongCredentials,
+};
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{Login, OpenSession, Refreshed, Register, Revoke, Revoked, UserError};
 use crate::domain::{Client, Generation, Initiator, Password, Role, Roles, Session, Username};
 
+const REGISTERED: Message = Message { msg: "User registered successfully" };
+const LOGGED_OUT: Message = Message { msg: "Successfully logged out" };
+
 /// The body of a registration or a login, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Credentials)]
 pub(super) struct RawCredentials {
+    /// Letters, digits and ASCII punctuation (RFC 8265 UsernameCasePreserved).
+    #[schema(value_type = String, min_length = 1, max_length = 150, example = "testuser")]
     pub(super) username: Option<String>,
+    /// Any characters.
+    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
     pub(super) password: Option<String>,
 }
 
 /// A pair of tokens in a reply (RFC 6749 section 5.1).
-#[derive(Serialize)]
-struct TokenReply<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Tokens)]
+pub(super) struct TokenReply<'a> {
+    /// Sent as `Authorization: Bearer <JWT>`.
+    #[schema(
+        example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2lnbmF0dXJl"
+    )]
     access_token: &'a str,
+    /// Good for one exchange.
+    #[schema(
+        example = "rLVu0mXvTMK0dFhrA0nW4gAAAAAAAAABb2Zmc3ByaW5nIG9mIGEga2V5IGFuZCBhIHNlc3Npb24"
+    )]
     refresh_token: &'a str,
+    #[schema(example = "Bearer")]
     token_type: &'static str,
+    /// The life of the access token, in seconds.
+    #[schema(example = 3600)]
     expires_in: u64,
 }
 
@@ -40,7 +65,18 @@ impl RawCredentials {
     }
 }
 
-/// `POST /auth/register`
+/// Adds an account.
+#[utoipa::path(
+    post, path = "/auth/register", tag = "account", request_body = RawCredentials,
+    responses(
+        (
+            status = 201, description = "The account is there", body = Message,
+            links(("login" = (operation_id = "login", request_body = "$request.body"))),
+            example = json!(REGISTERED),
+        ),
+        Refused<(BadJson, MissingCredentials, BadUsername, BadPassword, UserExists, Overloaded, Unanswered)>,
+    ),
+)]
 pub(super) async fn register(
     api: Data<Api>,
     client: Client,
@@ -56,10 +92,28 @@ pub(super) async fn register(
     let user = registered?;
 
     tracing::info!(user.id = %user.id, "user registered");
-    Ok(HttpResponse::Created().json(Message { msg: "User registered successfully" }))
+    Ok(HttpResponse::Created().json(REGISTERED))
 }
 
-/// `POST /auth/login`
+/// Opens a session.
+#[utoipa::path(
+    post, path = "/auth/login", tag = "sessions", request_body = RawCredentials,
+    responses(
+        (
+            status = 200, description = "Its first tokens", body = TokenReply<'_>,
+            headers(("Cache-Control" = String)),
+            links(
+                ("refresh" = (
+                    operation_id = "refresh",
+                    request_body = json!({ "refresh_token": "$response.body#/refresh_token" }),
+                )),
+                ("dashboard" = (operation_id = "dashboard", description = "With `access_token`")),
+                ("logout" = (operation_id = "logout", description = "With `access_token`")),
+            ),
+        ),
+        Refused<(BadJson, MissingCredentials, WrongCredentials, Overloaded, Unanswered)>,
+    ),
+)]
 pub(super) async fn login(
     api: Data<Api>,
     client: Client,
@@ -91,7 +145,14 @@ pub(super) fn token_reply(api: &Api, of: &Refreshed) -> Result<HttpResponse, Api
     }))
 }
 
-/// `POST /auth/logout`
+/// Ends the session with all its tokens.
+#[utoipa::path(
+    post, path = "/auth/logout", tag = "sessions", security(("bearer" = [])),
+    responses(
+        (status = 200, description = "Committed", body = Message, example = json!(LOGGED_OUT)),
+        Refused<(BadToken,)>,
+    ),
+)]
 pub(super) async fn logout(
     api: Data<Api>,
     bearer: Authenticated,
@@ -101,7 +162,7 @@ pub(super) async fn logout(
     api.sessions.ask(Revoke { what, user_id, by: bearer.from(client) }).await?;
 
     tracing::info!(user.id = %user_id, "user logged out");
-    Ok(HttpResponse::Ok().json(Message { msg: "Successfully logged out" }))
+    Ok(HttpResponse::Ok().json(LOGGED_OUT))
 }
 
 fn count<T>(counters: &IntCounterVec, outcome: &Result<T, UserError>) {

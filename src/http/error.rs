@@ -9,6 +9,7 @@ use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use thiserror::Error;
+use utoipa::ToSchema;
 
 use crate::actors::{SessionError, UserError};
 use crate::domain::{Label, PasswordError, Role, UnknownLabel, UsernameError};
@@ -138,9 +139,12 @@ pub enum NoToken {
 }
 
 /// The body of every reply that is not a success.
-#[derive(Serialize)]
-struct ErrorBody {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
+    /// For a person.
     msg: String,
+    /// For a program: it never changes.
     code: &'static str,
 }
 
@@ -181,6 +185,11 @@ impl ApiError {
             Self::ShuttingDown => "shutting_down",
             Self::Internal(_) => "internal_error",
         }
+    }
+
+    /// Returns the body that it is sent as.
+    pub(super) fn body(&self) -> ErrorBody {
+        ErrorBody { msg: self.to_string(), code: self.code() }
     }
 
     /// Returns what went wrong behind a failure that is not the client's.
@@ -313,7 +322,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed(allowed) = self {
             reply.insert_header((ALLOW, *allowed));
         }
-        reply.json(ErrorBody { msg: self.to_string(), code: self.code() })
+        reply.json(self.body())
     }
 }
 
@@ -363,7 +372,6 @@ mod tests {
 
     use super::*;
     use crate::actors::Unanswered;
-    use crate::domain::Roles;
 
     const SECRET: &str = "the disk at /dev/sda is on fire";
 
@@ -386,10 +394,6 @@ mod tests {
         "www-authenticate",
         r#"Bearer error="invalid_token", error_description="Invalid refresh token""#,
     )];
-
-    fn unknown_role() -> UnknownLabel {
-        Roles::parse(["astronaut"]).unwrap_err()
-    }
 
     fn table() -> Vec<Row> {
         let too_long = Duration::from_millis(2_001);
@@ -415,7 +419,7 @@ mod tests {
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
-            (unknown_role().into(), 400, "invalid_roles", &[]),
+            (UnknownLabel::new("astronaut").into(), 400, "invalid_roles", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::NotForm, 415, "unsupported_media_type", &[]),
@@ -448,6 +452,18 @@ mod tests {
             let body: Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(body, json!({ "msg": error.to_string(), "code": code }));
             assert!(!error.to_string().contains(SECRET), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn every_error_is_in_the_document() {
+        let document = crate::http::openapi();
+        for (error, _, code, _) in table() {
+            assert!(
+                document.contains(&format!("`{code}`"))
+                    || document.contains(&format!("\"{code}\"")),
+                "{error:?}"
+            );
         }
     }
 

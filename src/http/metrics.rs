@@ -3,9 +3,17 @@
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
+use super::openapi::{Internal, Refused};
 use super::{Api, ApiError};
 
-/// `GET /metrics`, in the text format of Prometheus.
+/// Shows the metrics in the text format of Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", tag = "operations",
+    responses(
+        (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
+        Refused<(Internal,)>,
+    ),
+)]
 pub(super) async fn metrics(api: Data<Api>) -> Result<impl Responder, ApiError> {
     observe(&api);
     let format = "text/plain; version=0.0.4; charset=utf-8";

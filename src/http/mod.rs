@@ -8,10 +8,12 @@ mod authenticated;
 mod body;
 mod client;
 mod dashboard;
+mod docs;
 mod error;
 mod lifecycle;
 mod metrics;
 mod oauth;
+mod openapi;
 mod page;
 mod probes;
 mod request_id;
@@ -21,14 +23,16 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::web::{self, FormConfig, JsonConfig, PathConfig, QueryConfig, ServiceConfig};
+use actix_web::web::{self, Data, FormConfig, JsonConfig, PathConfig, QueryConfig, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Route, guard};
 use ipnet::IpNet;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 pub use authenticated::Authenticated;
 pub use error::{ApiError, NoToken};
 pub use lifecycle::{Lifecycle, OpenConnection};
+pub use openapi::openapi;
 pub use request_id::RootSpan;
 pub use watch::watch;
 
@@ -67,8 +71,9 @@ pub struct Api {
 }
 
 /// A reply with nothing but a text for a person.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Message {
+    /// For a person.
     msg: &'static str,
 }
 
@@ -112,6 +117,10 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/health/live", "GET, HEAD", [get(probes::live)]))
         .service(at("/health/ready", "GET, HEAD", [get(probes::ready)]))
         .service(at("/metrics", "GET, HEAD", [get(metrics::metrics)]))
+        .service(at("/openapi.json", "GET, HEAD", [get(openapi::document)]))
+        .service(at("/docs", "GET, HEAD", [get(docs::page)]))
+        .service(at("/docs/{file}", "GET, HEAD", [get(docs::file)]))
+        .app_data(Data::new(openapi::Written::new()))
         .configure(refusals);
 }
 

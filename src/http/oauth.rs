@@ -5,41 +5,70 @@ use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::authenticated::is_revoked;
 use super::body::Form;
+use super::openapi::{BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused};
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{EndSession, Revoke, Revoked, SessionError};
 use crate::domain::{Client, Initiator, Permission, SessionId, TokenId, UserId};
 use crate::tokens::AccessClaims;
 
+const REVOKED: Message = Message { msg: "Token revoked" };
+
 /// The body of both, as it came. What kind of token it is, is seen by looking.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Token)]
 pub(super) struct RawToken {
+    #[schema(value_type = String)]
     token: Option<String>,
 }
 
 /// What is said about a token (RFC 7662 section 2.2).
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Introspection {
     active: bool,
     #[serde(flatten)]
+    #[schema(value_type = ActiveToken)]
     claims: Option<ActiveToken>,
 }
 
-/// What is said about a token that is good at this moment.
-#[derive(Serialize)]
+/// What is said, moreover, about a token that is good at this moment.
+#[derive(Serialize, ToSchema)]
 struct ActiveToken {
+    #[schema(required = false, example = "Bearer")]
     token_type: &'static str,
+    /// Permissions, with spaces between them.
+    #[schema(required = false, example = "dashboard:read")]
     scope: String,
+    #[schema(required = false, example = "testuser")]
     username: String,
+    #[schema(required = false, inline)]
     sub: UserId,
+    #[schema(required = false, inline)]
     sid: SessionId,
+    #[schema(required = false, inline)]
     jti: TokenId,
+    /// Seconds since 1970.
+    #[schema(required = false, example = 1_777_627_800)]
     exp: i64,
 }
 
-/// `POST /oauth/introspect`. A refresh token is nobody's business but the service's: it is inactive.
+/// Tells whether an access token is good (RFC 7662).
+///
+/// A refresh token is nobody's business but the service's: it is inactive.
+#[utoipa::path(
+    post, path = "/oauth/introspect", tag = "oauth", security(("bearer" = ["tokens:introspect"])),
+    request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (
+            status = 200, description = "What is to be said about it", body = Introspection,
+            headers(("Cache-Control" = String)),
+        ),
+        Refused<(BadToken, BadForm, MissingToken, NeedsTokensIntrospect)>,
+    ),
+)]
 pub(super) async fn introspect(
     api: Data<Api>,
     bearer: Authenticated,
@@ -56,7 +85,17 @@ pub(super) async fn introspect(
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(introspection))
 }
 
-/// `POST /oauth/revoke`. A token that is none, or is dead already, is as dead afterwards.
+/// Ends a token (RFC 7009): an own one or, with the permission `tokens:introspect`, any.
+///
+/// A token that is none, or is dead already, is as dead afterwards.
+#[utoipa::path(
+    post, path = "/oauth/revoke", tag = "oauth", security(("bearer" = [])),
+    request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, description = "Committed", body = Message, example = json!(REVOKED)),
+        Refused<(BadToken, BadForm, MissingToken, NeedsTokensIntrospect)>,
+    ),
+)]
 pub(super) async fn revoke(
     api: Data<Api>,
     bearer: Authenticated,
@@ -73,7 +112,7 @@ pub(super) async fn revoke(
     }
 
     tracing::info!(user.id = %bearer.0.user_id, "token revoked");
-    Ok(HttpResponse::Ok().json(Message { msg: "Token revoked" }))
+    Ok(HttpResponse::Ok().json(REVOKED))
 }
 
 /// Revokes an access token: the bearer's own, or, with the permission, anybody's.

@@ -4,39 +4,67 @@ use actix_web::web::{Data, Json, Path};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use tracing::Span;
+use utoipa::ToSchema;
 
-use super::auth::token_reply;
+use super::auth::{TokenReply, token_reply};
 use super::body::Body;
+use super::openapi::{
+    BadJson, BadToken, MissingRefreshToken, NotFound, Refused, Unanswered, WrongRefreshToken,
+};
 use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{ChangeUser, EndSession, ListSessions, Refresh, SessionError};
 use crate::clock::timestamp;
 use crate::domain::{Client, Session, SessionId, UserEdit};
 
+const LOGGED_OUT: Message = Message { msg: "Logged out everywhere" };
+
 /// The body of a refresh, as it came.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = RefreshToken)]
 pub(super) struct RawRefresh {
+    #[schema(value_type = String, max_length = 75, min_length = 75)]
     refresh_token: Option<String>,
 }
 
 /// The sessions of a user.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sessions)]
 pub(super) struct SessionList {
     sessions: Vec<SessionView>,
 }
 
 /// A session as its owner sees it. Times are those of RFC 3339.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
 struct SessionView {
+    #[schema(inline)]
     id: SessionId,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
     created_at: String,
+    /// When it was opened or last refreshed.
+    #[schema(format = "date-time", example = "2026-05-01T10:30:00Z")]
     last_used_at: String,
+    #[schema(format = "date-time", example = "2026-05-31T09:30:00Z")]
     expires_at: String,
+    #[schema(example = "192.0.2.7")]
     ip: String,
+    #[schema(example = "curl/8.14.1")]
     user_agent: String,
+    /// Whether it is that of the token that was shown.
     current: bool,
 }
 
-/// `POST /auth/refresh`
+/// Exchanges a refresh token for the next pair of tokens.
+#[utoipa::path(
+    post, path = "/auth/refresh", tag = "sessions", request_body = RawRefresh,
+    responses(
+        (
+            status = 200, description = "The next tokens", body = TokenReply<'_>,
+            headers(("Cache-Control" = String)),
+        ),
+        Refused<(BadJson, MissingRefreshToken, WrongRefreshToken, Unanswered)>,
+    ),
+)]
 pub(super) async fn refresh(
     api: Data<Api>,
     client: Client,
@@ -64,7 +92,14 @@ pub(super) async fn refresh(
     token_reply(&api, &refreshed)
 }
 
-/// `POST /auth/logout-all`
+/// Ends every session of the user.
+#[utoipa::path(
+    post, path = "/auth/logout-all", tag = "sessions", security(("bearer" = [])),
+    responses(
+        (status = 200, description = "Committed", body = Message, example = json!(LOGGED_OUT)),
+        Refused<(BadToken,)>,
+    ),
+)]
 pub(super) async fn logout_all(
     api: Data<Api>,
     bearer: Authenticated,
@@ -75,10 +110,18 @@ pub(super) async fn logout_all(
     api.sessions.ask(ChangeUser { user_id, version: None, edit, but: None, by }).await?;
 
     tracing::info!(user.id = %user_id, "user logged out everywhere");
-    Ok(Json(Message { msg: "Logged out everywhere" }))
+    Ok(Json(LOGGED_OUT))
 }
 
-/// `GET /auth/sessions`
+/// Lists the own sessions.
+#[utoipa::path(
+    get, path = "/auth/sessions", operation_id = "list_sessions", tag = "sessions",
+    security(("bearer" = [])),
+    responses(
+        (status = 200, description = "Those that are open", body = SessionList),
+        Refused<(BadToken,)>,
+    ),
+)]
 pub(super) async fn list(
     api: Data<Api>,
     Authenticated(claims): Authenticated,
@@ -88,7 +131,12 @@ pub(super) async fn list(
     Ok(Json(SessionList::of(sessions, claims.session_id)))
 }
 
-/// `DELETE /auth/sessions/{id}`
+/// Ends one of the own sessions.
+#[utoipa::path(
+    delete, path = "/auth/sessions/{id}", operation_id = "end_session", tag = "sessions",
+    security(("bearer" = [])), params(("id" = inline(SessionId), Path)),
+    responses((status = 204, description = "Committed"), Refused<(BadToken, NotFound)>),
+)]
 pub(super) async fn end(
     api: Data<Api>,
     bearer: Authenticated,

@@ -20,6 +20,7 @@ mod faults;
 mod hashing;
 mod oauth;
 mod observability;
+mod openapi;
 mod process;
 mod sessions;
 mod store;

@@ -18,7 +18,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::{ManualClock, TestDatabase, since};
+use super::{ManualClock, TestDatabase, assert_documented, since};
 
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -174,11 +174,16 @@ pub async fn send(request: RequestBuilder) -> Reply {
 }
 
 pub async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
-    let response = request.send().await?;
+    let (client, request) = request.build_split();
+    let request = request?;
+    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let response = client.execute(request).await?;
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await?;
     let body = serde_json::from_str(&text).unwrap_or_default();
-    Ok(Reply { status, headers, body, text })
+    let reply = Reply { status, headers, body, text };
+    assert_documented(&method, &path, &reply);
+    Ok(reply)
 }
 
 /// Reads the claims of a token.

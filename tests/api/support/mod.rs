@@ -4,6 +4,7 @@ mod app;
 mod clock;
 mod cluster;
 mod database;
+mod document;
 mod pgbouncer;
 mod process;
 mod proxy;
@@ -13,6 +14,7 @@ pub use app::{Reply, TestApp, claims, credentials, eventually, free_port, send, 
 pub use clock::{ManualClock, since};
 pub use cluster::{Cluster, for_longer_than_the_bound};
 pub use database::TestDatabase;
+pub use document::{assert_documented, document};
 pub use pgbouncer::PgBouncer;
 pub use process::Process;
 pub use proxy::{Proxy, Traffic};
