@@ -38,6 +38,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             Ok(system.block_on(commands::user(args, config, Arc::new(SystemClock)))?)
         }
         Command::Secret(SecretCommand::Generate) => Ok(commands::generate_secret()?),
+        Command::Openapi => Ok(commands::openapi()?),
         Command::Migrate => {
             let config = settings.check_for_management()?;
             Ok(system.block_on(commands::migrate(&config.database))?)

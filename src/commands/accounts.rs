@@ -44,7 +44,7 @@ impl Accounts {
         let user = match command {
             UserCommand::List { prefix } => return self.list(prefix, &printer).await,
             UserCommand::Create { username, roles } => self.create(&username, &roles).await?,
-            UserCommand::Show { username } => self.find(&username).await?,
+            UserCommand::Show { username } => return self.show(&username, &printer).await,
             UserCommand::Disable { username } => self.change(&username, UserEdit::Disable).await?,
             UserCommand::Enable { username } => self.change(&username, UserEdit::Enable).await?,
             UserCommand::SetPassword { username } => self.set_password(&username).await?,
@@ -56,7 +56,7 @@ impl Accounts {
                 self.change(&username, UserEdit::EndSessions).await?
             }
         };
-        Ok(printer.print(&[user])?)
+        Ok(printer.users(&[user])?)
     }
 
     async fn create(&self, username: &str, roles: &[String]) -> Result<User, CommandError> {
@@ -84,10 +84,16 @@ impl Accounts {
             let page = UserPage { prefix: prefix.clone(), after, limit: PAGE };
             let more = self.store.list_users(&page).await?;
             if more.is_empty() {
-                return Ok(printer.print(&users)?);
+                return Ok(printer.users(&users)?);
             }
             users.extend(more);
         }
+    }
+
+    async fn show(&self, username: &str, printer: &Printer) -> Result<(), CommandError> {
+        let user = self.find(username).await?;
+        let sessions = self.store.sessions_of(user.id, self.clock.now()).await?;
+        Ok(printer.user(&user, &sessions)?)
     }
 
     async fn find(&self, username: &str) -> Result<User, CommandError> {

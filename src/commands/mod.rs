@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::{DatabaseSettings, ManagementConfig, UserArgs};
 use crate::domain::{PasswordError, UnknownLabel, UsernameError};
 use crate::hashing::HashingError;
+use crate::http;
 use crate::store::{self, ChangeUserError, InsertUserError, OpenError, StoreError};
 use crate::tokens;
 use accounts::Accounts;
@@ -102,6 +103,14 @@ pub async fn migrate(database: &DatabaseSettings) -> Result<(), CommandError> {
 /// When the operating system has no random bytes to give.
 pub fn generate_secret() -> Result<(), CommandError> {
     Ok(writeln!(io::stdout(), "{}", *tokens::generate_secret()?)?)
+}
+
+/// Prints the OpenAPI document of the API.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn openapi() -> Result<(), CommandError> {
+    Ok(writeln!(io::stdout(), "{}", http::openapi())?)
 }
 
 impl From<InsertUserError> for CommandError {

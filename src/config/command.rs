@@ -16,6 +16,8 @@ pub enum Command {
     Secret(SecretCommand),
     /// Bring the schema of the database up to date, as every start does
     Migrate,
+    /// Print the OpenAPI document of the API
+    Openapi,
 }
 
 /// How accounts are managed.
@@ -48,7 +50,7 @@ pub enum UserCommand {
         #[arg(long)]
         prefix: Option<String>,
     },
-    /// Show an account
+    /// Show an account with its sessions
     Show {
         /// Whose
         username: String,

@@ -53,7 +53,7 @@ pub(super) struct RawUser {
     #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
     password: Option<String>,
     /// `user` where nothing is said.
-    #[schema(value_type = Option<Roles>, nullable = false)]
+    #[schema(value_type = Option<Roles>, inline)]
     roles: Option<Vec<String>>,
 }
 

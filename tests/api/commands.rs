@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{Process, TestApp, TestDatabase, eventually, on_both_databases};
+use crate::support::{
+    Process, TestApp, TestDatabase, credentials, document, eventually, on_both_databases, send,
+};
 
 /// What a command has said and how it ended.
 #[derive(Debug)]
@@ -75,14 +77,30 @@ on_both_databases! {
 
         let all = user(&database, "list", "").await;
         let some = user(&database, "list --prefix AL --json", "").await.json();
-        let one = user(&database, "show ALICE", "").await;
 
         let names: Vec<_> = all.out.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
         assert_eq!(names, ["USERNAME", "alan", "Alice", "bob"]);
         let names: Vec<_> = some.iter().map(|account| &account["username"]).collect();
         assert_eq!(names, ["alan", "Alice"]);
         assert_eq!(some[0]["roles"], json!(["user"]));
-        assert!(one.out.lines().nth(1).unwrap().contains("Alice"), "{one:?}");
+    }
+
+    async fn an_account_is_shown_with_its_sessions(database: TestDatabase) {
+        let app = TestApp::start(&database).await;
+        let login = app.request(Method::POST, "/auth/login").header("user-agent", "shell/1.0");
+        app.register("Alice", "correct horse").await;
+        send(login.json(&credentials("alice", "correct horse"))).await;
+
+        let shown = user(&database, "show ALICE", "").await;
+        let json = user(&database, "show ALICE --json", "").await.json();
+
+        let listed = user(&database, "list --json", "").await.json();
+        assert_eq!((&json[0]["id"], json.len()), (&listed[0]["id"], 1));
+        let session = &json[0]["sessions"][0];
+        assert_eq!((&session["ip"], &session["user_agent"]), (&json!("127.0.0.1"), &json!("shell/1.0")));
+        for text in [&json[0]["id"], &session["id"], &session["user_agent"]] {
+            assert!(shown.out.contains(text.as_str().unwrap()), "{shown:?}");
+        }
     }
 
     async fn a_running_service_obeys(database: TestDatabase) {
@@ -164,6 +182,14 @@ async fn a_secret_that_is_generated_signs_tokens() {
 
     let token = process.app.token_of("alice").await;
     assert_eq!(process.app.dashboard(&token).await.status, 200);
+}
+
+#[actix_web::test]
+async fn the_document_is_printed_as_it_is_served() {
+    let printed = run(&mut Process::command(&TestDatabase::sqlite()), "openapi", "").await;
+
+    let printed: Value = serde_json::from_str(&printed.out).unwrap();
+    assert_eq!(&printed, document());
 }
 
 #[actix_web::test]
