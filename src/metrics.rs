@@ -72,7 +72,7 @@ metrics! {
     hash_wait: Histogram = "portcullis_hash_wait_seconds", [], HASHING;
     /// Time that hashing jobs took once they had a thread.
     hash_duration: Histogram = "portcullis_hash_duration_seconds", [], HASHING;
-    /// Hashing jobs, by outcome: completed, shed by a full queue, abandoned by the client.
+    /// Hashing jobs, by outcome: completed, shed by a full queue, abandoned before their turn.
     hash_jobs: IntCounterVec = "portcullis_hash_jobs_total", ["outcome"], &[];
     /// Tokens looked up among the revocations, by result; fallback_… asked the database, fallback_failed in vain.
     revocation_checks: IntCounterVec = "portcullis_revocation_checks_total", ["result"], &[];

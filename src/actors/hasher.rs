@@ -67,21 +67,43 @@ impl HashQueue {
         Self { threads: Mailbox::new(address, deadline), gate }
     }
 
+    /// Takes a place in the queue, for work that is worth beginning only when there is one.
+    ///
+    /// # Errors
+    /// When the queue is full.
+    pub fn enter(&self) -> Result<Place, HashError> {
+        Ok(Place { permit: Permit::acquire(&self.gate)?, threads: self.threads.clone() })
+    }
+
     /// Hashes a new password.
     ///
     /// # Errors
     /// When the queue is full, or the threads do not answer.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
-        self.run(move |pbkdf2| Ok(pbkdf2.hash(&password)?)).await
+        self.enter()?.run(move |pbkdf2| Ok(pbkdf2.hash(&password)?)).await
     }
 
+    /// Tells whether a hash was made at the configured cost.
+    #[must_use]
+    pub fn is_current(&self, stored: &PasswordHash) -> bool {
+        stored.iterations() == self.gate.settings.iterations
+    }
+}
+
+/// A place in the queue. Whoever gives it up unused lets the next one in.
+pub struct Place {
+    permit: Permit,
+    threads: Mailbox<HashThread>,
+}
+
+impl Place {
     /// Tells whether a password is the one that was hashed. Nothing to check, as for a user that
     /// does not exist, is refused after the same time.
     ///
     /// # Errors
-    /// When the queue is full, or the threads do not answer.
+    /// When the threads do not answer.
     pub async fn verify(
-        &self,
+        self,
         attempt: Option<(Password, PasswordHash)>,
     ) -> Result<bool, HashError> {
         self.run(move |pbkdf2| match attempt {
@@ -91,18 +113,12 @@ impl HashQueue {
         .await
     }
 
-    /// Tells whether a hash was made at the configured cost.
-    #[must_use]
-    pub fn is_current(&self, stored: &PasswordHash) -> bool {
-        stored.iterations() == self.gate.settings.iterations
-    }
-
     async fn run<T: Send + 'static>(
-        &self,
+        self,
         work: impl FnOnce(&Pbkdf2) -> Result<T, HashError> + Send + 'static,
     ) -> Result<T, HashError> {
-        let permit = Permit::acquire(&self.gate)?;
-        self.threads.ask(Job { work: Box::new(work), permit }).await
+        let Self { permit, threads } = self;
+        threads.ask(Job { work: Box::new(work), permit }).await
     }
 }
 
@@ -206,8 +222,8 @@ impl Gate {
     }
 }
 
-/// A place in the queue. It belongs to the job, not to whoever asked: it is given back when the
-/// job has been done, or dropped.
+/// What a place in the queue consists of. It belongs to the job, not to whoever asked: it is given back
+/// when the job has been done, or dropped.
 struct Permit {
     gate: Arc<Gate>,
     admitted_at: Duration,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use actix::{Actor, Context, Handler, Message};
 use thiserror::Error;
 
+use super::hasher::Place;
 use super::{HashError, HashQueue, Unanswered, WhileAwaited};
 use crate::clock::Clock;
 use crate::domain::{
@@ -140,14 +141,16 @@ impl UserActor {
     }
 
     async fn log_in(self, claimed: Option<(Username, Password)>) -> Result<User, UserError> {
+        // First of all: a login that is shed costs the database nothing.
+        let place = self.hashing.enter()?;
         let Some((username, password)) = claimed else {
-            return self.refuse().await;
+            return refuse(place).await;
         };
         let Some(stored) = self.store.find_credentials(&username).await? else {
-            return self.refuse().await;
+            return refuse(place).await;
         };
         let attempt = (password.clone(), stored.password_hash.clone());
-        let is_right = self.hashing.verify(Some(attempt)).await?;
+        let is_right = place.verify(Some(attempt)).await?;
         if !is_right || stored.user.disabled_at.is_some() {
             return Err(UserError::InvalidCredentials);
         }
@@ -167,11 +170,6 @@ impl UserActor {
         self.log_in(password.map(|password| (username, password))).await
     }
 
-    async fn refuse(&self) -> Result<User, UserError> {
-        self.hashing.verify(None).await?;
-        Err(UserError::InvalidCredentials)
-    }
-
     /// Brings a hash to the configured cost. When that fails, the next login tries again.
     async fn rehash(self, id: UserId, password: Password, old: PasswordHash) {
         let replaced = async {
@@ -182,6 +180,12 @@ impl UserActor {
             tracing::warn!(user.id = %id, error = %Chain(&error), "a password keeps its old cost");
         }
     }
+}
+
+/// Refuses after the time that checking a password takes.
+async fn refuse(place: Place) -> Result<User, UserError> {
+    place.verify(None).await?;
+    Err(UserError::InvalidCredentials)
 }
 
 impl Actor for UserActor {

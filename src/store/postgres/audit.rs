@@ -10,34 +10,32 @@ use super::Gateway;
 use crate::domain::{AuditRecord, Client, Initiator, Label, SessionId, UserId};
 use crate::store::{AuditEntry, AuditPage, StoreError, action, client};
 
-/// Prepares to add records.
-pub(super) fn insert(
-    gateway: &Gateway,
+/// Adds records, whose columns are the first eight parameters: see [`bind`]. It can be part of a
+/// statement that does what they tell of.
+pub(super) const INSERT: &str = "
+    insert into audit_log (at, action, actor_id, subject_id, session_id, detail, address, user_agent)
+    select * from unnest($1::timestamptz[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[],
+                         $6::text[], $7::text[], $8::text[]) ";
+
+/// Binds the columns of records.
+pub(super) fn bind<'q>(
+    query: Query<'q, Postgres, PgArguments>,
     records: &[AuditRecord],
-) -> Query<'static, Postgres, PgArguments> {
-    fn column<'a, T>(records: &'a [AuditRecord], value: impl Fn(&'a AuditRecord) -> T) -> Vec<T> {
+) -> Query<'q, Postgres, PgArguments> {
+    fn column<T>(records: &[AuditRecord], value: impl Fn(&AuditRecord) -> T) -> Vec<T> {
         records.iter().map(value).collect()
     }
-    fn seen(record: &AuditRecord) -> Option<&Client> {
-        record.by.client.as_ref()
-    }
-    let insert = gateway.query(
-        "insert into audit_log (at, action, actor_id, subject_id, session_id, detail, address,
-                                user_agent)
-         select * from unnest($1::timestamptz[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[],
-                              $6::text[], $7::text[], $8::text[])",
-    );
-    insert
+    let address = |client: &Client| client.address.to_string();
+    let user_agent = |client: &Client| client.user_agent.as_str().to_owned();
+    query
         .bind(column(records, |record| record.at))
         .bind(column(records, |record| record.action.as_str()))
         .bind(column(records, |record| record.by.user_id.map(UserId::as_uuid)))
         .bind(column(records, |record| record.subject.as_uuid()))
         .bind(column(records, |record| record.session.map(SessionId::as_uuid)))
         .bind(column(records, |record| record.detail.clone()))
-        .bind(column(records, |record| seen(record).map(|client| client.address.to_string())))
-        .bind(column(records, |record| {
-            seen(record).map(|client| client.user_agent.as_str().to_owned())
-        }))
+        .bind(column(records, |record| record.by.client.as_ref().map(address)))
+        .bind(column(records, |record| record.by.client.as_ref().map(user_agent)))
 }
 
 /// Reads a page.

@@ -6,7 +6,7 @@ use sqlx::{Postgres, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Gateway, user};
+use super::{Gateway, audit, user};
 use crate::domain::{Revocation, SessionId, User, UserEdit};
 use crate::store::{Ended, StoreError, UserChange, stored};
 
@@ -31,8 +31,22 @@ pub(super) async fn lock_users(
     rows.iter().map(user).collect()
 }
 
+/// Ends the sessions of an account, makes of it what it is from then on, and says so in the audit log.
+pub(super) async fn carry_out(
+    gateway: &Gateway,
+    connection: &mut PgConnection,
+    change: &UserChange,
+    after: &User,
+) -> Result<Ended, StoreError> {
+    let ended = end_sessions(gateway, connection, change).await?;
+    update_user(gateway, after, &change.edit).execute(&mut *connection).await?;
+    let record = audit::bind(gateway.query(audit::INSERT), &[change.record(after)]);
+    record.execute(connection).await?;
+    Ok(ended)
+}
+
 /// Ends every session of an account but one.
-pub(super) async fn end_sessions(
+async fn end_sessions(
     gateway: &Gateway,
     connection: &mut PgConnection,
     change: &UserChange,
@@ -62,7 +76,7 @@ pub(super) async fn end_sessions(
 }
 
 /// Prepares to make an account what it is after a change.
-pub(super) fn update_user(
+fn update_user(
     gateway: &Gateway,
     after: &User,
     edit: &UserEdit,

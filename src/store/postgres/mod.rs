@@ -14,10 +14,8 @@ use std::str::FromStr;
 use async_trait::async_trait;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{
-    PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow, PgTransaction,
-};
-use sqlx::{ConnectOptions, Connection, Executor, Row};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgDatabaseError, PgPoolOptions, PgRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -90,18 +88,6 @@ impl PostgresStore {
             .connect_lazy_with(options.clone());
         Ok(Self { gateway: Gateway { pool, mode: postgres.pool_mode }, options, listen_options })
     }
-
-    /// Commits what a transaction has done, together with the record of it.
-    async fn record(
-        &self,
-        mut transaction: PgTransaction<'_>,
-        record: &AuditRecord,
-    ) -> Result<(), StoreError> {
-        let insert = audit::insert(&self.gateway, slice::from_ref(record));
-        insert.execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(())
-    }
 }
 
 fn connect_options(url: &Secret, variable: &str) -> Result<PgConnectOptions, OpenError> {
@@ -145,26 +131,28 @@ impl Store for PostgresStore {
         record: &AuditRecord,
     ) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
-        let mut transaction = self.gateway.pool.begin().await.map_err(StoreError::from)?;
-        let insert = self.gateway.query(
-            "insert into users (id, username, username_key, password_hash, roles, created_at)
-             values ($1, $2, $3, $4, $5, $6)",
-        );
-        let inserted = insert
+        let insert = self.gateway.query(AssertSqlSafe(format!(
+            "with added as (
+                 insert into users (id, username, username_key, password_hash, roles, created_at)
+                 values ($9, $10, $11, $12, $13, $14))
+             {}",
+            audit::INSERT
+        )));
+        let inserted = audit::bind(insert, slice::from_ref(record))
             .bind(user.id.as_uuid())
             .bind(user.username.as_str())
             .bind(user.username.key())
             .bind(password_hash.to_string())
             .bind(user.roles.names().collect::<Vec<_>>())
             .bind(user.created_at)
-            .execute(&mut *transaction)
+            .execute(&self.gateway)
             .await;
         match inserted {
+            Ok(_) => Ok(()),
             Err(error) if breaks(&error, "users_username_key_unique") => {
                 Err(InsertUserError::UsernameTaken)
             }
             Err(error) => Err(InsertUserError::Store(error.into())),
-            Ok(_) => Ok(self.record(transaction, record).await?),
         }
     }
 
@@ -226,12 +214,10 @@ impl Store for PostgresStore {
     async fn change_user(&self, wanted: &UserChange) -> Result<Changed, ChangeUserError> {
         let begun = self.gateway.pool.begin().await;
         let mut transaction = begun.map_err(StoreError::from)?;
-        let user =
-            wanted.decide(change::lock_users(&self.gateway, &mut transaction, wanted).await?)?;
-        let ended = change::end_sessions(&self.gateway, &mut transaction, wanted).await?;
-        let update = change::update_user(&self.gateway, &user, &wanted.edit);
-        update.execute(&mut *transaction).await.map_err(StoreError::from)?;
-        self.record(transaction, &wanted.record(&user)).await?;
+        let locked = change::lock_users(&self.gateway, &mut transaction, wanted).await?;
+        let user = wanted.decide(locked)?;
+        let ended = change::carry_out(&self.gateway, &mut transaction, wanted, &user).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
         Ok(Changed { user, ended })
     }
 
@@ -241,30 +227,29 @@ impl Store for PostgresStore {
         version: UserVersion,
         record: &AuditRecord,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.gateway.pool.begin().await?;
         // The lock is the one that `lock_users` has to wait for.
-        let insert = self.gateway.query(
-            "with owner as (select id from users where id = $2 and version = $8 for share)
-             insert into sessions (id, user_id, generation, created_at, last_used_at, expires_at,
-                                   address, user_agent)
-             select $1, id, 0, $3, $4, $5, $6, $7 from owner",
-        );
-        let inserted = insert
-            .bind(new.id.as_uuid())
+        let insert = self.gateway.query(AssertSqlSafe(format!(
+            "with owner as (select id from users where id = $9 and version = $10 for share),
+             opened as (
+                 insert into sessions (id, user_id, generation, created_at, last_used_at,
+                                       expires_at, address, user_agent)
+                 select $11, id, 0, $12, $13, $14, $15, $16 from owner
+                 returning id)
+             {} where exists (select from opened)",
+            audit::INSERT
+        )));
+        let inserted = audit::bind(insert, slice::from_ref(record))
             .bind(new.user_id.as_uuid())
+            .bind(stored(version.number()))
+            .bind(new.id.as_uuid())
             .bind(new.created_at)
             .bind(new.last_used_at)
             .bind(new.expires_at)
             .bind(new.client.address.to_string())
             .bind(new.client.user_agent.as_str())
-            .bind(stored(version.number()))
-            .execute(&mut *transaction)
+            .execute(&self.gateway)
             .await?;
-        if inserted.rows_affected() == 0 {
-            return Ok(false);
-        }
-        self.record(transaction, record).await?;
-        Ok(true)
+        Ok(inserted.rows_affected() == 1)
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -332,22 +317,22 @@ impl Store for PostgresStore {
         revocations: &[Revocation],
         records: &[AuditRecord],
     ) -> Result<OffsetDateTime, StoreError> {
-        let mut transaction = self.gateway.pool.begin().await?;
         let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
         let expiries: Vec<OffsetDateTime> =
             revocations.iter().map(|revocation| revocation.expires_at).collect();
-        let insert = self.gateway.query(
-            "with ended as (delete from sessions where id = any ($1)),
+        // One statement: once it is sent, it is carried out, whoever still waits for it.
+        let insert = self.gateway.query(AssertSqlSafe(format!(
+            "with ended as (delete from sessions where id = any ($9)),
              added as (
                  insert into revocations (id, expires_at)
-                 select * from unnest($1::uuid[], $2::timestamptz[])
-                 on conflict (id) do nothing)
+                 select * from unnest($9::uuid[], $10::timestamptz[])
+                 on conflict (id) do nothing),
+             recorded as ({})
              select clock_timestamp()",
-        );
-        let row = insert.bind(ids).bind(expiries).fetch_one(&mut *transaction).await?;
-        audit::insert(&self.gateway, records).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(row.try_get(0)?)
+            audit::INSERT
+        )));
+        let insert = audit::bind(insert, records).bind(ids).bind(expiries);
+        Ok(insert.fetch_one(&self.gateway).await?.try_get(0)?)
     }
 
     async fn revoked_among(

@@ -5,7 +5,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{Row, Sqlite, query};
 use uuid::Uuid;
 
-use super::{insert_revocations, micros, now, role_names, user};
+use super::{audit, insert_revocations, micros, now, role_names, user};
 use crate::domain::{Revocation, SessionId, User, UserEdit};
 use crate::store::{Ended, StoreError, UserChange, from_micros, stored};
 
@@ -26,8 +26,20 @@ pub(super) async fn affected_users(
     rows.iter().map(user).collect()
 }
 
+/// Ends the sessions of an account, makes of it what it is from then on, and says so in the audit log.
+pub(super) async fn carry_out(
+    connection: &mut SqliteConnection,
+    change: &UserChange,
+    after: &User,
+) -> Result<Ended, StoreError> {
+    let ended = end_sessions(connection, change).await?;
+    update_user(after, &change.edit).execute(&mut *connection).await?;
+    audit::insert(connection, &[change.record(after)]).await?;
+    Ok(ended)
+}
+
 /// Ends every session of an account but one.
-pub(super) async fn end_sessions(
+async fn end_sessions(
     connection: &mut SqliteConnection,
     change: &UserChange,
 ) -> Result<Ended, StoreError> {
@@ -54,10 +66,7 @@ fn revocation(row: &SqliteRow) -> Result<Revocation, StoreError> {
 }
 
 /// Prepares to make an account what it is after a change.
-pub(super) fn update_user(
-    after: &User,
-    edit: &UserEdit,
-) -> Query<'static, Sqlite, SqliteArguments> {
+fn update_user(after: &User, edit: &UserEdit) -> Query<'static, Sqlite, SqliteArguments> {
     if let UserEdit::Delete = edit {
         return query("delete from users where id = ?1").bind(after.id.as_uuid());
     }

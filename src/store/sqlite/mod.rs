@@ -232,10 +232,8 @@ impl Store for SqliteStore {
     async fn change_user(&self, wanted: &UserChange) -> Result<Changed, ChangeUserError> {
         let mut transaction = self.begin().await?;
         let user = wanted.decide(change::affected_users(&mut transaction, wanted).await?)?;
-        let ended = change::end_sessions(&mut transaction, wanted).await?;
-        let update = change::update_user(&user, &wanted.edit);
-        update.execute(&mut *transaction).await.map_err(StoreError::from)?;
-        record_and_commit(transaction, &wanted.record(&user)).await?;
+        let ended = change::carry_out(&mut transaction, wanted, &user).await?;
+        transaction.commit().await.map_err(StoreError::from)?;
         Ok(Changed { user, ended })
     }
 
