@@ -33,6 +33,10 @@ bench: ## Measure what checking a token consists of
 demo-cluster: ## Log out at one of three instances, and see when the others know
 	tests/demo-cluster.sh
 
+.PHONY: fuzz-api
+fuzz-api: ## Compare what the API does with its OpenAPI document (needs Python)
+	tests/schemathesis.sh
+
 .PHONY: up
 up: .env ## Start the service with Postgres, pgAdmin, Prometheus and Grafana
 	docker compose up --build --detach --wait

@@ -22,11 +22,14 @@ const CHANGED: Message = Message { msg: "Password changed" };
 
 /// The body of a change of password, as it came.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = PasswordChange)]
+#[schema(
+    as = PasswordChange,
+    example = json!({ "current_password": "testpass", "new_password": "correct horse" }),
+)]
 pub(super) struct RawPasswordChange {
-    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
+    #[schema(value_type = Password)]
     current_password: Option<String>,
-    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "correct horse")]
+    #[schema(value_type = Password)]
     new_password: Option<String>,
 }
 
@@ -34,7 +37,7 @@ pub(super) struct RawPasswordChange {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Deletion)]
 pub(super) struct RawDeletion {
-    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
+    #[schema(value_type = Password)]
     password: Option<String>,
 }
 
@@ -96,7 +99,8 @@ pub(super) async fn change_password(
 
 /// Deletes the account with its sessions, and frees its name.
 #[utoipa::path(
-    delete, path = "/auth/me", tag = "account", security(("bearer" = [])), request_body = RawDeletion,
+    delete, path = "/auth/me", tag = "account", security(("bearer" = [])),
+    request_body = RawDeletion,
     responses(
         (status = 204, description = "Committed"),
         Refused<(BadToken, BadJson, MissingPassword, WrongPassword, LastAdmin, Overloaded)>,

@@ -46,11 +46,9 @@ pub(super) struct RawUserPage {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = NewAccount)]
 pub(super) struct RawUser {
-    /// Letters, digits and ASCII punctuation (RFC 8265 UsernameCasePreserved).
-    #[schema(value_type = String, min_length = 1, max_length = 150, example = "testuser")]
+    #[schema(value_type = Username)]
     username: Option<String>,
-    /// Any characters.
-    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
+    #[schema(value_type = Password)]
     password: Option<String>,
     /// `user` where nothing is said.
     #[schema(value_type = Option<Roles>, inline)]
@@ -69,7 +67,7 @@ pub(super) struct RawRoles {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = NewPassword)]
 pub(super) struct RawPassword {
-    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
+    #[schema(value_type = Password)]
     password: Option<String>,
 }
 

@@ -24,11 +24,9 @@ const LOGGED_OUT: Message = Message { msg: "Successfully logged out" };
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Credentials)]
 pub(super) struct RawCredentials {
-    /// Letters, digits and ASCII punctuation (RFC 8265 UsernameCasePreserved).
-    #[schema(value_type = String, min_length = 1, max_length = 150, example = "testuser")]
+    #[schema(value_type = Username)]
     pub(super) username: Option<String>,
-    /// Any characters.
-    #[schema(value_type = String, min_length = 8, max_length = 256, format = "password", example = "testpass")]
+    #[schema(value_type = Password)]
     pub(super) password: Option<String>,
 }
 
@@ -74,7 +72,10 @@ impl RawCredentials {
             links(("login" = (operation_id = "login", request_body = "$request.body"))),
             example = json!(REGISTERED),
         ),
-        Refused<(BadJson, MissingCredentials, BadUsername, BadPassword, UserExists, Overloaded, Unanswered)>,
+        Refused<(
+            BadJson, MissingCredentials, BadUsername, BadPassword, UserExists, Overloaded,
+            Unanswered,
+        )>,
     ),
 )]
 pub(super) async fn register(

@@ -18,7 +18,8 @@ struct Dashboard {
 
 /// Welcomes a logged-in user.
 #[utoipa::path(
-    get, path = "/protected/dashboard", tag = "protected", security(("bearer" = ["dashboard:read"])),
+    get, path = "/protected/dashboard", tag = "protected",
+    security(("bearer" = ["dashboard:read"])),
     responses(
         (status = 200, description = "The dashboard", body = Dashboard),
         Refused<(BadToken, NeedsDashboardRead)>,

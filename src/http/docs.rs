@@ -1,5 +1,4 @@
-//! `/docs`: the OpenAPI document as a page, to read and to try out. It is Swagger UI, which comes with
-//! the program.
+//! `/docs`: the OpenAPI document as a page, to read and to try out. It is Swagger UI, which comes along.
 
 use std::sync::Arc;
 
@@ -18,7 +17,8 @@ const START: &str = include_str!("docs/start.js");
 
 /// Nothing but its own files, and requests to this service. The pictures are in the style sheet.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
-                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
 
 /// Shows this document.
 #[utoipa::path(

@@ -118,7 +118,12 @@ pub(super) async fn logout_all(
     get, path = "/auth/sessions", operation_id = "list_sessions", tag = "sessions",
     security(("bearer" = [])),
     responses(
-        (status = 200, description = "Those that are open", body = SessionList),
+        (
+            status = 200, description = "Those that are open", body = SessionList,
+            links(("end" = (
+                operation_id = "end_session", parameters(("id" = "$response.body#/sessions/0/id")),
+            ))),
+        ),
         Refused<(BadToken,)>,
     ),
 )]

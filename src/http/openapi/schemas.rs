@@ -1,13 +1,12 @@
 //! How the words of the domain look in JSON.
 
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{
-    Array, ArrayBuilder, Object, ObjectBuilder, Schema, SchemaFormat, Type,
-};
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    AuditAction, Label, Permission, Permissions, Role, Roles, SessionId, TokenId, UserId,
+    AuditAction, Label, Password, Permission, Permissions, Role, Roles, SessionId, TokenId, UserId,
+    Username,
 };
 
 macro_rules! schemas {
@@ -23,6 +22,10 @@ macro_rules! schemas {
 }
 
 schemas! {
+    Username => text(1, 150)
+        .examples(["testuser"])
+        .description(Some("Letters, digits and ASCII punctuation, without spaces (RFC 8265)."));
+    Password => text(8, 256).examples(["testpass"]).format(Some(format("password")));
     UserId => uuid();
     SessionId => uuid();
     TokenId => uuid();
@@ -31,18 +34,26 @@ schemas! {
     AuditAction => one_of::<AuditAction>();
 }
 
-fn uuid() -> Object {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .format(Some(SchemaFormat::Custom("uuid".to_owned())))
-        .build()
+fn text(min: usize, max: usize) -> ObjectBuilder {
+    string().min_length(Some(min)).max_length(Some(max))
 }
 
-fn set_of<L: Label>() -> Array {
-    ArrayBuilder::new().items(one_of::<L>()).unique_items(true).build()
+fn uuid() -> ObjectBuilder {
+    string().format(Some(format("uuid")))
 }
 
-fn one_of<L: Label>() -> Object {
-    let names = L::ALL.iter().map(|label| label.as_str());
-    ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()
+fn set_of<L: Label>() -> ArrayBuilder {
+    ArrayBuilder::new().items(one_of::<L>()).unique_items(true)
+}
+
+fn one_of<L: Label>() -> ObjectBuilder {
+    string().enum_values(Some(L::ALL.iter().map(|label| label.as_str())))
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn format(name: &str) -> SchemaFormat {
+    SchemaFormat::Custom(name.to_owned())
 }
