@@ -35,7 +35,7 @@ demo-cluster: ## Log out at one of three instances, and see when the others know
 
 .PHONY: up
 up: .env ## Start the service with Postgres, pgAdmin, Prometheus and Grafana
-	docker compose up --build --detach --wait
+	docker compose up --build --detach --wait --remove-orphans
 
 .PHONY: down
 down: ## Stop all that, and keep its data
