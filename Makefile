@@ -39,7 +39,7 @@ fuzz-api: ## Compare what the API does with its OpenAPI document (needs Python)
 
 .PHONY: up
 up: .env ## Start the service with Postgres, pgAdmin, Prometheus and Grafana
-	docker compose up --build --detach --wait
+	docker compose up --build --detach --wait --remove-orphans
 
 .PHONY: down
 down: ## Stop all that, and keep its data
