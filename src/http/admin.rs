@@ -146,6 +146,7 @@ pub(super) async fn create(
 
     let user = api.users.ask(register).await?;
 
+    tracing::info!(user.id = %bearer.0.user_id, subject.id = %user.id, "account created");
     let location = format!("/admin/users/{}", user.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(ManagedAccount::of(user)))
 }
@@ -337,6 +338,7 @@ pub(super) async fn end_session(
     let by = bearer.from(client);
     api.sessions.ask(EndSession { session, owner: Some(owner), by }).await?;
 
+    tracing::info!(user.id = %bearer.0.user_id, session.id = %session, "session ended");
     Ok(HttpResponse::NoContent().finish())
 }
 
