@@ -26,7 +26,12 @@ audit: ## Check licences, sources and advisories of the dependencies (needs carg
 	else echo 'the advisory database cannot be fetched: advisories were NOT checked'; fi
 
 .PHONY: bench
-bench: ## Measure what checking a token consists of
+bench: ## Measure the service against controls, some minutes long (needs wrk, pgbench and Python)
+	cargo build --release --locked --features control
+	TEST_POSTGRES_FSYNC=on tests/with-postgres.sh benches/service/run.py
+
+.PHONY: bench-parts
+bench-parts: ## Measure what checking a token consists of
 	cargo bench --locked
 
 .PHONY: demo-cluster

@@ -5,39 +5,35 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 
 use thiserror::Error as ThisError;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{fmt::layer, registry};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// Why there is no log.
+/// A logger that was installed already.
 #[derive(Debug, ThisError)]
-pub enum TelemetryError {
-    /// The filter is none.
-    #[error("RUST_LOG is no filter")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// Somebody logs already.
-    #[error("a logger is installed already")]
-    Installed(#[source] Box<dyn Error + Send + Sync>),
-}
+#[error("a logger is installed already")]
+pub struct TelemetryError(#[from] TryInitError);
 
 /// Sends the log of the whole process to standard output.
 ///
 /// # Errors
-/// When the filter is malformed, or a logger is installed already.
+/// When a logger is installed already.
 pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
     let terminal = io::stdout().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&settings.filter)?);
     let pretty = match settings.format {
         LogFormat::Auto => terminal,
         LogFormat::Json => false,
         LogFormat::Pretty => true,
     };
-    let installed = if pretty {
-        lines.with_ansi(terminal).with_target(false).try_init()
+    let filtered = registry().with(settings.filter.clone());
+    if pretty {
+        filtered.with(layer().with_ansi(terminal).with_target(false)).try_init()?;
     } else {
-        lines.json().flatten_event(true).with_span_list(false).try_init()
-    };
-    installed.map_err(TelemetryError::Installed)
+        filtered.with(layer().json().flatten_event(true).with_span_list(false)).try_init()?;
+    }
+    Ok(())
 }
 
 /// Shows an error with everything that caused it, on one line.

@@ -95,7 +95,7 @@ cat >>"$folder/data/postgresql.conf" <<END
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$folder'
 max_connections = 400
-fsync = off
+fsync = ${TEST_POSTGRES_FSYNC:-off}
 END
 ctl="$as_owner $bin/pg_ctl -D $folder/data -l $folder/data/log -s -w"
 until echo "port = $port" >>"$folder/data/postgresql.conf" && $ctl start 2>/dev/null; do

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::IpNet;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
@@ -226,9 +226,7 @@ impl RawSettings {
             LogFormat::from_str(raw, true).map_err(|_| "must be auto, json or pretty".to_owned())
         });
         let filter = problems.parse("RUST_LOG", &self.rust_log, |raw| {
-            EnvFilter::try_new(raw)
-                .map(|_| raw.to_owned())
-                .map_err(|error| format!("is no filter: {error}"))
+            raw.parse::<Targets>().map_err(|error| format!("is no filter: {error}"))
         });
         Some(LogSettings { format: format?, filter: filter? })
     }

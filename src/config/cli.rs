@@ -150,7 +150,7 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "auto", value_name = "auto|json|pretty", global = true)]
     pub(super) log_format: String,
 
-    /// What to log, as tracing-subscriber's EnvFilter reads it; portcullis=debug adds a line a request
+    /// What to log, as TARGET=LEVEL,… with one level for the rest; portcullis=debug adds a line a request
     #[arg(
         long,
         env,

@@ -13,6 +13,7 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use thiserror::Error;
 use time::OffsetDateTime;
+use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
 use crate::domain::SigningKey;
@@ -179,8 +180,8 @@ impl RevocationSettings {
 pub struct LogSettings {
     /// The form of a line.
     pub format: LogFormat,
-    /// Which lines, in the syntax of `EnvFilter`.
-    pub filter: String,
+    /// Which lines. Not an `EnvFilter`, which takes a lock whenever a span is entered or left.
+    pub filter: Targets,
 }
 
 /// The form of a log line.

@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::{Either, LocalBoxFuture};
@@ -111,16 +111,25 @@ async fn ask_database(api: &Api, claims: &AccessClaims) -> Result<bool, ApiError
 
 /// Reads the token from `Authorization: Bearer <JWT>` (RFC 6750 section 2.1). The name of the scheme
 /// is compared without regard to case (RFC 9110 section 11.1).
+///
+/// A token is hundreds of bytes: what goes through them one by one, as `HeaderValue::to_str` and
+/// `split_ascii_whitespace` do, was a tenth of everything that a check computes.
 fn bearer_token(request: &HttpRequest) -> Result<&str, NoToken> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let (header, another) = (headers.next(), headers.next());
-    let header = header.map_or(Ok(""), |value| value.to_str().map_err(|_| NoToken::BadHeader))?;
-    let mut words = header.split_ascii_whitespace();
-    match (words.next(), words.next(), words.next(), another) {
-        (None, ..) => Err(NoToken::MissingHeader),
-        (Some(scheme), ..) if !scheme.eq_ignore_ascii_case("Bearer") => Err(NoToken::MissingBearer),
-        (Some(_), Some(token), None, None) => Ok(token),
-        _ => Err(NoToken::BadHeader),
+    let header = header.map_or(&[][..], HeaderValue::as_bytes).trim_ascii();
+    let header = str::from_utf8(header).ok().filter(|header| header.is_ascii());
+    let header = header.ok_or(NoToken::BadHeader)?;
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    let token = token.trim_ascii_start();
+    if scheme.is_empty() {
+        Err(NoToken::MissingHeader)
+    } else if !scheme.eq_ignore_ascii_case("Bearer") {
+        Err(NoToken::MissingBearer)
+    } else if token.is_empty() || token.contains(' ') || another.is_some() {
+        Err(NoToken::BadHeader)
+    } else {
+        Ok(token)
     }
 }
 

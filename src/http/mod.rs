@@ -18,6 +18,7 @@ mod page;
 mod probes;
 mod request_id;
 mod sessions;
+mod traffic;
 mod watch;
 
 use std::sync::Arc;
@@ -35,6 +36,8 @@ pub use lifecycle::{Lifecycle, OpenConnection};
 pub use openapi::openapi;
 pub use request_id::RootSpan;
 pub use watch::watch;
+
+use traffic::Traffic;
 
 use crate::actors::{Mailbox, SessionActor, UserActor};
 use crate::clock::Clock;
@@ -80,6 +83,8 @@ struct Message {
 /// Every route there is.
 pub fn routes(config: &mut ServiceConfig) {
     config
+        // First, since they are tried in turn and this is the one that is called most.
+        .service(at("/protected/dashboard", "GET, HEAD", [get(dashboard::dashboard)]))
         .service(at("/", "GET, HEAD", [get(probes::root)]))
         .service(at("/auth/register", "POST", [post(auth::register)]))
         .service(at("/auth/login", "POST", [post(auth::login)]))
@@ -113,7 +118,6 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/admin/audit", "GET, HEAD", [get(audit::read)]))
         .service(at("/oauth/introspect", "POST", [post(oauth::introspect)]))
         .service(at("/oauth/revoke", "POST", [post(oauth::revoke)]))
-        .service(at("/protected/dashboard", "GET, HEAD", [get(dashboard::dashboard)]))
         .service(at("/health/live", "GET, HEAD", [get(probes::live)]))
         .service(at("/health/ready", "GET, HEAD", [get(probes::ready)]))
         .service(at("/metrics", "GET, HEAD", [get(metrics::metrics)]))
@@ -128,6 +132,7 @@ pub fn routes(config: &mut ServiceConfig) {
 fn refusals(config: &mut ServiceConfig) {
     config
         .default_service(refuse(|| ApiError::NotFound))
+        .app_data(Traffic::unmatched())
         .app_data(PathConfig::default().error_handler(|_, _| ApiError::NotFound.into()))
         .app_data(
             QueryConfig::default()
@@ -146,9 +151,10 @@ fn refusals(config: &mut ServiceConfig) {
 }
 
 /// Puts routes at a path, which refuses the methods that none of them is for.
-fn at<const N: usize>(path: &str, allowed: &'static str, routes: [Route; N]) -> Resource {
+fn at<const N: usize>(path: &'static str, allowed: &'static str, routes: [Route; N]) -> Resource {
     let refused = refuse(move || ApiError::MethodNotAllowed(allowed));
-    routes.into_iter().fold(web::resource(path), Resource::route).default_service(refused)
+    let resource = web::resource(path).app_data(Traffic::of(path));
+    routes.into_iter().fold(resource, Resource::route).default_service(refused)
 }
 
 fn get<F, Args>(handler: F) -> Route

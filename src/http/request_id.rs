@@ -1,10 +1,9 @@
 //! The id that ties a request, its reply and its log lines together.
 
-use actix_web::Error;
-use actix_web::HttpMessage;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{Error, HttpMessage, HttpRequest};
 use tracing::Span;
 use tracing_actix_web::RootSpanBuilder;
 use uuid::fmt::Hyphenated;
@@ -14,28 +13,21 @@ pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-i
 
 const MAX_BYTES: usize = 128;
 
-/// The id of a request: the client's own where it is well-formed, so that it can be followed from
-/// service to service; a new one otherwise.
-pub(super) struct RequestId(pub(super) HeaderValue);
+/// Returns the id of a request as a header.
+pub(super) fn header(request: &HttpRequest) -> HeaderValue {
+    let id = HeaderValue::from_str(read(request, &mut [0; Hyphenated::LENGTH]));
+    id.unwrap_or(HeaderValue::from_static("-"))
+}
 
-impl RequestId {
-    fn of(request: &ServiceRequest) -> Self {
-        match request.headers().get(X_REQUEST_ID) {
-            Some(given) if is_well_formed(given.as_bytes()) => Self(given.clone()),
-            _ => Self::generated(request),
-        }
-    }
-
-    fn generated(request: &ServiceRequest) -> Self {
+/// Reads the id of a request: the client's own where it is well-formed, so that it can be followed
+/// from service to service; otherwise the one that was made for it, which is written out here.
+fn read<'a>(request: &'a HttpRequest, made: &'a mut [u8; Hyphenated::LENGTH]) -> &'a str {
+    let given = request.headers().get(X_REQUEST_ID);
+    let given = given.filter(|id| is_well_formed(id.as_bytes())).and_then(|id| id.to_str().ok());
+    given.unwrap_or_else(|| {
         let id = request.extensions().get::<tracing_actix_web::RequestId>().map(|id| **id);
-        let mut text = [0; Hyphenated::LENGTH];
-        let text = id.unwrap_or_default().as_hyphenated().encode_lower(&mut text);
-        Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-")))
-    }
-
-    fn as_str(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
-    }
+        id.unwrap_or_default().as_hyphenated().encode_lower(made)
+    })
 }
 
 /// Harmless in a log and in a header, and not too long.
@@ -50,11 +42,10 @@ pub struct RootSpan;
 
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        let id = RequestId::of(request);
+        let mut made = [0; Hyphenated::LENGTH];
+        let id = read(request.request(), &mut made);
         // At the level of errors, so that no filter takes the id off their lines.
-        let span = tracing::error_span!("request", request.id = id.as_str());
-        request.extensions_mut().insert(id);
-        span
+        tracing::error_span!("request", request.id = id)
     }
 
     fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, Error>) {}

@@ -87,8 +87,8 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Returns `None` when `exp` lies beyond the calendar.
-    pub(super) fn into_access_claims(self) -> Option<AccessClaims> {
+    /// Returns `None` when the expiry lies beyond the calendar.
+    pub(super) fn into_access_claims(self, expires_at: i64) -> Option<AccessClaims> {
         Some(AccessClaims {
             user_id: self.sub,
             username: self.username.into_owned(),
@@ -96,7 +96,7 @@ impl<'a> Claims<'a> {
             permissions: self.permissions,
             session_id: self.sid,
             token_id: self.jti,
-            expires_at: OffsetDateTime::from_unix_timestamp(self.exp).ok()?,
+            expires_at: OffsetDateTime::from_unix_timestamp(expires_at).ok()?,
         })
     }
 }

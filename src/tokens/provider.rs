@@ -21,12 +21,16 @@ pub(super) fn install() {
     let _ = RING.install_default();
 }
 
-struct HmacSha256(hmac::Key);
+pub(super) struct HmacSha256(hmac::Key);
 
 impl HmacSha256 {
+    pub(super) fn with(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
     fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self> {
         match algorithm {
-            Algorithm::HS256 => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, key))),
+            Algorithm::HS256 => Ok(Self::with(key)),
             _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
         }
     }

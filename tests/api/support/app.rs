@@ -17,6 +17,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
+use tracing_subscriber::filter::Targets;
 
 use super::{ManualClock, TestDatabase, assert_documented, since};
 
@@ -254,6 +255,6 @@ fn config(database: &TestDatabase) -> Config {
             poll_interval: Duration::from_millis(200),
         },
         audit_retention: Duration::from_hours(24),
-        log: LogSettings { format: LogFormat::Json, filter: "off".to_owned() },
+        log: LogSettings { format: LogFormat::Json, filter: Targets::new() },
     }
 }

@@ -1,0 +1,64 @@
+//! What the service is measured against: as little as can be done for the same answer.
+//!
+//!     control http     a bare actix-web handler, with the reply of the dashboard
+//!     control pbkdf2 ITERATIONS SECONDS     as many hashes as the cores make; prints how many a second
+#![expect(clippy::print_stdout, reason = "it answers on standard output")]
+
+use std::error::Error;
+use std::hint::black_box;
+use std::num::NonZeroU32;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use actix_web::http::header::ContentType;
+use actix_web::rt::System;
+use actix_web::{App, HttpResponse, HttpServer, Responder, web};
+use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["http"] => Ok(System::new().block_on(serve())?),
+        ["pbkdf2", iterations, seconds] => hash(iterations.parse()?, seconds.parse()?),
+        _ => Err("usage: control http | control pbkdf2 ITERATIONS SECONDS".into()),
+    }
+}
+
+async fn serve() -> std::io::Result<()> {
+    let route = || App::new().route("/protected/dashboard", web::get().to(dashboard));
+    let server = HttpServer::new(route)
+        .workers(thread::available_parallelism()?.get())
+        .bind("127.0.0.1:0")?;
+    let address = server.addrs().first().copied().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
+    println!("listening on http://{address}");
+    server.run().await
+}
+
+async fn dashboard() -> impl Responder {
+    let reply = r#"{"message":"Welcome testuser, this is your dashboard"}"#;
+    HttpResponse::Ok().content_type(ContentType::json()).body(reply)
+}
+
+fn hash(iterations: NonZeroU32, seconds: f64) -> Result<(), Box<dyn Error>> {
+    let threads = thread::available_parallelism()?.get();
+    let duration = Duration::from_secs_f64(seconds);
+    let rate: f64 = thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..threads).map(|_| scope.spawn(|| hash_for(iterations, duration))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok()).sum()
+    });
+    println!("{rate}");
+    Ok(())
+}
+
+/// Returns how many hashes a second one thread has made.
+#[expect(clippy::disallowed_methods, reason = "it measures the machine, whose clock this is")]
+fn hash_for(iterations: NonZeroU32, duration: Duration) -> f64 {
+    let (began_at, mut key, mut hashes) = (Instant::now(), [0; 32], 0.0);
+    while began_at.elapsed() < duration {
+        pbkdf2::derive(PBKDF2_HMAC_SHA256, iterations, &[0; 16], b"testpass", &mut key);
+        black_box(&key);
+        hashes += 1.0;
+    }
+    hashes / began_at.elapsed().as_secs_f64()
+}

@@ -1,0 +1,362 @@
+#!/usr/bin/env python3
+"""Measures the service against controls on the same machine, in the same minutes: `make bench`.
+
+Whatever is compared is measured in turn, several times over. A figure is the median of the ratios of the
+rounds; the worst and the best of them stand beside it. docs/performance.md says how to read it.
+"""
+
+import base64, hashlib, hmac, http.client, itertools, json, os, shutil, socket, statistics, subprocess
+import sys, tempfile, threading, time, urllib.parse, uuid
+from pathlib import Path
+
+HERE = Path(__file__).parent
+TARGET = Path("target")
+PROGRAM, CONTROL = TARGET / "release/portcullis", TARGET / "release/control"
+SERVER = os.environ.get("TEST_DATABASE_URL", "")
+KEY = "0123456789abcdef0123456789abcdef"
+CREDENTIALS = {"username": "testuser", "password": "testpass"}
+JSON = {"Content-Type": "application/json"}
+ROUNDS, SECONDS, CLIENTS, REVOCATIONS = 5, 4, 64, 1_000_000
+# Tokens in use at once: what a check remembers must not be of one alone.
+CHECKED = 500
+# The cost that is the default, and the least that is allowed, for where hashing is not what is measured.
+ITERATIONS, CHEAP = 600_000, 100_000
+# Hashes are few: this makes the one that is cut off matter less.
+HASHING_SECONDS = 8
+LOGINS = 'portcullis_logins_total{outcome="success"}'
+
+folder = Path(tempfile.mkdtemp())
+processes, figures = [], []
+
+
+class Service:
+    """A process that serves HTTP: the service or a control."""
+
+    def __init__(self, command, **settings):
+        began_at = time.monotonic()
+        log = folder / f"log{len(processes)}"
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                command, stdout=output, cwd=folder,
+                env={"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json"} | settings)
+        processes.append(self.process)
+        while "listening on http://" not in (text := log.read_text()):
+            if self.process.poll() is not None:
+                sys.exit(f"{command} has ended")
+            time.sleep(0.001)
+        self.address = text.split("http://")[1].split('"')[0].split("\n")[0]
+        if command[0] == PROGRAM.absolute():
+            assert self.ask("GET", "/health/ready")[0] == 200
+        self.ready_after = time.monotonic() - began_at
+
+    def ask(self, method, path, body=None, token=None):
+        connection = http.client.HTTPConnection(self.address)
+        headers = JSON | ({"Authorization": f"Bearer {token}"} if token else {})
+        connection.request(method, path, body and json.dumps(body), headers)
+        reply = connection.getresponse()
+        return reply.status, json.loads(reply.read())
+
+    def log_in(self):
+        status, reply = self.ask("POST", "/auth/login", CREDENTIALS)
+        assert status == 200, reply
+        return reply
+
+    def count(self, series):
+        connection = http.client.HTTPConnection(self.address)
+        connection.request("GET", "/metrics")
+        return float(connection.getresponse().read().decode().split(series)[1].split()[0])
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")")[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def portcullis(database, **settings):
+    settings = {"DATABASE_URL": database, "JWT_SECRET_KEY": KEY} | settings
+    return Service([PROGRAM.absolute()], **settings)
+
+
+def new_database():
+    name = f"bench_{uuid.uuid4().hex}"
+    sql(SERVER, f"create database {name}")
+    return urllib.parse.urlsplit(SERVER)._replace(path=f"/{name}").geturl()
+
+
+def sql(database, statement):
+    command = ["psql", "-qXAt", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", statement]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def write(name, lines):
+    path = folder / name
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def load(service, path, kind, file, clients=CLIENTS, seconds=SECONDS, may_fail=False):
+    """Has wrk send requests, and returns what it says."""
+    command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}", "--timeout", "15", "-s", HERE / "load.lua",
+               f"http://{service.address}{path}", "--", kind, file]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    said = json.loads(output.splitlines()[-1])
+    assert may_fail or said["failed"] == 0, output
+    said["per_second"] = said["requests"] / said["seconds"]
+    return said
+
+
+def check(service, tokens, **options):
+    """Has tokens checked over and over; adds the processor time that a request took."""
+    before = service.cpu_seconds()
+    said = load(service, "/protected/dashboard", "check", tokens, **options)
+    said["cpu_us"] = (service.cpu_seconds() - before) * 1e6 / said["requests"]
+    return said
+
+
+def alternate(**measures):
+    """Measures each in turn, and again, and returns what each round gave."""
+    return [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
+
+
+def report(figure, unit, values, reach, beyond, measured=None, control=None):
+    """Adds a row to the table."""
+    middle = statistics.median
+    row = {"figure": figure, "unit": unit, "median": middle(values), "lowest": min(values), "highest": max(values),
+           "reach": reach, "beyond": beyond}
+    if measured:
+        row |= {"measured": middle(measured), "control": middle(control)}
+    figures.append(row)
+    print(f"{figure}: {row['median']:.3f} {unit}", file=sys.stderr)
+
+
+def compare(figure, rounds, measured, control, key, reach, beyond):
+    ours, theirs = [one[measured][key] for one in rounds], [one[control][key] for one in rounds]
+    report(figure, "×", [a / b for a, b in zip(ours, theirs)], reach, beyond, ours, theirs)
+
+
+def checks():
+    database = new_database()
+    idle = portcullis(database)
+    time.sleep(1)
+    report("memory, idle", "MiB", [idle.resident_bytes() / 2**20], 25, 15)
+    idle.ask("POST", "/auth/register", CREDENTIALS)
+    token = idle.log_in()["access_token"]
+    tokens = write("checked", [another(token, str(uuid.uuid4())) for _ in range(CHECKED)])
+    few = idle.resident_bytes()
+    sql(database, "insert into revocations (id, expires_at) "
+                  f"select gen_random_uuid(), now() + interval '1 hour' from generate_series(1, {REVOCATIONS})")
+    idle.stop()
+    starts = [portcullis(database) for _ in range(3)]
+    report("ready, Postgres, 1,000,000 revocations", "s", [one.ready_after for one in starts], 5, 2.5)
+    full, *others = starts
+    for other in others:
+        other.stop()
+    report("memory for each revocation", "bytes", [(full.resident_bytes() - few) / REVOCATIONS], 350, 150)
+
+    database = new_database()
+    portcullis(database).stop()
+    starts = [portcullis(database) for _ in range(ROUNDS)]
+    report("ready, Postgres", "s", [one.ready_after for one in starts], 0.3, 0.15)
+    empty, *others = starts
+    for other in others:
+        other.stop()
+    bare = Service([CONTROL.absolute(), "http"])
+    rounds = alternate(bare=lambda: check(bare, tokens), empty=lambda: check(empty, tokens),
+                       full=lambda: check(full, tokens))
+    compare("processor time of a checked request over a bare handler's", rounds, "empty", "bare", "cpu_us", 1.30, 1.15)
+    compare("checked requests a second over a bare handler's", rounds, "empty", "bare", "per_second", 0.85, 0.93)
+    compare("with 1,000,000 revocations over with none", rounds, "full", "empty", "per_second", 0.97, 0.99)
+    for service in [full, empty, bare]:
+        service.stop()
+
+
+def starts_with_sqlite():
+    database = f"sqlite://{folder}/ready.db"
+    portcullis(database).stop()
+    starts = [portcullis(database) for _ in range(ROUNDS)]
+    report("ready, SQLite", "s", [one.ready_after for one in starts], 0.1, 0.05)
+    for service in starts:
+        service.stop()
+
+
+def raw_hashing():
+    # At the priority that the hashing threads have.
+    command = ["nice", "-n", "10", CONTROL.absolute(), "pbkdf2", str(ITERATIONS), str(HASHING_SECONDS)]
+    return {"per_second": float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)}
+
+
+def flooding(service, seconds):
+    """Has clients log in for a while, in the background."""
+    credentials = write("credentials", [json.dumps(CREDENTIALS)])
+    options = {"seconds": seconds, "may_fail": True}
+    thread = threading.Thread(target=load, args=[service, "/auth/login", "login", credentials], kwargs=options)
+    thread.start()
+    return thread
+
+
+def logins():
+    service = portcullis(new_database())
+    service.ask("POST", "/auth/register", CREDENTIALS)
+
+    def served():
+        clients = flooding(service, HASHING_SECONDS + 2)
+        time.sleep(1)
+        before, began_at = service.count(LOGINS), time.monotonic()
+        time.sleep(HASHING_SECONDS)
+        rate = (service.count(LOGINS) - before) / (time.monotonic() - began_at)
+        clients.join()
+        return {"per_second": rate}
+
+    compare("logins a second over raw PBKDF2", alternate(raw=raw_hashing, served=served),
+            "served", "raw", "per_second", 0.95, 0.98)
+    service.stop()
+
+
+def flood():
+    service = portcullis(new_database())
+    service.ask("POST", "/auth/register", CREDENTIALS)
+    token = service.log_in()["access_token"]
+    tokens = write("checked", [another(token, str(uuid.uuid4())) for _ in range(CHECKED)])
+
+    def alone():
+        return check(service, tokens, clients=4)
+
+    def flooded():
+        clients = flooding(service, SECONDS + 2)
+        time.sleep(1)
+        said = alone()
+        clients.join()
+        return said
+
+    compare("p99 of checks in a flood of logins over alone", alternate(alone=alone, flooded=flooded),
+            "flooded", "alone", "p99_ms", 3, 1.5)
+    service.stop()
+
+
+def encode(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def another(token, session):
+    """Signs a token like the one given, for another session."""
+    header, payload, _ = token.split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    claims |= {"sid": session, "jti": str(uuid.uuid4())}
+    message = f"{header}.{encode(json.dumps(claims).encode())}"
+    return f"{message}.{encode(hmac.digest(KEY.encode(), message.encode(), hashlib.sha256))}"
+
+
+def open_sessions(database, token, count):
+    """Opens sessions without their logins, and returns their access tokens."""
+    ids = sql(database, "insert into sessions (id, user_id, generation, created_at, last_used_at, expires_at, address, "
+                        "user_agent) select gen_random_uuid(), id, 0, now(), now(), now() + interval '1 day', "
+                        f"'127.0.0.1', '' from users, generate_series(1, {count}) returning id")
+    return [another(token, session) for session in ids.split()]
+
+
+def commits():
+    database = new_database()
+    service = portcullis(database, PBKDF2_ITERATIONS=str(CHEAP), DATABASE_MAX_CONNECTIONS="20")
+    service.ask("POST", "/auth/register", CREDENTIALS)
+    token = service.log_in()["access_token"]
+    sql(database, "create table control (id uuid primary key, at timestamptz not null)")
+    insert = write("insert.sql", ["insert into control values (gen_random_uuid(), now());"])
+
+    def pgbench():
+        command = ["pgbench", "-n", "-M", "prepared", f"-c{CLIENTS}", "-j1", f"-T{SECONDS}", "-f", insert, database]
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        return {"per_second": float(output.split("tps = ")[1].split()[0])}
+
+    def logouts():
+        # More than can be used up in so short a time.
+        tokens = write("tokens", open_sessions(database, token, 150_000))
+        return load(service, "/auth/logout", "logout", tokens, seconds=2)
+
+    def refreshes():
+        tokens = write("tokens", [service.log_in()["refresh_token"] for _ in range(CLIENTS + 8)])
+        return load(service, "/auth/refresh", "refresh", tokens)
+
+    rounds = alternate(pgbench=pgbench, logouts=logouts, refreshes=refreshes)
+    compare("durable logouts a second over pgbench's commits", rounds, "logouts", "pgbench", "per_second", 1.5, 3)
+    compare("refreshes a second over pgbench's commits", rounds, "refreshes", "pgbench", "per_second", 0.8, 1.0)
+    service.stop()
+
+
+class Connection:
+    """One that stays open, with requests written and read by hand: what it measures takes a millisecond."""
+
+    def __init__(self, service):
+        host, port = service.address.split(":")
+        self.socket = socket.create_connection((host, int(port)))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, method, path, token):
+        self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+
+    def status(self):
+        return int(self.socket.recv(65536).split()[1])
+
+
+def propagation():
+    database = new_database()
+    here, there = portcullis(database, PBKDF2_ITERATIONS=str(CHEAP)), portcullis(database)
+    here.ask("POST", "/auth/register", CREDENTIALS)
+    tokens = open_sessions(database, here.log_in()["access_token"], 400)
+    out, seen, delays = Connection(here), Connection(there), []
+    for token in tokens:
+        time.sleep(0.01)
+        out.send("POST", "/auth/logout", token)
+        assert out.status() == 200
+        began_at = time.monotonic()
+        for _ in itertools.count():
+            seen.send("GET", "/protected/dashboard", token)
+            if seen.status() == 401:
+                break
+        delays.append((time.monotonic() - began_at) * 1e3)
+    delays.sort()
+    figure = "answer to a logout to refusal by another instance, p99"
+    report(figure, "ms", [delays[len(delays) * 99 // 100]], 10, 3)
+    here.stop(), there.stop()
+
+
+def sizes():
+    report("stripped binary", "MiB", [PROGRAM.stat().st_size / 2**20], 15, 10)
+
+
+def show():
+    print(f"\n{'':60} {'median':>9} {'lowest':>9} {'highest':>9} {'reach':>6} {'beyond':>6}    measured / control")
+    for row in figures:
+        sides = f"{row['measured']:10.1f} / {row['control']:.1f}" if "measured" in row else ""
+        print(f"{row['figure']:60} {row['median']:9.3f} {row['lowest']:9.3f} {row['highest']:9.3f} "
+              f"{row['reach']:6} {row['beyond']:6} {row['unit']:5} {sides}")
+    (TARGET / "bench.json").write_text(json.dumps(figures, indent=2))
+
+
+def require(program, package):
+    if not shutil.which(program):
+        sys.exit(f"{program} is needed and not there: install the package `{package}`")
+
+
+def main():
+    require("wrk", "wrk")
+    require("pgbench", "postgresql-contrib, or postgresql on Debian")
+    parts = [sizes, starts_with_sqlite, checks, logins, flood, commits, propagation]
+    for part in parts:
+        if not sys.argv[1:] or part.__name__ in sys.argv[1:]:
+            part()
+    show()
+
+
+try:
+    main()
+finally:
+    for process in processes:
+        process.kill()
+    shutil.rmtree(folder)
