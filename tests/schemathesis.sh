@@ -12,8 +12,8 @@ if [ ! -x "$venv/bin/st" ]; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet "schemathesis==$version"
 fi
+cargo build --release --locked
 if [ -z "${TEST_DATABASE_URL:-}" ]; then
-    cargo build --release --locked
     exec tests/with-postgres.sh "$0"
 fi
 

@@ -83,6 +83,9 @@ pub enum UserError {
     /// There is no such account any more.
     #[error("the account is gone")]
     Gone,
+    /// The session of whoever wanted something has ended.
+    #[error("the session of the initiator is over")]
+    InitiatorOut,
     /// No account has this username and this password.
     #[error("the credentials are invalid")]
     InvalidCredentials,
@@ -297,6 +300,7 @@ impl From<InsertUserError> for UserError {
     fn from(error: InsertUserError) -> Self {
         match error {
             InsertUserError::UsernameTaken => Self::UsernameTaken,
+            InsertUserError::InitiatorOut => Self::InitiatorOut,
             InsertUserError::Store(error) => Self::Store(error),
         }
     }

@@ -119,8 +119,7 @@ impl Accounts {
             at: self.clock.now(),
             by: Initiator::COMMAND_LINE,
         };
-        let changed = self.store.change_user(&change).await;
-        Ok(changed.map_err(|error| CommandError::of_change(error, username))?.user)
+        Ok(self.store.change_user(&change).await?.user)
     }
 }
 

@@ -38,12 +38,12 @@ pub enum CommandError {
     /// No account bears the username.
     #[error("there is no account `{0}`")]
     NoSuchUser(String),
-    /// Another account bears the username.
-    #[error("there is an account of that name already")]
-    UsernameTaken,
-    /// Nobody could manage accounts any more.
-    #[error("the account is the last administrator: make another one first")]
-    LastAdmin,
+    /// The account was not added.
+    #[error(transparent)]
+    Insert(#[from] InsertUserError),
+    /// The account was not changed.
+    #[error(transparent)]
+    Change(#[from] ChangeUserError),
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -65,9 +65,10 @@ impl CommandError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Username(_) | Self::Password(_) | Self::Role(_) | Self::PasswordsDiffer => 2,
-            Self::NoSuchUser(_) => 3,
-            Self::UsernameTaken | Self::LastAdmin => 4,
-            Self::Open(_) | Self::Store(_) | Self::Hashing(_) | Self::Io(_) => 1,
+            Self::NoSuchUser(_) | Self::Change(ChangeUserError::Gone) => 3,
+            Self::Insert(InsertUserError::UsernameTaken)
+            | Self::Change(ChangeUserError::LastAdmin) => 4,
+            _ => 1,
         }
         .into()
     }
@@ -111,23 +112,4 @@ pub fn generate_secret() -> Result<(), CommandError> {
 /// When it cannot be written.
 pub fn openapi() -> Result<(), CommandError> {
     Ok(writeln!(io::stdout(), "{}", http::openapi())?)
-}
-
-impl From<InsertUserError> for CommandError {
-    fn from(error: InsertUserError) -> Self {
-        match error {
-            InsertUserError::UsernameTaken => Self::UsernameTaken,
-            InsertUserError::Store(error) => Self::Store(error),
-        }
-    }
-}
-
-impl CommandError {
-    fn of_change(error: ChangeUserError, username: &str) -> Self {
-        match error {
-            ChangeUserError::Gone => Self::NoSuchUser(username.to_owned()),
-            ChangeUserError::LastAdmin => Self::LastAdmin,
-            ChangeUserError::Store(error) => Self::Store(error),
-        }
-    }
 }

@@ -124,7 +124,7 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) hash_max_wait: String,
 
-    /// Most revocations held in memory, about 320 bytes each; beyond it the database is asked
+    /// Most revocations held in memory, about 370 bytes each; beyond it the database is asked
     #[arg(long, env, default_value = "4000000", value_name = "COUNT", global = true)]
     pub(super) revocation_capacity: String,
 
@@ -138,7 +138,7 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "1", value_name = "SECONDS", global = true)]
     pub(super) revocation_poll_interval: String,
 
-    /// Time between two sweeps of expired revocations
+    /// Time between two sweeps of what has expired: revocations, sessions, audit records
     #[arg(long, env, default_value = "60", value_name = "SECONDS", global = true)]
     pub(super) revocation_sweep_interval: String,
 

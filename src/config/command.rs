@@ -74,7 +74,8 @@ pub enum UserCommand {
     SetRoles {
         /// Whose
         username: String,
-        /// All that it has from then on: user, admin
+        /// All that it has from then on: user, admin, introspector
+        #[arg(required = true)]
         roles: Vec<String>,
     },
     /// Delete an account, and free its name

@@ -72,13 +72,15 @@ impl Label for AuditAction {
 pub struct Initiator {
     /// The account, where one was logged in.
     pub user_id: Option<UserId>,
+    /// The session that has to be open still when it is done, where it was asked for in one.
+    pub session: Option<SessionId>,
     /// From where; nowhere is the command line.
     pub client: Option<Client>,
 }
 
 impl Initiator {
     /// Whoever may run the program on the database.
-    pub const COMMAND_LINE: Self = Self { user_id: None, client: None };
+    pub const COMMAND_LINE: Self = Self { user_id: None, session: None, client: None };
 }
 
 /// One thing that was done. It holds no secret, and outlives whom it is about.
@@ -103,9 +105,14 @@ impl AuditRecord {
     #[must_use]
     pub fn of_user(at: OffsetDateTime, action: AuditAction, user: &User, by: Initiator) -> Self {
         let detail = match action {
-            AuditAction::RolesChanged => user.roles.names().collect::<Vec<_>>().join(" "),
+            AuditAction::RolesChanged => role_names(user),
+            AuditAction::UserCreated => format!("{}: {}", user.username.as_str(), role_names(user)),
             _ => user.username.as_str().to_owned(),
         };
         Self { at, action, by, subject: user.id, session: None, detail: Some(detail) }
     }
+}
+
+fn role_names(user: &User) -> String {
+    user.roles.names().collect::<Vec<_>>().join(" ")
 }

@@ -14,6 +14,8 @@ pub enum Role {
     User,
     /// Runs the service: manages accounts and introspects tokens.
     Admin,
+    /// A service that asks about the tokens it is shown, and does nothing else.
+    Introspector,
 }
 
 /// What the bearer of a token may do.
@@ -46,6 +48,7 @@ impl Role {
         match self {
             Self::User => &[Permission::DashboardRead],
             Self::Admin => Permission::ALL,
+            Self::Introspector => &[Permission::TokensIntrospect],
         }
     }
 }
@@ -72,12 +75,13 @@ pub trait Bit: Label {
 }
 
 impl Label for Role {
-    const ALL: &'static [Self] = &[Self::User, Self::Admin];
+    const ALL: &'static [Self] = &[Self::User, Self::Admin, Self::Introspector];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Admin => "admin",
+            Self::Introspector => "introspector",
         }
     }
 }

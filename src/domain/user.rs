@@ -57,7 +57,7 @@ impl From<u64> for UserVersion {
     }
 }
 
-/// What becomes of an account. Each of them ends its sessions.
+/// What becomes of an account. Each of them, where it is not so already, ends its sessions.
 #[derive(Clone, Debug)]
 pub enum UserEdit {
     /// It gets another password.

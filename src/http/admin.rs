@@ -242,6 +242,7 @@ pub(super) async fn set_roles(
     id: Path<UserId>,
     Body(body): Body<RawRoles>,
 ) -> Result<impl Responder, ApiError> {
+    bearer.require(Permission::UsersWrite)?;
     let roles = parse_roles(&body.roles.ok_or(ApiError::MissingRoles)?)?;
 
     change(&api, &bearer, client, *id, UserEdit::Roles(roles)).await.map(Json)

@@ -3,8 +3,8 @@
 use actix_web::Responder;
 use actix_web::web::{Data, Json, Query};
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 use utoipa::{IntoParams, ToSchema};
 
 use super::openapi::{BadQuery, BadToken, NeedsUsersRead, Refused};
@@ -120,8 +120,10 @@ fn parse_action(name: &str) -> Result<AuditAction, ApiError> {
 }
 
 fn parse_time(text: &str) -> Result<OffsetDateTime, ApiError> {
-    let malformed = |_| ApiError::InvalidQuery("times are like 2026-01-31T12:00:00Z".to_owned());
-    OffsetDateTime::parse(text, &Rfc3339).map_err(malformed)
+    // Near the ends of the calendar a time may have no equal in UTC, in which it is kept.
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok();
+    let time = time.and_then(|time| time.checked_to_offset(UtcOffset::UTC));
+    time.ok_or_else(|| ApiError::InvalidQuery("times are like 2026-01-31T12:00:00Z".to_owned()))
 }
 
 impl AuditLog {
@@ -135,7 +137,7 @@ impl AuditLog {
 impl Record {
     fn of(AuditEntry { id, record }: AuditEntry) -> Self {
         let AuditRecord { at, action, by, subject, session, detail } = record;
-        let Initiator { user_id: actor, client } = by;
+        let Initiator { user_id: actor, client, .. } = by;
         let (ip, user_agent) = client
             .map(|client| (client.address.to_string(), client.user_agent.as_str().to_owned()))
             .unzip();

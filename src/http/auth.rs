@@ -87,7 +87,7 @@ pub(super) async fn register(
     let (username, password) = (Username::parse(&username)?, Password::parse(&password)?);
 
     let roles = Roles::from_iter([Role::User]);
-    let by = Initiator { user_id: None, client: Some(client) };
+    let by = Initiator { user_id: None, session: None, client: Some(client) };
     let registered = api.users.ask(Register { username, password, roles, by }).await;
     count(&api.metrics.registrations, &registered);
     let user = registered?;

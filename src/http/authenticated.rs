@@ -35,11 +35,10 @@ impl Authenticated {
     /// Names the bearer as the one who wants something, from somewhere.
     #[must_use]
     pub fn from(&self, client: Client) -> Initiator {
-        Initiator { user_id: Some(self.0.user_id), client: Some(client) }
+        let (user_id, session) = (Some(self.0.user_id), Some(self.0.session_id));
+        Initiator { user_id, session, client: Some(client) }
     }
-}
 
-impl Authenticated {
     fn unless(is_revoked: bool, claims: AccessClaims) -> Result<Self, ApiError> {
         if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Self(claims)) }
     }

@@ -1,6 +1,7 @@
 //! From where a request comes.
 
 use std::future::{Ready, ready};
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use actix_web::dev::Payload;
@@ -52,14 +53,37 @@ fn forwarded_for(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
 }
 
 fn elements<'a>(values: impl Iterator<Item = &'a HeaderValue>) -> impl Iterator<Item = &'a str> {
-    values.flat_map(|value| value.to_str().unwrap_or_default().split(','))
+    values.flat_map(|value| split_outside_quotes(value.to_str().unwrap_or_default(), ','))
+}
+
+/// Splits a text where a separator is none of a quoted string (RFC 9110 section 5.6.4): what a proxy
+/// quotes, such as a `host`, is the words of a stranger.
+fn split_outside_quotes(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    text.split(move |c| {
+        let is_literal = mem::take(&mut is_escaped);
+        match c {
+            _ if is_literal => false,
+            '"' => {
+                is_quoted = !is_quoted;
+                false
+            }
+            '\\' if is_quoted => {
+                is_escaped = true;
+                false
+            }
+            c => c == separator && !is_quoted,
+        }
+    })
 }
 
 /// Reads the node of `for=` (RFC 7239 section 4), whose name may be in any case.
 fn forwarded_node(element: &str) -> Option<&str> {
-    element.split(';').find_map(|pair| {
+    split_outside_quotes(element, ';').find_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then(|| value.trim().trim_matches('"'))
+        let value = value.trim();
+        let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        name.trim().eq_ignore_ascii_case("for").then_some(inner.unwrap_or(value))
     })
 }
 
@@ -89,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_client_is_the_last_whom_no_trusted_proxy_is() {
-        let cases: [(&[(&str, &str)], &str); 9] = [
+        let cases: [(&[(&str, &str)], &str); 12] = [
             (&[], "10.0.0.1"),
             (&[("x-forwarded-for", "192.0.2.7")], "192.0.2.7"),
             (&[("x-forwarded-for", "6.6.6.6, 192.0.2.7 , 10.0.0.2")], "192.0.2.7"),
@@ -98,6 +122,9 @@ mod tests {
             (&[("x-forwarded-for", "[2001:db8::7]:4711")], "2001:db8::7"),
             (&[("x-forwarded-for", "::ffff:192.0.2.7")], "192.0.2.7"),
             (&[("forwarded", r#"for=6.6.6.6, proto=http;For="[2001:db8::7]""#)], "2001:db8::7"),
+            (&[("forwarded", r#"for=192.0.2.7;host="x,for=6.6.6.6""#)], "192.0.2.7"),
+            (&[("forwarded", r#"host="x;for=6.6.6.6";for=192.0.2.7"#)], "192.0.2.7"),
+            (&[("forwarded", r#"host="\",for=6.6.6.6";for=192.0.2.7"#)], "192.0.2.7"),
             (&[("forwarded", "for=6.6.6.6"), ("x-forwarded-for", "192.0.2.7:80")], "192.0.2.7"),
         ];
         for (headers, address) in cases {

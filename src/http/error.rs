@@ -331,6 +331,7 @@ impl From<UserError> for ApiError {
         match &error {
             UserError::UsernameTaken => Self::UserExists,
             UserError::Gone => Self::NotFound,
+            UserError::InitiatorOut => TokenRefusal::Revoked.into(),
             UserError::InvalidCredentials => Self::InvalidCredentials,
             UserError::Overloaded { retry_after } => Self::Overloaded { retry_after: *retry_after },
             UserError::Store(cause) if !cause.is_passing() => Self::Internal(error.into()),
@@ -343,7 +344,8 @@ impl From<UserError> for ApiError {
 impl From<SessionError> for ApiError {
     fn from(error: SessionError) -> Self {
         match &error {
-            SessionError::Over => Self::NotFound,
+            SessionError::Over | SessionError::Foreign => Self::NotFound,
+            SessionError::InitiatorOut => TokenRefusal::Revoked.into(),
             // After the password was checked.
             SessionError::UserChanged => Self::InvalidCredentials,
             SessionError::LastAdmin => Self::LastAdmin,

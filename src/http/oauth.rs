@@ -111,7 +111,6 @@ pub(super) async fn revoke(
         end_session(&api, &bearer, session, by).await?;
     }
 
-    tracing::info!(user.id = %bearer.0.user_id, "token revoked");
     Ok(HttpResponse::Ok().json(REVOKED))
 }
 
@@ -128,6 +127,7 @@ async fn revoke_token(
     if !is_revoked(api, &claims).await? {
         let (what, user_id) = (Revoked::Token(claims.token_id), claims.user_id);
         api.sessions.ask(Revoke { what, user_id, by }).await?;
+        tracing::info!(user.id = %bearer.0.user_id, subject.id = %user_id, "token revoked");
     }
     Ok(())
 }
@@ -138,12 +138,17 @@ async fn end_session(
     bearer: &Authenticated,
     session: SessionId,
     by: Initiator,
-) -> Result<(), SessionError> {
-    let may_end_any = bearer.require(Permission::TokensIntrospect).is_ok();
-    let owner = (!may_end_any).then_some(bearer.0.user_id);
+) -> Result<(), ApiError> {
+    let permission = bearer.require(Permission::TokensIntrospect);
+    let owner = permission.is_err().then_some(bearer.0.user_id);
     match api.sessions.ask(EndSession { session, owner, by }).await {
         Err(SessionError::Over) => Ok(()),
-        outcome => outcome,
+        Err(SessionError::Foreign) => permission,
+        outcome => {
+            outcome?;
+            tracing::info!(user.id = %bearer.0.user_id, session.id = %session, "session ended");
+            Ok(())
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::{Api, ApiError, Authenticated, Message};
 use crate::actors::{ChangeUser, EndSession, ListSessions, Refresh, SessionError};
 use crate::clock::timestamp;
 use crate::domain::{Client, Session, SessionId, UserEdit};
+use crate::tokens::TokenRefusal;
 
 const LOGGED_OUT: Message = Message { msg: "Logged out everywhere" };
 
@@ -107,7 +108,12 @@ pub(super) async fn logout_all(
 ) -> Result<impl Responder, ApiError> {
     let (user_id, by) = (bearer.0.user_id, bearer.from(client));
     let edit = UserEdit::EndSessions;
-    api.sessions.ask(ChangeUser { user_id, version: None, edit, but: None, by }).await?;
+    let change = ChangeUser { user_id, version: None, edit, but: None, by };
+    api.sessions.ask(change).await.map_err(|error| match error {
+        // The account is gone, and this session with it.
+        SessionError::UserChanged => TokenRefusal::Revoked.into(),
+        error => ApiError::from(error),
+    })?;
 
     tracing::info!(user.id = %user_id, "user logged out everywhere");
     Ok(Json(LOGGED_OUT))

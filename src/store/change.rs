@@ -35,12 +35,22 @@ pub struct Changed {
     pub ended: Ended,
 }
 
+impl Changed {
+    /// An account that was so already.
+    pub(super) fn nothing(user: User, at: OffsetDateTime) -> Self {
+        Self { user, ended: Ended { revocations: Vec::new(), ended_at: at } }
+    }
+}
+
 /// Why an account was not changed.
 #[derive(Debug, Error)]
 pub enum ChangeUserError {
     /// There is no such account, or it is not the expected version of itself any more.
     #[error("the account is gone or has changed")]
     Gone,
+    /// The session of whoever wanted it has ended.
+    #[error("the session of the initiator is over")]
+    InitiatorOut,
     /// Nobody could manage accounts any more.
     #[error("the account is the last administrator")]
     LastAdmin,
@@ -49,10 +59,18 @@ pub enum ChangeUserError {
     Store(#[from] StoreError),
 }
 
+/// What a change comes to.
+pub(super) enum Decision {
+    /// The account is that already.
+    Nothing(User),
+    /// It becomes this.
+    Change(User),
+}
+
 impl UserChange {
     /// Decides what the account is afterwards. Among the accounts that are locked have to be itself
     /// and, if it may remove one, every active administrator.
-    pub(super) fn decide(&self, locked: Vec<User>) -> Result<User, ChangeUserError> {
+    pub(super) fn decide(&self, locked: Vec<User>) -> Result<Decision, ChangeUserError> {
         let admins = locked.iter().filter(|user| user.is_active_admin()).count();
         let before = locked
             .into_iter()
@@ -62,13 +80,26 @@ impl UserChange {
         if self.edit.removes_admin() && before.is_active_admin() && admins == 1 {
             return Err(ChangeUserError::LastAdmin);
         }
-        Ok(self.apply(before))
+        Ok(if self.is_needed(&before) {
+            Decision::Change(self.apply(before))
+        } else {
+            Decision::Nothing(before)
+        })
+    }
+
+    fn is_needed(&self, before: &User) -> bool {
+        match self.edit {
+            UserEdit::Roles(roles) => before.roles != roles,
+            UserEdit::Disable => before.disabled_at.is_none(),
+            UserEdit::Enable => before.disabled_at.is_some(),
+            UserEdit::Password(_) | UserEdit::Delete | UserEdit::EndSessions => true,
+        }
     }
 
     fn apply(&self, mut user: User) -> User {
         match self.edit {
             UserEdit::Roles(roles) => user.roles = roles,
-            UserEdit::Disable => user.disabled_at = user.disabled_at.or(Some(self.at)),
+            UserEdit::Disable => user.disabled_at = Some(self.at),
             UserEdit::Enable => user.disabled_at = None,
             UserEdit::Password(_) | UserEdit::Delete | UserEdit::EndSessions => {}
         }

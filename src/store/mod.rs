@@ -1,5 +1,5 @@
 //! What is remembered: accounts, sessions, revocations and the audit log. All SQL lives below this module, in two dialects
-//! that pass one contract suite (`tests/api/store.rs`).
+//! that pass one contract suite (`tests/api/store`).
 
 mod change;
 mod feed;
@@ -27,6 +27,7 @@ use crate::domain::{
     Username,
 };
 
+use change::Decision;
 pub use change::{ChangeUserError, Changed, UserChange};
 pub use feed::{Entry, Feed, Listener, News};
 pub use pages::{AuditEntry, AuditPage, UserPage};
@@ -34,6 +35,9 @@ use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
 use sqlite::SqliteStore;
+
+/// Most sessions of an account that are listed.
+const SESSIONS_LISTED: u32 = 1_000;
 
 /// An account with what proves who owns it.
 #[derive(Clone, Debug)]
@@ -83,7 +87,8 @@ pub trait Store: Send + Sync + 'static {
     /// Finds out whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Adds an account, and says so in the audit log.
+    /// Adds an account, if the session of whoever wants it is open still, and says so in the audit
+    /// log.
     async fn insert_user(
         &self,
         new: &Credentials,
@@ -110,7 +115,8 @@ pub trait Store: Send + Sync + 'static {
         new: &PasswordHash,
     ) -> Result<bool, StoreError>;
 
-    /// Changes an account, ends its sessions, and says so in the audit log, all in one commit.
+    /// Changes an account, if the session of whoever wants it is open still, ends its sessions, and
+    /// says so in the audit log, all in one commit. What changes nothing ends nothing.
     async fn change_user(&self, change: &UserChange) -> Result<Changed, ChangeUserError>;
 
     /// Adds a session, in its first generation, of an account that is still the given version of
@@ -136,7 +142,7 @@ pub trait Store: Send + Sync + 'static {
         used_since: Option<OffsetDateTime>,
     ) -> Result<Option<Rotation>, StoreError>;
 
-    /// Lists the sessions of a user that live on at a time, the latest used first.
+    /// Lists the sessions of a user that live on at a time, the latest used first, at most 1,000.
     async fn sessions_of(
         &self,
         user: UserId,
@@ -174,8 +180,14 @@ pub trait Store: Send + Sync + 'static {
     /// Reads the audit log, the latest record first.
     async fn audit(&self, page: &AuditPage) -> Result<Vec<AuditEntry>, StoreError>;
 
-    /// Deletes at most `limit` audit records from before a time; returns how many.
-    async fn sweep_audit(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError>;
+    /// Deletes at most `limit` audit records that are older than a retention, both at `now` and by the
+    /// clock of the database: a single wrong clock deletes nothing. Returns how many.
+    async fn sweep_audit(
+        &self,
+        now: OffsetDateTime,
+        retention: Duration,
+        limit: u32,
+    ) -> Result<u64, StoreError>;
 
     /// Returns how many connections there are.
     fn pool_status(&self) -> PoolStatus;
@@ -217,6 +229,9 @@ pub enum InsertUserError {
     /// Another account bears the username.
     #[error("the username is taken")]
     UsernameTaken,
+    /// The session of whoever wanted it has ended.
+    #[error("the session of the initiator is over")]
+    InitiatorOut,
     /// The database did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

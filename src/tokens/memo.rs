@@ -25,7 +25,10 @@ pub(super) struct Known {
 /// Two messages with one signature would be a collision of HMAC-SHA-256.
 ///
 /// Nobody waits for the locks: a place that is taken at the moment is one that knows nothing.
-pub(super) struct Memo(Box<[Mutex<Option<(Tag, Known)>>]>);
+pub(super) struct Memo(Box<[Place]>);
+
+/// Where one token is remembered at a time.
+type Place = Mutex<Option<(Tag, Known)>>;
 
 impl Memo {
     pub(super) fn new() -> Self {
@@ -44,7 +47,7 @@ impl Memo {
         }
     }
 
-    fn place(&self, tag: &Tag) -> Option<&Mutex<Option<(Tag, Known)>>> {
+    fn place(&self, tag: &Tag) -> Option<&Place> {
         let [first, second, ..] = *tag;
         self.0.get(usize::from(u16::from_le_bytes([first, second])) % PLACES)
     }

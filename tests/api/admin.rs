@@ -171,7 +171,7 @@ on_both_databases! {
         let msg = "You do not have the permission dashboard:read";
         app.dashboard(&as_nobody).await.assert_error(403, "permission_missing", msg);
 
-        let msg = "Roles must be among these: user, admin";
+        let msg = "Roles must be among these: user, admin, introspector";
         set_roles(json!(["god"])).await.assert_error(400, "invalid_roles", msg);
         let missing = admin.tell(Method::PUT, &path, &json!({})).await;
         missing.assert_error(400, "missing_roles", "Missing roles");

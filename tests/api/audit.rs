@@ -93,7 +93,7 @@ on_both_databases! {
             ("session.all_ended", true),
             ("user.deleted", true),
         ]);
-        assert_eq!((&log[5]["detail"], &log[0]["detail"]), (&json!("user admin"), &json!("bob")));
+        assert_eq!((&log[5]["detail"], &log[6]["detail"]), (&json!("user admin"), &json!("bob: user")));
     }
 
     async fn a_revoked_token_is_told_once(database: TestDatabase) {
@@ -165,7 +165,7 @@ on_both_databases! {
         assert_eq!(records(&app, &root, &format!("actor={alice}")).await, all[..2]);
         assert_eq!(records(&app, &root, "since=2100-01-01T00:00:00Z").await, [] as [Value; 0]);
         assert_eq!(records(&app, &root, "until=2000-01-01T00:00:00%2B01:00").await, [] as [Value; 0]);
-        for query in ["action=x", "actor=alice", "since=today", "limit=0", "after=x"] {
+        for query in ["action=x", "actor=alice", "since=today", "since=9999-12-31T23:59:59-01:00", "limit=0", "after=x"] {
             let refused = get(query).await;
             assert_eq!((refused.status.as_u16(), &refused.body["code"]), (400, &json!("invalid_query")));
         }
@@ -176,12 +176,15 @@ on_both_databases! {
             config.audit_retention = Duration::from_hours(2);
             config.revocations.sweep_interval = Duration::from_millis(20);
         }).await;
-        app.admin_token(&database).await;
-        app.clock.advance(Duration::from_hours(3));
+        let root = app.admin_token(&database).await;
+        database
+            .execute(match &database {
+                TestDatabase::Postgres { .. } => "update audit_log set at = at - interval '3 hours'",
+                TestDatabase::Sqlite(_) => "update audit_log set at = at - 10800000000",
+            })
+            .await;
 
-        let root = app.another_token_of("root").await;
-
-        eventually("what is old is gone", async || records(&app, &root, "").await.len() == 1).await;
+        eventually("what is old is gone", async || records(&app, &root, "").await.is_empty()).await;
     }
 
     async fn the_address_is_that_of_the_client_behind_a_trusted_proxy(database: TestDatabase) {

@@ -138,9 +138,9 @@ on_both_databases! {
         for (command, input, code, said) in [
             ("show nobody", "", 3, "there is no account `nobody`"),
             ("delete nobody", "", 3, "there is no account `nobody`"),
-            ("create ROOT", "correct horse", 4, "there is an account of that name already"),
-            ("disable root", "", 4, "the account is the last administrator: make another one first"),
-            ("set-roles root", "", 4, "the account is the last administrator: make another one first"),
+            ("create ROOT", "correct horse", 4, "the username is taken"),
+            ("disable root", "", 4, "the account is the last administrator"),
+            ("set-roles root user", "", 4, "the account is the last administrator"),
             ("set-roles root god", "", 2, "bad role: `god` is not a known name"),
             (
                 "create bob", "short\n", 2,

@@ -141,6 +141,12 @@ pub enum SessionError {
     /// There is no such session, or it is over.
     #[error("the session is over")]
     Over,
+    /// The session is somebody else's.
+    #[error("the session is somebody else's")]
+    Foreign,
+    /// The session of whoever wanted something has ended.
+    #[error("the session of the initiator is over")]
+    InitiatorOut,
     /// The account is gone, or not what it was when its owner proved to be that.
     #[error("the account has changed")]
     UserChanged,
@@ -370,6 +376,7 @@ impl From<ChangeUserError> for SessionError {
     fn from(error: ChangeUserError) -> Self {
         match error {
             ChangeUserError::Gone => Self::UserChanged,
+            ChangeUserError::InitiatorOut => Self::InitiatorOut,
             ChangeUserError::LastAdmin => Self::LastAdmin,
             ChangeUserError::Store(error) => error.into(),
         }

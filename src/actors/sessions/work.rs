@@ -52,7 +52,11 @@ impl Work {
         let id = SessionId::random();
         let session =
             Session { id, user_id, created_at: now, last_used_at: now, expires_at, client };
-        let by = Initiator { user_id: Some(user_id), client: Some(session.client.clone()) };
+        let by = Initiator {
+            user_id: Some(user_id),
+            session: None,
+            client: Some(session.client.clone()),
+        };
         let record = self.record(AuditAction::SessionOpened, user_id, Some(id), by);
         let is_open = self.store.insert_session(&session, version, &record).await?;
         if is_open { Ok(session) } else { Err(SessionError::UserChanged) }
@@ -80,7 +84,7 @@ impl Work {
                 user.id = %user_id, session.id = %session, client.address = %client.address,
                 "a refresh token was used again: its session ends"
             );
-            let by = Initiator { user_id: None, client: Some(client) };
+            let by = Initiator { user_id: None, session: None, client: Some(client) };
             let record = self.record(AuditAction::RefreshTokenReused, user_id, Some(session), by);
             let revocation = self.revocation_of(session);
             commits.join(Some(Ending { revocation, record })).await??;
@@ -90,7 +94,9 @@ impl Work {
 
     /// Lists the live sessions of a user.
     pub(super) async fn list(self, user: UserId) -> Result<Vec<Session>, SessionError> {
-        Ok(self.store.sessions_of(user, self.clock.now()).await?)
+        let mut sessions = self.store.sessions_of(user, self.clock.now()).await?;
+        sessions.retain(|session| self.is_open(session));
+        Ok(sessions)
     }
 
     /// Ends a session, if it is its owner's.
@@ -100,12 +106,19 @@ impl Work {
         commits: &Commits,
     ) -> Result<(), SessionError> {
         let session = self.store.find_session(id).await?;
-        let session = session
-            .filter(|session| session.expires_at > self.clock.now())
-            .filter(|session| owner.is_none_or(|owner| owner == session.user_id))
-            .ok_or(SessionError::Over)?;
+        let session = session.filter(|session| self.is_open(session)).ok_or(SessionError::Over)?;
+        if owner.is_some_and(|owner| owner != session.user_id) {
+            return Err(SessionError::Foreign);
+        }
         let (what, user_id) = (Revoked::Session(id), session.user_id);
         commits.join(Some(self.ending_of(Revoke { what, user_id, by }))).await?
+    }
+
+    /// Tells whether a session has neither ended by itself nor been idle for too long.
+    fn is_open(&self, session: &Session) -> bool {
+        let now = self.clock.now();
+        let is_idle = |timeout| session.last_used_at < now - timeout;
+        session.expires_at > now && !self.tokens.session_idle_timeout.is_some_and(is_idle)
     }
 
     /// Changes an account, and ends its sessions.
@@ -201,8 +214,8 @@ impl Work {
                 self.sweep_all(|now| self.store.sweep_revocations(now, SWEEP_LIMIT)).await?;
             self.metrics.revocations_swept.inc_by(swept);
             self.sweep_all(|now| self.store.sweep_sessions(now, SWEEP_LIMIT)).await?;
-            let oldest = |now| now - self.audit_retention;
-            self.sweep_all(|now| self.store.sweep_audit(oldest(now), SWEEP_LIMIT)).await
+            let retention = self.audit_retention;
+            self.sweep_all(|now| self.store.sweep_audit(now, retention, SWEEP_LIMIT)).await
         };
         if let Err(error) = outcome.await {
             tracing::warn!(error = %Chain(&error), "what has expired stays for now");

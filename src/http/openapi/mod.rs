@@ -76,7 +76,7 @@ const X_REQUEST_ID: &str = "X-Request-Id";
 )]
 struct Document;
 
-/// The document as it is sent: written once, since it does not change.
+/// The document as it is sent: written once a thread, since it does not change.
 pub(super) struct Written(Bytes);
 
 impl Written {

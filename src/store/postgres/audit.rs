@@ -1,5 +1,7 @@
 //! The audit log on Postgres.
 
+use std::time::Duration;
+
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{Postgres, Row};
@@ -65,18 +67,21 @@ pub(super) async fn read(
     rows.iter().map(entry).collect()
 }
 
-/// Deletes at most `limit` records that are older than a time; returns how many.
+/// Deletes at most `limit` records that are older than the retention; returns how many.
 pub(super) async fn sweep(
     gateway: &Gateway,
-    before: OffsetDateTime,
+    now: OffsetDateTime,
+    retention: Duration,
     limit: u32,
 ) -> Result<u64, StoreError> {
     let delete = gateway.query(
         "delete from audit_log where id in (
-             select id from audit_log where at < $1
-             order by at limit $2 for update skip locked)",
+             select id from audit_log
+             where at < least($1, clock_timestamp()) - make_interval(secs => $2)
+             order by at limit $3 for update skip locked)",
     );
-    let swept = delete.bind(before).bind(i64::from(limit)).execute(gateway).await?;
+    let delete = delete.bind(now).bind(retention.as_secs_f64()).bind(i64::from(limit));
+    let swept = delete.execute(gateway).await?;
     Ok(swept.rows_affected())
 }
 
@@ -86,6 +91,7 @@ fn entry(row: &PgRow) -> Result<AuditEntry, StoreError> {
     let seen = |address| client("audit_log", address, user_agent.unwrap_or_default());
     let by = Initiator {
         user_id: row.try_get::<Option<Uuid>, _>("actor_id")?.map(UserId::from),
+        session: None,
         client: address.map(seen).transpose()?,
     };
     let record = AuditRecord {

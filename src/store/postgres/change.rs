@@ -7,10 +7,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Gateway, audit, user};
-use crate::domain::{Revocation, SessionId, User, UserEdit};
+use crate::domain::{Initiator, Revocation, SessionId, User, UserEdit};
 use crate::store::{Ended, StoreError, UserChange, stored};
 
-/// Locks the account to be changed, and every active administrator where there could be one less.
+/// Locks the account to be changed, and, where that is one of them, every active administrator.
 /// Whoever does that at the same time locks them in the same order. What the next statements
 /// see includes every session that was opened before.
 pub(super) async fn lock_users(
@@ -20,7 +20,9 @@ pub(super) async fn lock_users(
 ) -> Result<Vec<User>, StoreError> {
     let select = gateway.query(
         "select id, username, roles, created_at, disabled_at, version from users
-         where id = $1 or ($2 and 'admin' = any (roles) and disabled_at is null)
+         where id = $1
+            or ($2 and 'admin' = any (roles) and disabled_at is null
+                and exists (select from users where id = $1 and 'admin' = any (roles)))
          order by id for update",
     );
     let rows = select
@@ -29,6 +31,17 @@ pub(super) async fn lock_users(
         .fetch_all(connection)
         .await?;
     rows.iter().map(user).collect()
+}
+
+/// Tells whether the session of whoever wants something is open, and keeps it so until that is done.
+pub(super) async fn may_go_on(
+    gateway: &Gateway,
+    connection: &mut PgConnection,
+    by: &Initiator,
+) -> Result<bool, StoreError> {
+    let Some(session) = by.session else { return Ok(true) };
+    let select = gateway.query("select from sessions where id = $1 for share");
+    Ok(select.bind(session.as_uuid()).fetch_optional(connection).await?.is_some())
 }
 
 /// Ends the sessions of an account, makes of it what it is from then on, and says so in the audit log.

@@ -10,6 +10,7 @@ mod snapshot;
 use std::collections::HashSet;
 use std::slice;
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::error::DatabaseError;
@@ -21,9 +22,9 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    AuditEntry, AuditPage, ChangeUserError, Changed, Credentials, Feed, InsertUserError, Listener,
-    OpenError, PoolStatus, Rotation, Store, StoreError, UserChange, UserPage, age, client,
-    generation, stored,
+    AuditEntry, AuditPage, ChangeUserError, Changed, Credentials, Decision, Feed, InsertUserError,
+    Listener, OpenError, PoolStatus, Rotation, SESSIONS_LISTED, Store, StoreError, UserChange,
+    UserPage, age, client, generation, stored,
 };
 use crate::config::{DatabaseSettings, PostgresSettings, Secret};
 use crate::domain::{
@@ -132,10 +133,13 @@ impl Store for PostgresStore {
     ) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
         let insert = self.gateway.query(AssertSqlSafe(format!(
-            "with added as (
+            "with open as (select from sessions where id = $15 for share),
+             added as (
                  insert into users (id, username, username_key, password_hash, roles, created_at)
-                 values ($9, $10, $11, $12, $13, $14))
-             {}",
+                 select $9, $10, $11, $12, $13, $14
+                 where $15::uuid is null or exists (select from open)
+                 returning id)
+             {} where exists (select from added)",
             audit::INSERT
         )));
         let inserted = audit::bind(insert, slice::from_ref(record))
@@ -145,9 +149,11 @@ impl Store for PostgresStore {
             .bind(password_hash.to_string())
             .bind(user.roles.names().collect::<Vec<_>>())
             .bind(user.created_at)
+            .bind(record.by.session.map(SessionId::as_uuid))
             .execute(&self.gateway)
             .await;
         match inserted {
+            Ok(inserted) if inserted.rows_affected() == 0 => Err(InsertUserError::InitiatorOut),
             Ok(_) => Ok(()),
             Err(error) if breaks(&error, "users_username_key_unique") => {
                 Err(InsertUserError::UsernameTaken)
@@ -215,7 +221,13 @@ impl Store for PostgresStore {
         let begun = self.gateway.pool.begin().await;
         let mut transaction = begun.map_err(StoreError::from)?;
         let locked = change::lock_users(&self.gateway, &mut transaction, wanted).await?;
-        let user = wanted.decide(locked)?;
+        if !change::may_go_on(&self.gateway, &mut transaction, &wanted.by).await? {
+            return Err(ChangeUserError::InitiatorOut);
+        }
+        let user = match wanted.decide(locked)? {
+            Decision::Change(user) => user,
+            Decision::Nothing(user) => return Ok(Changed::nothing(user, wanted.at)),
+        };
         let ended = change::carry_out(&self.gateway, &mut transaction, wanted, &user).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(Changed { user, ended })
@@ -296,9 +308,10 @@ impl Store for PostgresStore {
         let select = self.gateway.query(
             "select id, user_id, created_at, last_used_at, expires_at, address, user_agent
              from sessions where user_id = $1 and expires_at > $2
-             order by last_used_at desc, id",
+             order by last_used_at desc, id limit $3",
         );
-        let rows = select.bind(user.as_uuid()).bind(now).fetch_all(&self.gateway).await?;
+        let select = select.bind(user.as_uuid()).bind(now).bind(i64::from(SESSIONS_LISTED));
+        let rows = select.fetch_all(&self.gateway).await?;
         rows.iter().map(session).collect()
     }
 
@@ -320,7 +333,7 @@ impl Store for PostgresStore {
         let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
         let expiries: Vec<OffsetDateTime> =
             revocations.iter().map(|revocation| revocation.expires_at).collect();
-        // One statement: once it is sent, it is carried out, whoever still waits for it.
+        // One statement: without a pooler, once it is sent, it is carried out, whoever still waits.
         let insert = self.gateway.query(AssertSqlSafe(format!(
             "with ended as (delete from sessions where id = any ($9)),
              added as (
@@ -382,8 +395,13 @@ impl Store for PostgresStore {
         audit::read(&self.gateway, page).await
     }
 
-    async fn sweep_audit(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
-        audit::sweep(&self.gateway, before, limit).await
+    async fn sweep_audit(
+        &self,
+        now: OffsetDateTime,
+        retention: Duration,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        audit::sweep(&self.gateway, now, retention, limit).await
     }
 
     fn pool_status(&self) -> PoolStatus {

@@ -1,11 +1,13 @@
 //! The audit log on SQLite.
 
+use std::time::Duration;
+
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite, query};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite, query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::micros;
+use super::{NOW, micros};
 use crate::domain::{AuditRecord, Initiator, Label, SessionId, UserId};
 use crate::store::{AuditEntry, AuditPage, StoreError, action, client, from_micros};
 
@@ -65,17 +67,19 @@ pub(super) async fn read(
     rows.iter().map(entry).collect()
 }
 
-/// Deletes at most `limit` records that are older than a time; returns how many.
+/// Deletes at most `limit` records that are older than the retention; returns how many.
 pub(super) async fn sweep(
     pool: &SqlitePool,
-    before: OffsetDateTime,
+    now: OffsetDateTime,
+    retention: Duration,
     limit: u32,
 ) -> Result<u64, StoreError> {
-    let swept = query(
+    let swept = query(AssertSqlSafe(format!(
         "delete from audit_log where id in (
-             select id from audit_log where at < ?1 order by at limit ?2)",
-    )
-    .bind(micros(before))
+             select id from audit_log where at < min(?1, {NOW}) - ?2 order by at limit ?3)"
+    )))
+    .bind(micros(now))
+    .bind(i64::try_from(retention.as_micros()).unwrap_or(i64::MAX))
     .bind(limit)
     .execute(pool)
     .await?;
@@ -88,6 +92,7 @@ fn entry(row: &SqliteRow) -> Result<AuditEntry, StoreError> {
     let seen = |address| client("audit_log", address, user_agent.unwrap_or_default());
     let by = Initiator {
         user_id: row.try_get::<Option<Uuid>, _>("actor_id")?.map(UserId::from),
+        session: None,
         client: address.map(seen).transpose()?,
     };
     let record = AuditRecord {

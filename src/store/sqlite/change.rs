@@ -6,7 +6,7 @@ use sqlx::{Row, Sqlite, query};
 use uuid::Uuid;
 
 use super::{audit, insert_revocations, micros, now, role_names, user};
-use crate::domain::{Revocation, SessionId, User, UserEdit};
+use crate::domain::{Initiator, Revocation, SessionId, User, UserEdit};
 use crate::store::{Ended, StoreError, UserChange, from_micros, stored};
 
 /// Reads the account to be changed, and every active administrator where there could be one less.
@@ -24,6 +24,16 @@ pub(super) async fn affected_users(
     .fetch_all(connection)
     .await?;
     rows.iter().map(user).collect()
+}
+
+/// Tells whether the session of whoever wants something is open.
+pub(super) async fn may_go_on(
+    connection: &mut SqliteConnection,
+    by: &Initiator,
+) -> Result<bool, StoreError> {
+    let Some(session) = by.session else { return Ok(true) };
+    let select = query("select 1 from sessions where id = ?1").bind(session.as_uuid());
+    Ok(select.fetch_optional(connection).await?.is_some())
 }
 
 /// Ends the sessions of an account, makes of it what it is from then on, and says so in the audit log.

@@ -27,9 +27,9 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    AuditEntry, AuditPage, ChangeUserError, Changed, Credentials, Feed, InsertUserError, Listener,
-    OpenError, PoolStatus, Rotation, Store, StoreError, UserChange, UserPage, age, client,
-    from_micros, generation, stored,
+    AuditEntry, AuditPage, ChangeUserError, Changed, Credentials, Decision, Feed, InsertUserError,
+    Listener, OpenError, PoolStatus, Rotation, SESSIONS_LISTED, Store, StoreError, UserChange,
+    UserPage, age, client, from_micros, generation, stored,
 };
 use crate::config::DatabaseSettings;
 use crate::domain::{
@@ -155,6 +155,9 @@ impl Store for SqliteStore {
     ) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
         let mut transaction = self.begin().await?;
+        if !change::may_go_on(&mut transaction, &record.by).await? {
+            return Err(InsertUserError::InitiatorOut);
+        }
         let inserted = query(
             "insert into users (id, username, username_key, password_hash, roles, created_at)
              values (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -231,7 +234,14 @@ impl Store for SqliteStore {
 
     async fn change_user(&self, wanted: &UserChange) -> Result<Changed, ChangeUserError> {
         let mut transaction = self.begin().await?;
-        let user = wanted.decide(change::affected_users(&mut transaction, wanted).await?)?;
+        if !change::may_go_on(&mut transaction, &wanted.by).await? {
+            return Err(ChangeUserError::InitiatorOut);
+        }
+        let affected = change::affected_users(&mut transaction, wanted).await?;
+        let user = match wanted.decide(affected)? {
+            Decision::Change(user) => user,
+            Decision::Nothing(user) => return Ok(Changed::nothing(user, wanted.at)),
+        };
         let ended = change::carry_out(&mut transaction, wanted, &user).await?;
         transaction.commit().await.map_err(StoreError::from)?;
         Ok(Changed { user, ended })
@@ -308,9 +318,10 @@ impl Store for SqliteStore {
         let select = query(
             "select id, user_id, created_at, last_used_at, expires_at, address, user_agent
              from sessions where user_id = ?1 and expires_at > ?2
-             order by last_used_at desc, id",
+             order by last_used_at desc, id limit ?3",
         );
-        let rows = select.bind(user.as_uuid()).bind(micros(now)).fetch_all(&self.pool).await?;
+        let select = select.bind(user.as_uuid()).bind(micros(now)).bind(SESSIONS_LISTED);
+        let rows = select.fetch_all(&self.pool).await?;
         rows.iter().map(session).collect()
     }
 
@@ -388,8 +399,13 @@ impl Store for SqliteStore {
         audit::read(&self.pool, page).await
     }
 
-    async fn sweep_audit(&self, before: OffsetDateTime, limit: u32) -> Result<u64, StoreError> {
-        audit::sweep(&self.pool, before, limit).await
+    async fn sweep_audit(
+        &self,
+        now: OffsetDateTime,
+        retention: Duration,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        audit::sweep(&self.pool, now, retention, limit).await
     }
 
     fn pool_status(&self) -> PoolStatus {
