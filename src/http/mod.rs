@@ -124,7 +124,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/openapi.json", "GET, HEAD", [get(openapi::document)]))
         .service(at("/docs", "GET, HEAD", [get(docs::page)]))
         .service(at("/docs/{file}", "GET, HEAD", [get(docs::file)]))
-        .app_data(Data::new(openapi::Written::new()))
+        .app_data(Data::new(openapi::Written::default()))
         .configure(refusals);
 }
 

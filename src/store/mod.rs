@@ -49,10 +49,10 @@ pub struct Credentials {
 }
 
 /// What an exchange of a refresh token has found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
-    /// Whose session it is.
-    pub user_id: UserId,
+    /// Whose session it is, as the account is now.
+    pub user: User,
     /// When the session ends.
     pub expires_at: OffsetDateTime,
     /// The generation that the session is in now.

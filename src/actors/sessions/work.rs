@@ -72,20 +72,18 @@ impl Work {
         let now = self.clock.now();
         let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
         let rotated = self.store.rotate_session(session, presented, now, used_since).await?;
-        let Rotation { user_id, expires_at, generation, age } =
-            rotated.ok_or(SessionError::Over)?;
+        let Rotation { user, expires_at, generation, age } = rotated.ok_or(SessionError::Over)?;
         if generation == presented.next() && age <= GRACE {
-            let user = self.store.find_user(user_id).await?.ok_or(SessionError::Over)?;
             return Ok(Refreshed { user, session, expires_at, generation });
         }
         if generation > presented {
             self.metrics.refresh_tokens_reused.inc();
             tracing::warn!(
-                user.id = %user_id, session.id = %session, client.address = %client.address,
+                user.id = %user.id, session.id = %session, client.address = %client.address,
                 "a refresh token was used again: its session ends"
             );
             let by = Initiator { user_id: None, session: None, client: Some(client) };
-            let record = self.record(AuditAction::RefreshTokenReused, user_id, Some(session), by);
+            let record = self.record(AuditAction::RefreshTokenReused, user.id, Some(session), by);
             let revocation = self.revocation_of(session);
             commits.join(Some(Ending { revocation, record })).await??;
         }

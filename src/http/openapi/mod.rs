@@ -3,6 +3,8 @@
 mod refused;
 mod schemas;
 
+use std::sync::OnceLock;
+
 use actix_web::http::header::ContentType;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, Responder};
@@ -76,15 +78,10 @@ const X_REQUEST_ID: &str = "X-Request-Id";
 )]
 struct Document;
 
-/// The document as it is sent: written once a thread, since it does not change.
-pub(super) struct Written(Bytes);
-
-impl Written {
-    /// Writes it.
-    pub(super) fn new() -> Self {
-        Self(openapi().into())
-    }
-}
+/// The document as it is sent: written when it is first asked for, since that takes more time and memory
+/// than everything else at a start.
+#[derive(Default)]
+pub(super) struct Written(OnceLock<Bytes>);
 
 /// Returns the OpenAPI 3.1 document of the API, as JSON.
 #[must_use]
@@ -99,7 +96,9 @@ pub fn openapi() -> String {
     responses((status = 200, description = "The document", body = Object)),
 )]
 pub(super) async fn document(document: Data<Written>) -> impl Responder {
-    HttpResponse::Ok().content_type(ContentType::json()).body(document.0.clone())
+    HttpResponse::Ok()
+        .content_type(ContentType::json())
+        .body(document.0.get_or_init(|| openapi().into()).clone())
 }
 
 /// Adds the scheme that [`BEARER`] names.

@@ -286,8 +286,11 @@ impl Store for PostgresStore {
              set generation   = case when generation = $2 then $2 + 1 else generation end,
                  rotated_at   = case when generation = $2 then clock_timestamp() else rotated_at end,
                  last_used_at = case when generation = $2 then $3 else last_used_at end
-             where id = $1 and expires_at > $3 and ($4 is null or last_used_at >= $4)
-             returning user_id, expires_at, generation,
+             from users
+             where sessions.id = $1 and users.id = user_id
+               and expires_at > $3 and ($4 is null or last_used_at >= $4)
+             returning users.id, username, roles, users.created_at, disabled_at, version,
+                       expires_at, generation,
                        (extract(epoch from clock_timestamp() - rotated_at) * 1000000)::bigint as age",
         );
         let row = update
@@ -443,7 +446,7 @@ fn session(row: &PgRow) -> Result<Session, StoreError> {
 
 fn rotation(row: &PgRow) -> Result<Rotation, StoreError> {
     Ok(Rotation {
-        user_id: row.try_get::<Uuid, _>("user_id")?.into(),
+        user: user(row)?,
         expires_at: row.try_get("expires_at")?,
         generation: generation(row.try_get("generation")?)?,
         age: age(row.try_get("age")?),

@@ -307,7 +307,9 @@ impl Store for SqliteStore {
         .bind(used_since.map(micros))
         .fetch_optional(&self.pool)
         .await?;
-        row.as_ref().map(rotation).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let owner = self.find_user(row.try_get::<Uuid, _>("user_id")?.into()).await?;
+        owner.map(|user| rotation(&row, user)).transpose()
     }
 
     async fn sessions_of(
@@ -487,9 +489,9 @@ fn session(row: &SqliteRow) -> Result<Session, StoreError> {
     })
 }
 
-fn rotation(row: &SqliteRow) -> Result<Rotation, StoreError> {
+fn rotation(row: &SqliteRow, user: User) -> Result<Rotation, StoreError> {
     Ok(Rotation {
-        user_id: row.try_get::<Uuid, _>("user_id")?.into(),
+        user,
         expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
         generation: generation(row.try_get("generation")?)?,
         age: age(row.try_get("age")?),

@@ -237,7 +237,7 @@ on_both_databases! {
 
         let at_once = join_all((0..8).map(|_| rotate(first))).await;
         for rotation in at_once {
-            assert_eq!((rotation.generation, rotation.user_id), (second, session.user_id));
+            assert_eq!((rotation.generation, rotation.user.id), (second, session.user_id));
             assert_eq!(rotation.expires_at, session.expires_at);
             assert!(rotation.age < Duration::from_mins(1), "{rotation:?}");
         }
