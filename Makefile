@@ -27,7 +27,7 @@ audit: ## Check licences, sources and advisories of the dependencies (needs carg
 
 .PHONY: bench
 bench: ## Measure the service against controls, some minutes long (needs wrk, pgbench and Python)
-	cargo build --release --locked --features control
+	cargo build --release --locked --bins --example control
 	TEST_POSTGRES_FSYNC=on tests/with-postgres.sh benches/service/run.py
 
 .PHONY: bench-parts

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 TARGET = Path("target")
-PROGRAM, CONTROL = TARGET / "release/portcullis", TARGET / "release/control"
+PROGRAM, CONTROL = TARGET / "release/portcullis", TARGET / "release/examples/control"
 SERVER = os.environ.get("TEST_DATABASE_URL", "")
 KEY = "0123456789abcdef0123456789abcdef"
 CREDENTIALS = {"username": "testuser", "password": "testpass"}
