@@ -82,6 +82,7 @@ impl Application {
         let deadline = config.http.request_timeout;
         let metrics = Arc::new(Metrics::new()?);
         let tokens = Tokens::new(&signing_key(&config.signing_key)?, config.tokens.clone());
+        let tokens = Arc::new(tokens);
         let store = store::open(&config.database).await?;
         let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
         let replica = Arc::new(Replica::new(capacity, max_staleness, Arc::clone(&clock)));
@@ -164,10 +165,9 @@ fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), Sta
     let HttpSettings { host, port, .. } = settings.clone();
     let failed = |source| StartupError::Listen { host: host.clone(), port, source };
     let lifecycle = Arc::clone(&api.lifecycle);
-    let api = Data::new(api);
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(api.clone())
+            .app_data(Data::new(api.clone()))
             .configure(routes)
             .wrap(from_fn(watch))
             .wrap(TracingLogger::<RootSpan>::new())

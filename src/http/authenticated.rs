@@ -1,6 +1,7 @@
 //! [`Authenticated`]: the proof, in a handler's parameters, that the client is logged in.
 
 use std::future::{Ready, ready};
+use std::rc::Rc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{AUTHORIZATION, HeaderValue};
@@ -12,12 +13,12 @@ use super::{Api, ApiError, NoToken};
 use crate::actors::IsRevoked;
 use crate::domain::{Client, Initiator, Label, Permission};
 use crate::revocation::Verdict;
-use crate::tokens::{AccessClaims, TokenRefusal};
+use crate::tokens::{AccessClaims, Memo, TokenRefusal};
 
 /// The claims of a token that is good at this moment. Add this as a parameter to a handler to
 /// require a logged-in user.
 #[derive(Debug)]
-pub struct Authenticated(pub AccessClaims);
+pub struct Authenticated(pub Rc<AccessClaims>);
 
 impl Authenticated {
     /// Requires that the bearer may do something.
@@ -39,7 +40,7 @@ impl Authenticated {
         Initiator { user_id, session, client: Some(client) }
     }
 
-    fn unless(is_revoked: bool, claims: AccessClaims) -> Result<Self, ApiError> {
+    fn unless(is_revoked: bool, claims: Rc<AccessClaims>) -> Result<Self, ApiError> {
         if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Self(claims)) }
     }
 }
@@ -81,17 +82,17 @@ fn look_up(api: &Api, claims: &AccessClaims) -> Option<bool> {
     Some(is_revoked)
 }
 
-fn verified(request: &HttpRequest) -> Result<(&Data<Api>, AccessClaims), ApiError> {
-    let api = request
-        .app_data::<Data<Api>>()
-        .ok_or_else(|| ApiError::Internal("the API is not among the app data".into()))?;
-    let claims = api.tokens.verify(bearer_token(request)?, api.clock.now())?;
+fn verified(request: &HttpRequest) -> Result<(&Data<Api>, Rc<AccessClaims>), ApiError> {
+    let shared = request.app_data::<Data<Api>>().zip(request.app_data::<Memo>());
+    let (api, memo) =
+        shared.ok_or_else(|| ApiError::Internal("the API is not among the app data".into()))?;
+    let claims = memo.verify(&api.tokens, bearer_token(request)?, api.clock.now())?;
     Ok((api, claims))
 }
 
 async fn check_with_database(
     api: Data<Api>,
-    claims: AccessClaims,
+    claims: Rc<AccessClaims>,
 ) -> Result<Authenticated, ApiError> {
     let is_revoked = ask_database(&api, &claims).await?;
     Authenticated::unless(is_revoked, claims)

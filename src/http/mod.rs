@@ -44,19 +44,21 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::Store;
-use crate::tokens::Tokens;
+use crate::tokens::{Memo, Tokens};
 
 /// The largest body that is read, in bytes: credentials need no more.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// What the handlers share.
+/// What the handlers share. Each worker has a copy: to count who uses the same one is what they would
+/// contend for.
+#[derive(Clone)]
 pub struct Api {
     /// Accounts.
     pub users: Mailbox<UserActor>,
     /// Revocations.
     pub sessions: Mailbox<SessionActor>,
     /// Issues and checks tokens.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// What checking looks up.
     pub replica: Arc<Replica>,
     /// Shown in the metrics; whatever else concerns it is asked of an actor.
@@ -124,6 +126,7 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(at("/openapi.json", "GET, HEAD", [get(openapi::document)]))
         .service(at("/docs", "GET, HEAD", [get(docs::page)]))
         .service(at("/docs/{file}", "GET, HEAD", [get(docs::file)]))
+        .app_data(Memo::default())
         .app_data(Data::new(openapi::Written::default()))
         .configure(refusals);
 }

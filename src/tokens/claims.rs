@@ -27,6 +27,8 @@ pub struct AccessClaims {
     pub token_id: TokenId,
     /// When it expires, without leeway.
     pub expires_at: OffsetDateTime,
+    /// Before when it is not good, without leeway, in seconds since 1970.
+    pub(super) not_before: Option<i64>,
 }
 
 impl AccessClaims {
@@ -50,7 +52,7 @@ pub(super) struct Claims<'a> {
     sid: SessionId,
     jti: TokenId,
     pub(super) iat: i64,
-    pub(super) nbf: Option<i64>,
+    nbf: Option<i64>,
     pub(super) exp: i64,
     #[serde(rename = "type")]
     pub(super) token_type: TokenType,
@@ -97,6 +99,7 @@ impl<'a> Claims<'a> {
             session_id: self.sid,
             token_id: self.jti,
             expires_at: OffsetDateTime::from_unix_timestamp(expires_at).ok()?,
+            not_before: self.nbf,
         })
     }
 }

@@ -1,54 +1,47 @@
-//! What tokens checked a moment ago say, so that it is not read again with each request.
+//! The tokens that a thread has checked a moment ago, so that it does not decode and verify them again
+//! with each request.
 
-use std::sync::Mutex;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
 
-use super::AccessClaims;
+use time::OffsetDateTime;
 
-/// Most tokens kept. A token has one place, which it shares with others.
-const PLACES: usize = 4096;
+use super::{AccessClaims, TokenRefusal, Tokens};
 
-/// The signature of a token that was found to be right.
-pub(super) type Tag = [u8; 32];
+/// Most tokens kept: two megabytes.
+const LIMIT: usize = 4096;
 
-/// What a good token says, and between which times it is good, in seconds since 1970.
-#[derive(Clone)]
-pub(super) struct Known {
-    pub(super) claims: AccessClaims,
-    pub(super) not_before: Option<i64>,
-    pub(super) expires_at: i64,
-}
-
-/// Remembers what good tokens say, by their signatures.
+/// Remembers what good tokens say. Each thread has its own, so that none waits for another.
 ///
-/// It saves nothing but the decoding: the signature is checked before something is looked up here, and
-/// the times and the revocations after. So it cannot make a token good that is not, whatever it holds.
-/// Two messages with one signature would be a collision of HMAC-SHA-256.
-///
-/// Nobody waits for the locks: a place that is taken at the moment is one that knows nothing.
-pub(super) struct Memo(Box<[Place]>);
-
-/// Where one token is remembered at a time.
-type Place = Mutex<Option<(Tag, Known)>>;
+/// A token is known again only whole, signature and all, and whatever can change is asked anew: the times
+/// here, the revocations by whoever checks. So no token is good because of this that would not be without it.
+/// The keyed hash by which tokens are looked up keeps a forger from learning by the time that it takes
+/// how far a guess agrees with one.
+#[derive(Default)]
+pub struct Memo(RefCell<HashMap<Box<str>, Rc<AccessClaims>>>);
 
 impl Memo {
-    pub(super) fn new() -> Self {
-        Self((0..PLACES).map(|_| Mutex::new(None)).collect())
-    }
-
-    pub(super) fn recall(&self, tag: &Tag) -> Option<Known> {
-        let place = self.place(tag)?.try_lock().ok()?;
-        let (known_tag, known) = place.as_ref()?;
-        (known_tag == tag).then(|| known.clone())
-    }
-
-    pub(super) fn remember(&self, tag: Tag, known: Known) {
-        if let Some(Ok(mut place)) = self.place(&tag).map(Mutex::try_lock) {
-            *place = Some((tag, known));
+    /// Checks a token as [`Tokens::verify`] does.
+    ///
+    /// # Errors
+    /// Those of [`Tokens::verify`].
+    pub fn verify(
+        &self,
+        tokens: &Tokens,
+        token: &str,
+        now: OffsetDateTime,
+    ) -> Result<Rc<AccessClaims>, TokenRefusal> {
+        let mut known = self.0.borrow_mut();
+        if let Some(claims) = known.get(token) {
+            tokens.check_times(claims, now)?;
+            return Ok(Rc::clone(claims));
         }
-    }
-
-    fn place(&self, tag: &Tag) -> Option<&Place> {
-        let [first, second, ..] = *tag;
-        self.0.get(usize::from(u16::from_le_bytes([first, second])) % PLACES)
+        let claims = Rc::new(tokens.verify(token, now)?);
+        if known.len() == LIMIT {
+            known.clear();
+        }
+        known.insert(token.into(), Rc::clone(&claims));
+        Ok(claims)
     }
 }

@@ -24,7 +24,7 @@ use crate::domain::{Generation, SessionId, SigningKey, User};
 pub use claims::AccessClaims;
 use claims::{Claims, TokenType};
 pub use key_file::{KeyFileError, generate_secret, load_or_create};
-use memo::{Known, Memo, Tag};
+pub use memo::Memo;
 use provider::HmacSha256;
 use refresh::RefreshTokens;
 
@@ -32,7 +32,6 @@ use refresh::RefreshTokens;
 pub struct Tokens {
     signing_key: EncodingKey,
     verifier: HmacSha256,
-    memo: Memo,
     refresh: RefreshTokens,
     settings: TokenSettings,
 }
@@ -89,7 +88,6 @@ impl Tokens {
             signing_key: EncodingKey::from_secret(key.expose()),
             // Kept, since `jsonwebtoken` would prepare the key again for each token.
             verifier: HmacSha256::with(key.expose()),
-            memo: Memo::new(),
             refresh: RefreshTokens::new(key),
             settings,
         }
@@ -125,14 +123,8 @@ impl Tokens {
         let (message, signature) = token.rsplit_once('.').ok_or(TokenRefusal::NotEnoughSegments)?;
         let (header, payload) = message.split_once('.').ok_or(TokenRefusal::NotEnoughSegments)?;
         require_our_algorithm(header)?;
-        let tag = self.require_our_signature(signature, message)?;
-        if let Some(Known { claims, not_before, expires_at }) = self.memo.recall(&tag) {
-            self.check_times(not_before, expires_at, now)?;
-            return Ok(claims);
-        }
-        let known = self.read(payload, now)?;
-        self.memo.remember(tag, known.clone());
-        Ok(known.claims)
+        self.require_our_signature(signature, message)?;
+        self.read(payload, now)
     }
 
     /// Computes the refresh token of one generation of a session.
@@ -148,23 +140,22 @@ impl Tokens {
         self.refresh.verify(token)
     }
 
-    fn require_our_signature(&self, signature: &str, message: &str) -> Result<Tag, TokenRefusal> {
+    fn require_our_signature(&self, signature: &str, message: &str) -> Result<(), TokenRefusal> {
         let signature = decode_segment(signature)?;
         let verified = self.verifier.verify(message.as_bytes(), &signature);
-        verified.map_err(|_| TokenRefusal::BadSignature)?;
-        signature.try_into().map_err(|_| TokenRefusal::BadSignature)
+        verified.map_err(|_| TokenRefusal::BadSignature)
     }
 
     /// Reads what a token says that is signed, if it is good now.
-    fn read(&self, payload: &str, now: OffsetDateTime) -> Result<Known, TokenRefusal> {
+    fn read(&self, payload: &str, now: OffsetDateTime) -> Result<AccessClaims, TokenRefusal> {
         let json = decode_segment(payload)?;
         let claims: Claims<'_> =
             serde_json::from_slice(&json).map_err(|_| TokenRefusal::Invalid)?;
-        let (not_before, expires_at) = (claims.nbf, claims.exp.min(self.longest_life_of(&claims)));
-        self.check_times(not_before, expires_at, now)?;
-        self.check_kind(&claims)?;
+        let kind = self.check_kind(&claims);
+        let expires_at = claims.exp.min(self.longest_life_of(&claims));
         let claims = claims.into_access_claims(expires_at).ok_or(TokenRefusal::Invalid)?;
-        Ok(Known { claims, not_before, expires_at })
+        self.check_times(&claims, now)?;
+        kind.map(|()| claims)
     }
 
     /// Returns when a token would expire that was issued now. One from before the settings gave it a
@@ -174,19 +165,14 @@ impl Tokens {
         claims.iat.saturating_add(lifetime)
     }
 
-    fn check_times(
-        &self,
-        not_before: Option<i64>,
-        expires_at: i64,
-        now: OffsetDateTime,
-    ) -> Result<(), TokenRefusal> {
+    fn check_times(&self, claims: &AccessClaims, now: OffsetDateTime) -> Result<(), TokenRefusal> {
         let leeway = i64::try_from(self.settings.leeway.as_secs()).unwrap_or(i64::MAX);
         let now = now.unix_timestamp();
         let (earliest, latest) = (now.saturating_sub(leeway), now.saturating_add(leeway));
-        if not_before.is_some_and(|not_before| not_before > latest) {
+        if claims.not_before.is_some_and(|not_before| not_before > latest) {
             return Err(TokenRefusal::NotYetValid);
         }
-        if expires_at <= earliest {
+        if claims.expires_at.unix_timestamp() <= earliest {
             return Err(TokenRefusal::Expired);
         }
         Ok(())
