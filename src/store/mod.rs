@@ -7,7 +7,7 @@ mod pages;
 mod postgres;
 mod sqlite;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::error::Error as StdError;
 use std::net::AddrParseError;
 use std::sync::Arc;
@@ -131,16 +131,15 @@ pub trait Store: Send + Sync + 'static {
     /// Finds a session, whether it has ended by itself or not.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// Moves a session on to its next generation where it is in the one that was presented, and finds
-    /// out in which it is then; `None` when there is none that lives on at `now`. A session that
-    /// was last used before `used_since` does not.
-    async fn rotate_session(
+    /// Moves sessions on to their next generations where they are in those that were presented, in one
+    /// commit, and finds out in which they are then. It finds none that does not live on at `now`; one
+    /// that was last used before `used_since` does not.
+    async fn rotate_sessions(
         &self,
-        id: SessionId,
-        presented: Generation,
+        presented: &BTreeMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
-    ) -> Result<Option<Rotation>, StoreError>;
+    ) -> Result<HashMap<SessionId, Rotation>, StoreError>;
 
     /// Lists the sessions of a user that live on at a time, the latest used first, at most 1,000.
     async fn sessions_of(

@@ -3,7 +3,7 @@
 
 mod work;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::sync::Arc;
 
@@ -28,10 +28,10 @@ use crate::domain::{
 };
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{ChangeUserError, Store, StoreError};
+use crate::store::{ChangeUserError, Rotation, Store, StoreError};
 use work::Work;
 
-/// Revocations committed together: few enough to be done in time.
+/// Revocations, or exchanges, committed together: few enough to be done in time.
 const COMMIT_LIMIT: usize = 20_000;
 
 /// Tokens looked up together: SQLite takes at most 32,766 parameters, and a token has two ids.
@@ -164,6 +164,12 @@ pub enum SessionError {
 /// What waits for the next commit of revocations; `None` waits for those before.
 type Commits = Rounds<Option<Ending>, Result<(), SessionError>>;
 
+/// What waits for the next exchange of refresh tokens.
+type Exchanges = Rounds<(SessionId, Generation), Exchanged>;
+
+/// How the sessions of a round have moved on.
+type Exchanged = Result<Arc<HashMap<SessionId, Rotation>>, SessionError>;
+
 /// A revocation, and what the audit log says about it.
 struct Ending {
     revocation: Revocation,
@@ -171,10 +177,11 @@ struct Ending {
 }
 
 /// Owns the sessions and the revocations. What arrives while a commit is in flight goes into the next one together,
-/// and so do questions to the database.
+/// and so do exchanges of refresh tokens, and questions to the database.
 pub struct SessionActor {
     work: Work,
     commits: Arc<Commits>,
+    exchanges: Arc<Exchanges>,
     lookups: Rounds<[RevocationId; 2], Result<Arc<HashSet<RevocationId>>, SessionError>>,
     following: Vec<JoinHandle<()>>,
 }
@@ -219,11 +226,14 @@ impl SessionActor {
             metrics,
             deadline: config.http.request_timeout,
         };
-        let (commit, look_up) = (work.clone(), work.clone());
+        let (commit, exchange, look_up) = (work.clone(), work.clone(), work.clone());
         Ok(Self {
             work,
             commits: Arc::new(Rounds::start(COMMIT_LIMIT, async move |round| {
                 commit.commit(round).await
+            })),
+            exchanges: Arc::new(Rounds::start(COMMIT_LIMIT, async move |round| {
+                exchange.exchange(round).await
             })),
             lookups: Rounds::start(LOOKUP_LIMIT, async move |round| look_up.look_up(round).await),
             following,
@@ -245,6 +255,7 @@ impl SessionActor {
 
     fn has_lost_a_part(&self) -> bool {
         self.commits.has_ended()
+            || self.exchanges.has_ended()
             || self.lookups.has_ended()
             || self.following.iter().any(JoinHandle::is_finished)
     }
@@ -279,9 +290,11 @@ impl Handler<Refresh> for SessionActor {
 
     fn handle(&mut self, message: Refresh, _: &mut Self::Context) -> Self::Result {
         // Not `WhileAwaited`: a thief who hangs up at once is found out all the same.
-        let (work, commits) = (self.work.clone(), Arc::clone(&self.commits));
-        let span = message.span.clone();
-        Box::pin(async move { work.refresh(message, &commits).await }.instrument(span))
+        let (work, span) = (self.work.clone(), message.span.clone());
+        let exchanged = self.exchanges.join((message.session, message.presented));
+        let commits = Arc::clone(&self.commits);
+        let refresh = async move { work.refresh(message, exchanged, &commits).await };
+        Box::pin(refresh.instrument(span))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the actor's handlers do, as futures over shared parts.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +8,16 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use super::{
-    ChangeUser, Commits, EndSession, Ending, OpenSession, Refresh, Refreshed, Revoke, Revoked,
-    SessionError,
+    ChangeUser, Commits, EndSession, Ending, Exchanged, OpenSession, Refresh, Refreshed, Revoke,
+    Revoked, SessionError,
 };
 use crate::actors::Unanswered;
 use crate::actors::rounds::Waiting;
 use crate::clock::Clock;
 use crate::config::{RevocationSettings, TokenSettings};
 use crate::domain::{
-    AuditAction, AuditRecord, Initiator, Revocation, RevocationId, Session, SessionId, User, UserId,
+    AuditAction, AuditRecord, Generation, Initiator, Revocation, RevocationId, Session, SessionId,
+    User, UserId,
 };
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -62,16 +63,27 @@ impl Work {
         if is_open { Ok(session) } else { Err(SessionError::UserChanged) }
     }
 
-    /// Exchanges a refresh token, and ends the session when it is one that was exchanged before.
+    /// Moves the sessions of a round on.
+    pub(super) async fn exchange<R>(
+        &self,
+        round: &[Waiting<(SessionId, Generation), R>],
+    ) -> Exchanged {
+        let presented = newest(round.iter().map(|one| one.item));
+        let now = self.clock.now();
+        let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
+        let rotated = self.store.rotate_sessions(&presented, now, used_since);
+        Ok(Arc::new(within(self.deadline, rotated).await?))
+    }
+
+    /// Answers who showed a refresh token, and ends the session when it is one that was exchanged before.
     pub(super) async fn refresh(
         self,
         message: Refresh,
+        exchanged: impl Future<Output = Result<Exchanged, Unanswered>>,
         commits: &Commits,
     ) -> Result<Refreshed, SessionError> {
         let Refresh { session, presented, client, .. } = message;
-        let now = self.clock.now();
-        let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
-        let rotated = self.store.rotate_session(session, presented, now, used_since).await?;
+        let rotated = exchanged.await??.get(&session).cloned();
         let Rotation { user, expires_at, generation, age } = rotated.ok_or(SessionError::Over)?;
         if generation == presented.next() && age <= GRACE {
             return Ok(Refreshed { user, session, expires_at, generation });
@@ -236,6 +248,18 @@ impl Work {
     }
 }
 
+/// Picks the newest token of each session: none but that can move it on.
+fn newest(
+    presented: impl Iterator<Item = (SessionId, Generation)>,
+) -> BTreeMap<SessionId, Generation> {
+    let mut newest = BTreeMap::new();
+    for (session, generation) in presented {
+        let known = newest.entry(session).or_insert(generation);
+        *known = generation.max(*known);
+    }
+    newest
+}
+
 async fn within<T>(
     deadline: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
@@ -243,5 +267,21 @@ async fn within<T>(
     match timeout(deadline, work).await {
         Ok(outcome) => Ok(outcome?),
         Err(_) => Err(Unanswered::Late(deadline).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_tokens_of_one_session_the_newest_is_exchanged() {
+        let (one, other) = (SessionId::random(), SessionId::random());
+        let [first, second, third] = [0, 1, 2].map(Generation::from);
+
+        let newest =
+            newest([(one, first), (one, third), (other, first), (one, second)].into_iter());
+
+        assert_eq!(newest, BTreeMap::from([(one, third), (other, first)]));
     }
 }

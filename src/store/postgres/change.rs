@@ -66,10 +66,12 @@ async fn end_sessions(
 ) -> Result<Ended, StoreError> {
     let delete = gateway.query(
         "with ended as (
-             delete from sessions where user_id = $1 and id is distinct from $2
+             delete from sessions where id in (
+                 select id from sessions where user_id = $1 and id is distinct from $2
+                 order by id for update)
              returning id, coalesce($3, expires_at) as expires_at),
          added as (
-             insert into revocations (id, expires_at) select id, expires_at from ended
+             insert into revocations (id, expires_at) select id, expires_at from ended order by id
              on conflict (id) do nothing)
          select array_agg(id) as ids, array_agg(expires_at) as expiries,
                 clock_timestamp() as ended_at

@@ -7,7 +7,7 @@ mod gateway;
 mod listener;
 mod snapshot;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::slice;
 use std::str::FromStr;
 use std::time::Duration;
@@ -273,34 +273,35 @@ impl Store for PostgresStore {
         row.as_ref().map(session).transpose()
     }
 
-    async fn rotate_session(
+    async fn rotate_sessions(
         &self,
-        id: SessionId,
-        presented: Generation,
+        presented: &BTreeMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
-    ) -> Result<Option<Rotation>, StoreError> {
-        // One statement, so that of those who come at once one rotates and the others see it.
+    ) -> Result<HashMap<SessionId, Rotation>, StoreError> {
+        let ids: Vec<Uuid> = presented.keys().map(|id| id.as_uuid()).collect();
+        let generations: Vec<i64> = presented.values().map(|one| stored(one.number())).collect();
+        // One statement, so that of instances that come at once one rotates and the others see it.
         let update = self.gateway.query(
-            "update sessions
-             set generation   = case when generation = $2 then $2 + 1 else generation end,
-                 rotated_at   = case when generation = $2 then clock_timestamp() else rotated_at end,
-                 last_used_at = case when generation = $2 then $3 else last_used_at end
-             from users
-             where sessions.id = $1 and users.id = user_id
-               and expires_at > $3 and ($4 is null or last_used_at >= $4)
-             returning users.id, username, roles, users.created_at, disabled_at, version,
-                       expires_at, generation,
-                       (extract(epoch from clock_timestamp() - rotated_at) * 1000000)::bigint as age",
+            "with live as (
+                 select sessions.id, presented
+                 from sessions
+                 join unnest($1::uuid[], $2::bigint[]) as shown (id, presented) using (id)
+                 where expires_at > $3 and ($4 is null or last_used_at >= $4)
+                 order by sessions.id for update of sessions)
+             update sessions
+             set generation   = case when generation = presented then presented + 1 else generation end,
+                 rotated_at   = case when generation = presented then clock_timestamp() else rotated_at end,
+                 last_used_at = case when generation = presented then $3 else last_used_at end
+             from live, users
+             where sessions.id = live.id and users.id = user_id
+             returning sessions.id as session_id, expires_at, generation,
+                       (extract(epoch from clock_timestamp() - rotated_at) * 1000000)::bigint as age,
+                       users.id, username, roles, users.created_at, disabled_at, version",
         );
-        let row = update
-            .bind(id.as_uuid())
-            .bind(stored(presented.number()))
-            .bind(now)
-            .bind(used_since)
-            .fetch_optional(&self.gateway)
-            .await?;
-        row.as_ref().map(rotation).transpose()
+        let update = update.bind(ids).bind(generations).bind(now).bind(used_since);
+        let rows = update.fetch_all(&self.gateway).await?;
+        rows.iter().map(rotation).collect()
     }
 
     async fn sessions_of(
@@ -336,12 +337,15 @@ impl Store for PostgresStore {
         let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
         let expiries: Vec<OffsetDateTime> =
             revocations.iter().map(|revocation| revocation.expires_at).collect();
-        // One statement: without a pooler, once it is sent, it is carried out, whoever still waits.
+        // One statement: without a pooler, once it is sent, it is carried out, whoever still waits. In the
+        // order of ids, as everywhere: whoever takes several locks in the same order meets no deadlock.
         let insert = self.gateway.query(AssertSqlSafe(format!(
-            "with ended as (delete from sessions where id = any ($9)),
+            "with ended as (
+                 delete from sessions where id in (
+                     select id from sessions where id = any ($9) order by id for update)),
              added as (
                  insert into revocations (id, expires_at)
-                 select * from unnest($9::uuid[], $10::timestamptz[])
+                 select * from unnest($9::uuid[], $10::timestamptz[]) order by 1
                  on conflict (id) do nothing),
              recorded as ({})
              select clock_timestamp()",
@@ -444,13 +448,14 @@ fn session(row: &PgRow) -> Result<Session, StoreError> {
     })
 }
 
-fn rotation(row: &PgRow) -> Result<Rotation, StoreError> {
-    Ok(Rotation {
+fn rotation(row: &PgRow) -> Result<(SessionId, Rotation), StoreError> {
+    let rotation = Rotation {
         user: user(row)?,
         expires_at: row.try_get("expires_at")?,
         generation: generation(row.try_get("generation")?)?,
         age: age(row.try_get("age")?),
-    })
+    };
+    Ok((row.try_get::<Uuid, _>("session_id")?.into(), rotation))
 }
 
 fn breaks(error: &sqlx::Error, constraint: &str) -> bool {

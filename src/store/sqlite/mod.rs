@@ -4,7 +4,7 @@ mod audit;
 mod change;
 mod feed;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -194,11 +194,7 @@ impl Store for SqliteStore {
     }
 
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let select = query(
-            "select id, username, roles, created_at, disabled_at, version from users where id = ?1",
-        );
-        let row = select.bind(id.as_uuid()).fetch_optional(&self.pool).await?;
-        row.as_ref().map(user).transpose()
+        find_user(&mut *self.pool.acquire().await?, id).await
     }
 
     async fn replace_password_hash(
@@ -285,31 +281,20 @@ impl Store for SqliteStore {
         row.as_ref().map(session).transpose()
     }
 
-    async fn rotate_session(
+    async fn rotate_sessions(
         &self,
-        id: SessionId,
-        presented: Generation,
+        presented: &BTreeMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
-    ) -> Result<Option<Rotation>, StoreError> {
-        // One statement, so that of those who come at once one rotates and the others see it.
-        let row = query(AssertSqlSafe(format!(
-            "update sessions
-             set generation   = case when generation = ?2 then ?2 + 1 else generation end,
-                 rotated_at   = case when generation = ?2 then {NOW} else rotated_at end,
-                 last_used_at = case when generation = ?2 then ?3 else last_used_at end
-             where id = ?1 and expires_at > ?3 and (?4 is null or last_used_at >= ?4)
-             returning user_id, expires_at, generation, {NOW} - rotated_at as age"
-        )))
-        .bind(id.as_uuid())
-        .bind(stored(presented.number()))
-        .bind(micros(now))
-        .bind(used_since.map(micros))
-        .fetch_optional(&self.pool)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let owner = self.find_user(row.try_get::<Uuid, _>("user_id")?.into()).await?;
-        owner.map(|user| rotation(&row, user)).transpose()
+    ) -> Result<HashMap<SessionId, Rotation>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut rotations = HashMap::new();
+        for (&id, &presented) in presented {
+            let rotated = rotate(&mut transaction, id, presented, now, used_since).await?;
+            rotations.extend(rotated.map(|rotation| (id, rotation)));
+        }
+        transaction.commit().await?;
+        Ok(rotations)
     }
 
     async fn sessions_of(
@@ -436,6 +421,43 @@ async fn record_and_commit(
 
 fn role_names(user: &User) -> String {
     user.roles.names().collect::<Vec<_>>().join(" ")
+}
+
+async fn find_user(
+    connection: &mut SqliteConnection,
+    id: UserId,
+) -> Result<Option<User>, StoreError> {
+    let select = query(
+        "select id, username, roles, created_at, disabled_at, version from users where id = ?1",
+    );
+    let row = select.bind(id.as_uuid()).fetch_optional(connection).await?;
+    row.as_ref().map(user).transpose()
+}
+
+async fn rotate(
+    connection: &mut SqliteConnection,
+    id: SessionId,
+    presented: Generation,
+    now: OffsetDateTime,
+    used_since: Option<OffsetDateTime>,
+) -> Result<Option<Rotation>, StoreError> {
+    let row = query(AssertSqlSafe(format!(
+        "update sessions
+         set generation   = case when generation = ?2 then ?2 + 1 else generation end,
+             rotated_at   = case when generation = ?2 then {NOW} else rotated_at end,
+             last_used_at = case when generation = ?2 then ?3 else last_used_at end
+         where id = ?1 and expires_at > ?3 and (?4 is null or last_used_at >= ?4)
+         returning user_id, expires_at, generation, {NOW} - rotated_at as age"
+    )))
+    .bind(id.as_uuid())
+    .bind(stored(presented.number()))
+    .bind(micros(now))
+    .bind(used_since.map(micros))
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let owner = find_user(connection, row.try_get::<Uuid, _>("user_id")?.into()).await?;
+    owner.map(|user| rotation(&row, user)).transpose()
 }
 
 async fn insert_revocations(

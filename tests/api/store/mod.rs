@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
@@ -19,6 +20,7 @@ use portcullis::store::{self, Credentials, InsertUserError, News, Store};
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
+use tokio::join;
 
 use crate::support::{TestDatabase, on_both_databases};
 
@@ -231,8 +233,8 @@ on_both_databases! {
         let session = a_session(store.as_ref()).await;
         let (first, second) = (Generation::FIRST, Generation::FIRST.next());
         let rotate = async |presented| {
-            let later = now() + Duration::from_mins(1);
-            store.rotate_session(session.id, presented, later, None).await.unwrap().unwrap()
+            let (shown, later) = ([(session.id, presented)].into(), now() + Duration::from_mins(1));
+            store.rotate_sessions(&shown, later, None).await.unwrap().remove(&session.id).unwrap()
         };
 
         let at_once = join_all((0..8).map(|_| rotate(first))).await;
@@ -249,19 +251,57 @@ on_both_databases! {
         assert!(listed[0].last_used_at > session.last_used_at);
     }
 
+    async fn sessions_move_on_together_each_by_its_own_generation(database: TestDatabase) {
+        let store = open(&database).await;
+        let (moved, behind) = (a_session(store.as_ref()).await, a_session(store.as_ref()).await);
+        let (first, second) = (Generation::FIRST, Generation::FIRST.next());
+        store.rotate_sessions(&[(behind.id, first)].into(), now(), None).await.unwrap();
+        store.rotate_sessions(&[(behind.id, second)].into(), now(), None).await.unwrap();
+
+        let shown = [(moved.id, first), (behind.id, first), (SessionId::random(), first)].into();
+        let rotations = store.rotate_sessions(&shown, now(), None).await.unwrap();
+
+        assert_eq!(rotations.len(), 2);
+        for (session, generation) in [(moved, second), (behind, second.next())] {
+            let rotation = &rotations[&session.id];
+            assert_eq!((rotation.user.id, rotation.generation), (session.user_id, generation));
+        }
+    }
+
     async fn a_session_that_is_over_does_not_move_on(database: TestDatabase) {
         let store = open(&database).await;
         let session = a_session(store.as_ref()).await;
-        let rotate = async |id, now, used_since| {
-            store.rotate_session(id, Generation::FIRST, now, used_since).await.unwrap()
+        let moves_on = async |id, now, used_since| {
+            let shown = [(id, Generation::FIRST)].into();
+            !store.rotate_sessions(&shown, now, used_since).await.unwrap().is_empty()
         };
 
-        assert_eq!(rotate(SessionId::random(), now(), None).await, None);
-        assert_eq!(rotate(session.id, session.expires_at, None).await, None);
+        assert!(!moves_on(SessionId::random(), now(), None).await);
+        assert!(!moves_on(session.id, session.expires_at, None).await);
         let later = session.last_used_at + Duration::from_secs(1);
-        assert_eq!(rotate(session.id, now(), Some(later)).await, None);
+        assert!(!moves_on(session.id, now(), Some(later)).await);
         assert!(store.sessions_of(session.user_id, session.expires_at).await.unwrap().is_empty());
-        assert!(rotate(session.id, now(), Some(session.last_used_at)).await.is_some());
+        assert!(moves_on(session.id, now(), Some(session.last_used_at)).await);
+    }
+
+    async fn whoever_takes_the_same_sessions_in_another_order_gets_them_all(database: TestDatabase) {
+        let store = open(&database).await;
+        let expires_at = now() + Duration::from_hours(1);
+        for _ in 0..20 {
+            let sessions = join_all((0..20).map(|_| a_session(store.as_ref()))).await;
+            let shown = sessions.iter().map(|session| (session.id, Generation::FIRST)).collect();
+            let there = sessions.iter().map(|one| Revocation { id: one.id.into(), expires_at });
+            let there: Vec<_> = there.collect();
+            let back: Vec<_> = there.iter().rev().copied().collect();
+
+            let (one, other, moved) = join!(
+                store.revoke(&there, &[]),
+                store.revoke(&back, &[]),
+                store.rotate_sessions(&shown, now(), None),
+            );
+
+            assert!(one.is_ok() && other.is_ok() && moved.is_ok(), "{one:?} {other:?} {moved:?}");
+        }
     }
 
     async fn revoking_a_session_ends_it_in_the_same_commit(database: TestDatabase) {
