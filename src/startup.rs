@@ -110,6 +110,7 @@ impl Application {
             replica,
             store: Arc::clone(&store),
             clock,
+            clear_checks: metrics.revocation_checks.with_label_values(&["clear"]),
             metrics,
             body_timeout: deadline,
             trusted_proxies: config.http.trusted_proxies.clone(),

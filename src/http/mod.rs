@@ -27,6 +27,7 @@ use std::time::Duration;
 use actix_web::web::{self, Data, FormConfig, JsonConfig, PathConfig, QueryConfig, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder, Route, guard};
 use ipnet::IpNet;
+use prometheus::IntCounter;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -67,6 +68,8 @@ pub struct Api {
     pub clock: Arc<dyn Clock>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// That of them which counts good tokens. To look it up by its label takes a lock.
+    pub clear_checks: IntCounter,
     /// Longest wait for the body of a request.
     pub body_timeout: Duration,
     /// Whose word is taken for where a request comes from.
