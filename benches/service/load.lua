@@ -1,4 +1,5 @@
--- What wrk sends: `wrk … -s load.lua URL -- KIND [FILE]`, where FILE has a token a line.
+-- What wrk sends: `wrk … -s load.lua URL -- KIND FILE PAUSE`, where FILE has a token a line. PAUSE is what a client
+-- waits for before each request, in milliseconds.
 --
 --     check FILE   a request with each token in turn, over and over
 --     login FILE   credentials, which FILE holds
@@ -33,6 +34,10 @@ function init(arguments)
    head = " " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\n"
    for line in io.lines(arguments[2]) do
       put(line)
+   end
+   local pause = tonumber(arguments[3])
+   if pause > 0 then
+      delay = function() return pause end
    end
    if kind ~= "refresh" then response = nil end
    if kind == "check" then

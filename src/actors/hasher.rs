@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use actix::{Actor, Handler, Message, SyncArbiter, SyncContext};
 use thiserror::Error;
+use tokio::time::sleep;
 
 use super::{Mailbox, Unanswered};
 use crate::clock::Clock;
@@ -20,6 +21,10 @@ use crate::metrics::Metrics;
 /// not so little that a busy neighbour keeps everybody from logging in, as 19 was seen to do.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
+
+/// Wait before a refusal. A client that pays no heed to `Retry-After` comes back at once, thousands of
+/// times a second: to refuse it would take the processor from the very hashes that it waits for.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What an iteration is taken to cost until hashes have been measured.
 const ASSUMED_NANOS_PER_ITERATION: u64 = 400;
@@ -70,9 +75,15 @@ impl HashQueue {
     /// Takes a place in the queue, for work that is worth beginning only when there is one.
     ///
     /// # Errors
-    /// When the queue is full.
-    pub fn enter(&self) -> Result<Place, HashError> {
-        Ok(Place { permit: Permit::acquire(&self.gate)?, threads: self.threads.clone() })
+    /// When the queue is full, which it says after a pause.
+    pub async fn enter(&self) -> Result<Place, HashError> {
+        match Permit::acquire(&self.gate) {
+            Ok(permit) => Ok(Place { permit, threads: self.threads.clone() }),
+            Err(full) => {
+                sleep(PAUSE).await;
+                Err(full)
+            }
+        }
     }
 
     /// Hashes a new password.
@@ -80,7 +91,7 @@ impl HashQueue {
     /// # Errors
     /// When the queue is full, or the threads do not answer.
     pub async fn hash(&self, password: Password) -> Result<PasswordHash, HashError> {
-        self.enter()?.run(move |pbkdf2| Ok(pbkdf2.hash(&password)?)).await
+        self.enter().await?.run(move |pbkdf2| Ok(pbkdf2.hash(&password)?)).await
     }
 
     /// Tells whether a hash was made at the configured cost.

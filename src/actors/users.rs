@@ -145,7 +145,7 @@ impl UserActor {
 
     async fn log_in(self, claimed: Option<(Username, Password)>) -> Result<User, UserError> {
         // First of all: a login that is shed costs the database nothing.
-        let place = self.hashing.enter()?;
+        let place = self.hashing.enter().await?;
         let Some((username, password)) = claimed else {
             return refuse(place).await;
         };

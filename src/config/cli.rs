@@ -120,7 +120,7 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "0", value_name = "THREADS", global = true)]
     pub(super) hash_threads: String,
 
-    /// Longest expected wait for a hashing thread; a login that would wait longer gets 503 at once
+    /// Longest expected wait for a hashing thread; a login that would wait longer gets 503
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) hash_max_wait: String,
 

@@ -17,7 +17,7 @@ fn slow(config: &mut Config) {
 }
 
 on_both_databases! {
-    async fn a_flood_is_shed_at_once_while_the_dashboard_answers(database: TestDatabase) {
+    async fn a_flood_is_shed_while_the_dashboard_answers(database: TestDatabase) {
         let app = TestApp::start_with(&database, |config| {
             slow(config);
             config.hashing.max_wait = Duration::ZERO;
