@@ -2,6 +2,8 @@
 //! without a lock that a writer can hold; and how far it can be trusted. `docs/revocation.md` has the
 //! argument.
 
+mod filter;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use time::OffsetDateTime;
 
 use crate::clock::Clock;
 use crate::domain::{RETENTION, Revocation, RevocationId};
+use filter::Filter;
 
 /// What the replica knows of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,8 @@ pub enum Verdict {
 /// The live revocations. Nothing but its own expiry takes one out, unless the replica overflows.
 pub struct Replica {
     entries: Cache<RevocationId, TimeToLive>,
+    /// Spares most checks the look into the entries, which among a million is six waits for memory.
+    filter: Arc<Filter>,
     held: Arc<AtomicU64>,
     capacity: u64,
     /// How often something was put in where there was no room.
@@ -70,18 +75,21 @@ impl Replica {
     #[must_use]
     pub fn new(capacity: u64, max_staleness: Duration, clock: Arc<dyn Clock>) -> Self {
         let held = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&held);
+        let filter = Arc::new(Filter::for_capacity(capacity));
+        let (counter, filtered) = (Arc::clone(&held), Arc::clone(&filter));
         let entries = Cache::builder()
             .max_capacity(capacity)
             // The default policy may refuse a new entry; a new revocation must get in.
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(OwnExpiry)
-            .eviction_listener(move |_, _, _| {
+            .eviction_listener(move |id, _, _| {
+                filtered.remove(*id);
                 counter.fetch_sub(1, Ordering::Relaxed);
             })
             .build();
         Self {
             entries,
+            filter,
             held,
             capacity,
             overflows: AtomicU64::new(0),
@@ -99,7 +107,7 @@ impl Replica {
     /// what has expired by a wrong clock would be missing when it is right again.
     pub fn apply(&self, revocation: &Revocation, now: OffsetDateTime) -> bool {
         let Some(left) = time_to_live(revocation, now) else { return false };
-        if self.entries.contains_key(&revocation.id) {
+        if self.holds(revocation.id) {
             return false;
         }
         // Marked before the insertion that may push an entry out: a reader that misses an evicted
@@ -107,6 +115,7 @@ impl Replica {
         if self.held.fetch_add(1, Ordering::Relaxed) >= self.capacity {
             self.overflows.fetch_add(1, Ordering::Release);
         }
+        self.filter.add(revocation.id);
         self.entries.insert(revocation.id, TimeToLive(left));
         true
     }
@@ -137,7 +146,7 @@ impl Replica {
         // was fresh and complete once.
         let known_until = self.known_until();
         let mended = self.overflows_mended.load(Ordering::Acquire);
-        if ids.iter().any(|id| self.entries.contains_key(id)) {
+        if ids.into_iter().any(|id| self.holds(id)) {
             Verdict::Revoked
         } else if self.has_overflowed_since(mended) || !self.is_within_bound(known_until) {
             Verdict::Unknown
@@ -181,6 +190,10 @@ impl Replica {
     /// Frees the memory of the revocations that have expired.
     pub fn purge(&self) {
         self.entries.run_pending_tasks();
+    }
+
+    fn holds(&self, id: RevocationId) -> bool {
+        self.filter.may_hold(id) && self.entries.contains_key(&id)
     }
 
     fn known_until(&self) -> Option<Duration> {
@@ -336,6 +349,7 @@ mod tests {
         }
 
         assert_eq!(replica.check([id(1), id(1)]), Verdict::Clear);
+        assert!(!replica.filter.may_hold(id(1)), "the filter forgets it too");
     }
 
     #[test]

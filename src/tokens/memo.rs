@@ -45,3 +45,36 @@ impl Memo {
         Ok(claims)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::SessionId;
+    use crate::tokens::tests::{FAR, NOW, alice, tokens};
+
+    #[test]
+    fn a_token_that_is_known_expires_all_the_same() {
+        let (tokens, memo) = (tokens(), Memo::default());
+        let issued = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap();
+        let verify = |now| memo.verify(&tokens, &issued.access_token, now);
+
+        let (first, again) = (verify(NOW).unwrap(), verify(NOW).unwrap());
+        let late = verify(NOW + issued.expires_in + Duration::from_secs(5)).unwrap_err();
+
+        assert!(Rc::ptr_eq(&first, &again), "the second time it was known");
+        assert_eq!(late, TokenRefusal::Expired);
+    }
+
+    #[test]
+    fn no_more_tokens_are_known_than_the_limit() {
+        let (tokens, memo, user) = (tokens(), Memo::default(), alice());
+        for _ in 0..=LIMIT {
+            let issued = tokens.issue(&user, SessionId::random(), FAR, NOW).unwrap();
+            memo.verify(&tokens, &issued.access_token, NOW).unwrap();
+        }
+
+        assert_eq!(memo.0.borrow().len(), 1);
+    }
+}

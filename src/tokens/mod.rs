@@ -223,11 +223,11 @@ mod tests {
     use super::*;
     use crate::domain::{Permission, Role, Roles, UserId, UserVersion, Username};
 
-    const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
-    const FAR: OffsetDateTime = datetime!(2027-01-01 00:00:00 UTC);
+    pub(super) const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
+    pub(super) const FAR: OffsetDateTime = datetime!(2027-01-01 00:00:00 UTC);
     const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-    fn tokens() -> Tokens {
+    pub(super) fn tokens() -> Tokens {
         let settings = TokenSettings {
             issuer: "portcullis".to_owned(),
             lifetime: Duration::from_hours(1),
@@ -238,7 +238,7 @@ mod tests {
         Tokens::new(&SigningKey::parse(&[7; 32]).unwrap(), settings)
     }
 
-    fn alice() -> User {
+    pub(super) fn alice() -> User {
         User {
             id: UserId::random(),
             username: Username::parse("Alice").unwrap(),
@@ -410,14 +410,16 @@ mod tests {
 
         #[test]
         fn a_token_with_any_byte_altered_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
-            let tokens = tokens();
+            let (tokens, memo) = (tokens(), Memo::default());
             let good = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
+            memo.verify(&tokens, &good, NOW).unwrap();
             let mut altered = good.clone().into_bytes();
             let position = position % altered.len();
             prop_assume!(altered[position] != byte);
             altered[position] = byte;
             let altered = String::from_utf8(altered).unwrap();
             prop_assert!(tokens.verify(&altered, NOW).is_err(), "{}", altered);
+            prop_assert!(memo.verify(&tokens, &altered, NOW).is_err(), "{}", altered);
         }
     }
 }
