@@ -124,7 +124,7 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) hash_max_wait: String,
 
-    /// Most revocations held in memory, about 370 bytes each; beyond it the database is asked
+    /// Most revocations held in memory, about 310 bytes each; beyond it the database is asked
     #[arg(long, env, default_value = "4000000", value_name = "COUNT", global = true)]
     pub(super) revocation_capacity: String,
 
