@@ -31,7 +31,8 @@ pub enum Verdict {
 /// The live revocations. Nothing but its own expiry takes one out, unless the replica overflows.
 pub struct Replica {
     entries: Cache<RevocationId, TimeToLive>,
-    /// Spares most checks the look into the entries, which among a million is six waits for memory.
+    /// Spares most checks the look into the entries, which among a million is six waits for memory. The
+    /// fuller the replica, the fewer.
     filter: Arc<Filter>,
     held: Arc<AtomicU64>,
     capacity: u64,

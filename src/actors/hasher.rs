@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 const NICENESS: i32 = 10;
 
 /// Wait before a refusal. A client that pays no heed to `Retry-After` comes back at once, thousands of
-/// times a second: to refuse it would take the processor from the very hashes that it waits for.
+/// times a second: to refuse it at once would take the processor from the very hashes that it waits for.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What an iteration is taken to cost until hashes have been measured.

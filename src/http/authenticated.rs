@@ -88,8 +88,9 @@ fn look_up(api: &Api, claims: &AccessClaims) -> Option<bool> {
 
 fn verified(request: &HttpRequest) -> Result<(&Data<Api>, Rc<AccessClaims>), ApiError> {
     let shared = request.app_data::<Data<Api>>().zip(request.app_data::<Memo>());
-    let (api, memo) =
-        shared.ok_or_else(|| ApiError::Internal("the API is not among the app data".into()))?;
+    let (api, memo) = shared.ok_or_else(|| {
+        ApiError::Internal("the API or the memo is not among the app data".into())
+    })?;
     let claims = memo.verify(&api.tokens, bearer_token(request)?, api.clock.now())?;
     Ok((api, claims))
 }

@@ -50,8 +50,8 @@ use crate::tokens::{Memo, Tokens};
 /// The largest body that is read, in bytes: credentials need no more.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// What the handlers share. Each worker has a copy: to count who uses the same one is what they would
-/// contend for.
+/// What the handlers share. Each worker has a copy: of a single one every request would change the count
+/// of references, which two cores cannot do at once.
 #[derive(Clone)]
 pub struct Api {
     /// Accounts.

@@ -12,7 +12,7 @@ const MOST_PLACES: u64 = 1 << 24;
 pub(super) struct Filter(Box<[AtomicU8]>);
 
 impl Filter {
-    /// Makes an empty filter, with as many places as there are revocations at most.
+    /// Makes an empty filter, with as many places as revocations may be held, up to `MOST_PLACES`.
     pub(super) fn for_capacity(capacity: u64) -> Self {
         Self((0..capacity.clamp(1, MOST_PLACES)).map(|_| AtomicU8::new(0)).collect())
     }

@@ -7,7 +7,7 @@ mod pages;
 mod postgres;
 mod sqlite;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::error::Error as StdError;
 use std::net::AddrParseError;
 use std::sync::Arc;
@@ -133,13 +133,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// Moves sessions on to their next generations where they are in those that were presented, in one
     /// commit, and finds out in which they are then. It finds none that does not live on at `now`; one
-    /// that was last used before `used_since` does not.
+    /// that was last used before `used_since` does not. An account that cannot be read fails its own
+    /// sessions alone.
     async fn rotate_sessions(
         &self,
-        presented: &BTreeMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
-    ) -> Result<HashMap<SessionId, Rotation>, StoreError>;
+    ) -> Result<HashMap<SessionId, Result<Rotation, StoreError>>, StoreError>;
 
     /// Lists the sessions of a user that live on at a time, the latest used first, at most 1,000.
     async fn sessions_of(

@@ -1,5 +1,5 @@
-//! The tokens that a thread has checked a moment ago, so that it does not decode and verify them again
-//! with each request.
+//! The tokens that a thread has checked before, so that it does not decode and verify them again with each
+//! request.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::{AccessClaims, TokenRefusal, Tokens};
 
-/// Most tokens kept: two megabytes.
+/// Most tokens kept, whole as they are: some three megabytes a thread.
 const LIMIT: usize = 4096;
 
 /// Remembers what good tokens say. Each thread has its own, so that none waits for another.

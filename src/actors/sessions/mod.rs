@@ -168,7 +168,7 @@ type Commits = Rounds<Option<Ending>, Result<(), SessionError>>;
 type Exchanges = Rounds<(SessionId, Generation), Exchanged>;
 
 /// How the sessions of a round have moved on.
-type Exchanged = Result<Arc<HashMap<SessionId, Rotation>>, SessionError>;
+type Exchanged = Result<Arc<HashMap<SessionId, Result<Rotation, SessionError>>>, SessionError>;
 
 /// A revocation, and what the audit log says about it.
 struct Ending {
@@ -181,7 +181,7 @@ struct Ending {
 pub struct SessionActor {
     work: Work,
     commits: Arc<Commits>,
-    exchanges: Arc<Exchanges>,
+    exchanges: Exchanges,
     lookups: Rounds<[RevocationId; 2], Result<Arc<HashSet<RevocationId>>, SessionError>>,
     following: Vec<JoinHandle<()>>,
 }
@@ -232,9 +232,9 @@ impl SessionActor {
             commits: Arc::new(Rounds::start(COMMIT_LIMIT, async move |round| {
                 commit.commit(round).await
             })),
-            exchanges: Arc::new(Rounds::start(COMMIT_LIMIT, async move |round| {
+            exchanges: Rounds::start(COMMIT_LIMIT, async move |round| {
                 exchange.exchange(round).await
-            })),
+            }),
             lookups: Rounds::start(LOOKUP_LIMIT, async move |round| look_up.look_up(round).await),
             following,
         })

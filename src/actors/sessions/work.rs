@@ -1,6 +1,6 @@
 //! What the actor's handlers do, as futures over shared parts.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,7 +72,8 @@ impl Work {
         let now = self.clock.now();
         let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
         let rotated = self.store.rotate_sessions(&presented, now, used_since);
-        Ok(Arc::new(within(self.deadline, rotated).await?))
+        let rotated = within(self.deadline, rotated).await?;
+        Ok(Arc::new(rotated.into_iter().map(|(id, one)| (id, one.map_err(Into::into))).collect()))
     }
 
     /// Answers who showed a refresh token, and ends the session when it is one that was exchanged before.
@@ -83,9 +84,13 @@ impl Work {
         commits: &Commits,
     ) -> Result<Refreshed, SessionError> {
         let Refresh { session, presented, client, .. } = message;
+        let shown_at = self.clock.uptime();
         let rotated = exchanged.await??.get(&session).cloned();
-        let Rotation { user, expires_at, generation, age } = rotated.ok_or(SessionError::Over)?;
-        if generation == presented.next() && age <= GRACE {
+        let Rotation { user, expires_at, generation, age } =
+            rotated.ok_or(SessionError::Over)??;
+        // The grace is the client's: what it then waited here does not count.
+        let waited = self.clock.uptime().saturating_sub(shown_at);
+        if generation == presented.next() && age.saturating_sub(waited) <= GRACE {
             return Ok(Refreshed { user, session, expires_at, generation });
         }
         if generation > presented {
@@ -248,11 +253,12 @@ impl Work {
     }
 }
 
-/// Picks the newest token of each session: none but that can move it on.
+/// Picks the newest token of each session: none but that can move it on. The older ones of a round
+/// count as shown after it, in whatever order they came.
 fn newest(
     presented: impl Iterator<Item = (SessionId, Generation)>,
-) -> BTreeMap<SessionId, Generation> {
-    let mut newest = BTreeMap::new();
+) -> HashMap<SessionId, Generation> {
+    let mut newest = HashMap::new();
     for (session, generation) in presented {
         let known = newest.entry(session).or_insert(generation);
         *known = generation.max(*known);
@@ -282,6 +288,6 @@ mod tests {
         let newest =
             newest([(one, first), (one, third), (other, first), (one, second)].into_iter());
 
-        assert_eq!(newest, BTreeMap::from([(one, third), (other, first)]));
+        assert_eq!(newest, HashMap::from([(one, third), (other, first)]));
     }
 }

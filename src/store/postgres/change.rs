@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Gateway, audit, user};
-use crate::domain::{Initiator, Revocation, SessionId, User, UserEdit};
+use crate::domain::{Revocation, SessionId, User, UserEdit};
 use crate::store::{Ended, StoreError, UserChange, stored};
 
 /// Locks the account to be changed, and, where that is one of them, every active administrator.
@@ -33,15 +33,21 @@ pub(super) async fn lock_users(
     rows.iter().map(user).collect()
 }
 
-/// Tells whether the session of whoever wants something is open, and keeps it so until that is done.
+/// Tells whether the session of whoever wants a change is open, and keeps it so until that is done.
+/// Locks it together with those of the account, so that all are locked in one order.
 pub(super) async fn may_go_on(
     gateway: &Gateway,
     connection: &mut PgConnection,
-    by: &Initiator,
+    change: &UserChange,
 ) -> Result<bool, StoreError> {
-    let Some(session) = by.session else { return Ok(true) };
-    let select = gateway.query("select from sessions where id = $1 for share");
-    Ok(select.bind(session.as_uuid()).fetch_optional(connection).await?.is_some())
+    let Some(session) = change.by.session else { return Ok(true) };
+    let select = gateway.query(
+        "with locked as (
+             select id from sessions where id = $1 or user_id = $2 order by id for update)
+         select bool_or(id = $1) is true from locked",
+    );
+    let select = select.bind(session.as_uuid()).bind(change.user_id.as_uuid());
+    Ok(select.fetch_one(connection).await?.try_get(0)?)
 }
 
 /// Ends the sessions of an account, makes of it what it is from then on, and says so in the audit log.

@@ -7,7 +7,7 @@ mod gateway;
 mod listener;
 mod snapshot;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::slice;
 use std::str::FromStr;
 use std::time::Duration;
@@ -133,7 +133,7 @@ impl Store for PostgresStore {
     ) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
         let insert = self.gateway.query(AssertSqlSafe(format!(
-            "with open as (select from sessions where id = $15 for share),
+            "with open as (select from sessions where id = $15 for key share),
              added as (
                  insert into users (id, username, username_key, password_hash, roles, created_at)
                  select $9, $10, $11, $12, $13, $14
@@ -221,7 +221,7 @@ impl Store for PostgresStore {
         let begun = self.gateway.pool.begin().await;
         let mut transaction = begun.map_err(StoreError::from)?;
         let locked = change::lock_users(&self.gateway, &mut transaction, wanted).await?;
-        if !change::may_go_on(&self.gateway, &mut transaction, &wanted.by).await? {
+        if !change::may_go_on(&self.gateway, &mut transaction, wanted).await? {
             return Err(ChangeUserError::InitiatorOut);
         }
         let user = match wanted.decide(locked)? {
@@ -275,10 +275,10 @@ impl Store for PostgresStore {
 
     async fn rotate_sessions(
         &self,
-        presented: &BTreeMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
-    ) -> Result<HashMap<SessionId, Rotation>, StoreError> {
+    ) -> Result<HashMap<SessionId, Result<Rotation, StoreError>>, StoreError> {
         let ids: Vec<Uuid> = presented.keys().map(|id| id.as_uuid()).collect();
         let generations: Vec<i64> = presented.values().map(|one| stored(one.number())).collect();
         // One statement, so that of instances that come at once one rotates and the others see it.
@@ -288,7 +288,7 @@ impl Store for PostgresStore {
                  from sessions
                  join unnest($1::uuid[], $2::bigint[]) as shown (id, presented) using (id)
                  where expires_at > $3 and ($4 is null or last_used_at >= $4)
-                 order by sessions.id for update of sessions)
+                 order by sessions.id for no key update of sessions)
              update sessions
              set generation   = case when generation = presented then presented + 1 else generation end,
                  rotated_at   = case when generation = presented then clock_timestamp() else rotated_at end,
@@ -301,7 +301,8 @@ impl Store for PostgresStore {
         );
         let update = update.bind(ids).bind(generations).bind(now).bind(used_since);
         let rows = update.fetch_all(&self.gateway).await?;
-        rows.iter().map(rotation).collect()
+        let id = |row: &PgRow| row.try_get::<Uuid, _>("session_id");
+        rows.iter().map(|row| Ok((id(row)?.into(), rotation(row)))).collect()
     }
 
     async fn sessions_of(
@@ -337,15 +338,18 @@ impl Store for PostgresStore {
         let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
         let expiries: Vec<OffsetDateTime> =
             revocations.iter().map(|revocation| revocation.expires_at).collect();
-        // One statement: without a pooler, once it is sent, it is carried out, whoever still waits. In the
-        // order of ids, as everywhere: whoever takes several locks in the same order meets no deadlock.
+        // One statement: without a pooler, once it is sent, it is carried out, whoever still waits. Sessions
+        // before revocations, which the count sees to, and both in the order of ids: whoever takes several
+        // locks in the same order as all others meets no deadlock.
         let insert = self.gateway.query(AssertSqlSafe(format!(
             "with ended as (
                  delete from sessions where id in (
-                     select id from sessions where id = any ($9) order by id for update)),
+                     select id from sessions where id = any ($9) order by id for update)
+                 returning id),
              added as (
                  insert into revocations (id, expires_at)
-                 select * from unnest($9::uuid[], $10::timestamptz[]) order by 1
+                 select * from unnest($9::uuid[], $10::timestamptz[])
+                 where (select count(*) from ended) >= 0 order by 1
                  on conflict (id) do nothing),
              recorded as ({})
              select clock_timestamp()",
@@ -448,14 +452,13 @@ fn session(row: &PgRow) -> Result<Session, StoreError> {
     })
 }
 
-fn rotation(row: &PgRow) -> Result<(SessionId, Rotation), StoreError> {
-    let rotation = Rotation {
+fn rotation(row: &PgRow) -> Result<Rotation, StoreError> {
+    Ok(Rotation {
         user: user(row)?,
         expires_at: row.try_get("expires_at")?,
         generation: generation(row.try_get("generation")?)?,
         age: age(row.try_get("age")?),
-    };
-    Ok((row.try_get::<Uuid, _>("session_id")?.into(), rotation))
+    })
 }
 
 fn breaks(error: &sqlx::Error, constraint: &str) -> bool {

@@ -4,7 +4,7 @@ mod audit;
 mod change;
 mod feed;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -283,15 +283,15 @@ impl Store for SqliteStore {
 
     async fn rotate_sessions(
         &self,
-        presented: &BTreeMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
-    ) -> Result<HashMap<SessionId, Rotation>, StoreError> {
+    ) -> Result<HashMap<SessionId, Result<Rotation, StoreError>>, StoreError> {
         let mut transaction = self.begin().await?;
         let mut rotations = HashMap::new();
         for (&id, &presented) in presented {
-            let rotated = rotate(&mut transaction, id, presented, now, used_since).await?;
-            rotations.extend(rotated.map(|rotation| (id, rotation)));
+            let rotated = rotate(&mut transaction, id, presented, now, used_since).await;
+            rotations.extend(rotated.transpose().map(|rotation| (id, rotation)));
         }
         transaction.commit().await?;
         Ok(rotations)

@@ -1,7 +1,7 @@
 //! Accounts as administrators see them, what becomes of them, and the record of it.
 
 use portcullis::domain::Label;
-use portcullis::store::{AuditPage, ChangeUserError, UserChange, UserPage};
+use portcullis::store::{AuditPage, UserChange, UserPage};
 
 use super::*;
 
@@ -13,7 +13,7 @@ async fn an_account(store: &dyn Store, username: &str, roles: &[Role]) -> User {
     new.user
 }
 
-fn change(user_id: UserId, edit: UserEdit) -> UserChange {
+pub(super) fn change(user_id: UserId, edit: UserEdit) -> UserChange {
     let (at, revoked_until) = (now(), Some(now() + Duration::from_hours(1)));
     let by = Initiator::COMMAND_LINE;
     UserChange { user_id, version: None, edit, but: None, revoked_until, at, by }

@@ -16,7 +16,7 @@ use portcullis::domain::{
     RevocationId, Role, Roles, Session, SessionId, TokenId, User, UserAgent, UserEdit, UserId,
     UserVersion, Username,
 };
-use portcullis::store::{self, Credentials, InsertUserError, News, Store};
+use portcullis::store::{self, ChangeUserError, Credentials, InsertUserError, News, Store};
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -234,7 +234,8 @@ on_both_databases! {
         let (first, second) = (Generation::FIRST, Generation::FIRST.next());
         let rotate = async |presented| {
             let (shown, later) = ([(session.id, presented)].into(), now() + Duration::from_mins(1));
-            store.rotate_sessions(&shown, later, None).await.unwrap().remove(&session.id).unwrap()
+            let mut rotations = store.rotate_sessions(&shown, later, None).await.unwrap();
+            rotations.remove(&session.id).unwrap().unwrap()
         };
 
         let at_once = join_all((0..8).map(|_| rotate(first))).await;
@@ -263,9 +264,23 @@ on_both_databases! {
 
         assert_eq!(rotations.len(), 2);
         for (session, generation) in [(moved, second), (behind, second.next())] {
-            let rotation = &rotations[&session.id];
+            let rotation = rotations[&session.id].as_ref().unwrap();
             assert_eq!((rotation.user.id, rotation.generation), (session.user_id, generation));
         }
+    }
+
+    async fn an_account_that_cannot_be_read_keeps_no_others_from_moving_on(database: TestDatabase) {
+        let store = open(&database).await;
+        let bad = a_session(store.as_ref()).await;
+        database.execute("update users set username = ''").await;
+        let good = a_session(store.as_ref()).await;
+
+        let shown = [(good.id, Generation::FIRST), (bad.id, Generation::FIRST)].into();
+        let rotations = store.rotate_sessions(&shown, now(), None).await.unwrap();
+
+        assert_eq!(rotations[&good.id].as_ref().unwrap().user.id, good.user_id);
+        let refused = &rotations[&bad.id];
+        assert!(matches!(refused, Err(store::StoreError::Inconsistent { .. })), "{refused:?}");
     }
 
     async fn a_session_that_is_over_does_not_move_on(database: TestDatabase) {
@@ -288,19 +303,31 @@ on_both_databases! {
         let store = open(&database).await;
         let expires_at = now() + Duration::from_hours(1);
         for _ in 0..20 {
-            let sessions = join_all((0..20).map(|_| a_session(store.as_ref()))).await;
+            let first = a_session(store.as_ref()).await;
+            let sessions = join_all((0..60).map(async |_| {
+                let session = Session { id: SessionId::random(), ..first.clone() };
+                store.insert_session(&session, UserVersion::FIRST, &record()).await.unwrap();
+                session
+            }))
+            .await;
             let shown = sessions.iter().map(|session| (session.id, Generation::FIRST)).collect();
             let there = sessions.iter().map(|one| Revocation { id: one.id.into(), expires_at });
-            let there: Vec<_> = there.collect();
+            let tokens = (0..10).map(|_| revocation(expires_at));
+            let there: Vec<_> = there.chain(tokens).collect();
             let back: Vec<_> = there.iter().rev().copied().collect();
+            let mut ending = accounts::change(first.user_id, UserEdit::EndSessions);
+            ending.by.session = Some(sessions[0].id);
 
-            let (one, other, moved) = join!(
+            let (moved, ended, one, other) = join!(
+                store.rotate_sessions(&shown, now(), None),
+                store.change_user(&ending),
                 store.revoke(&there, &[]),
                 store.revoke(&back, &[]),
-                store.rotate_sessions(&shown, now(), None),
             );
 
             assert!(one.is_ok() && other.is_ok() && moved.is_ok(), "{one:?} {other:?} {moved:?}");
+            let is_settled = matches!(ended, Ok(_) | Err(ChangeUserError::InitiatorOut));
+            assert!(is_settled, "{ended:?}");
         }
     }
 
