@@ -134,7 +134,7 @@ pub trait Store: Send + Sync + 'static {
     /// Moves sessions on to their next generations where they are in those that were presented, in one
     /// commit, and finds out in which they are then. It finds none that does not live on at `now`; one
     /// that was last used before `used_since` does not. An account that cannot be read fails its own
-    /// sessions alone.
+    /// sessions alone, which have moved on all the same.
     async fn rotate_sessions(
         &self,
         presented: &HashMap<SessionId, Generation>,

@@ -151,7 +151,7 @@ impl Tokens {
         let json = decode_segment(payload)?;
         let claims: Claims<'_> =
             serde_json::from_slice(&json).map_err(|_| TokenRefusal::Invalid)?;
-        // Refused for after the times, as Flask-JWT-Extended does: an expired refresh token has expired.
+        // Judged here, told after the times, as Flask-JWT-Extended does: an expired refresh token has expired.
         let kind = self.check_kind(&claims);
         let expires_at = claims.exp.min(self.longest_life_of(&claims));
         let claims = claims.into_access_claims(expires_at).ok_or(TokenRefusal::Invalid)?;

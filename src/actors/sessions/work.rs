@@ -88,7 +88,7 @@ impl Work {
         let rotated = exchanged.await??.get(&session).cloned();
         let Rotation { user, expires_at, generation, age } =
             rotated.ok_or(SessionError::Over)??;
-        // The grace is the client's: what it then waited here does not count.
+        // The grace is the client's: what it has waited here since, a little more or less, does not count.
         let waited = self.clock.uptime().saturating_sub(shown_at);
         if generation == presented.next() && age.saturating_sub(waited) <= GRACE {
             return Ok(Refreshed { user, session, expires_at, generation });

@@ -34,13 +34,15 @@ pub(super) async fn lock_users(
 }
 
 /// Tells whether the session of whoever wants a change is open, and keeps it so until that is done.
-/// Locks it together with those of the account, so that all are locked in one order.
+/// Locks it together with those of the account, so that all are locked in one order. Without one,
+/// [`carry_out`] locks the latter.
 pub(super) async fn may_go_on(
     gateway: &Gateway,
     connection: &mut PgConnection,
     change: &UserChange,
 ) -> Result<bool, StoreError> {
     let Some(session) = change.by.session else { return Ok(true) };
+    // An aggregate, since it has to see every row: `exists` would stop at the first, and lock no more.
     let select = gateway.query(
         "with locked as (
              select id from sessions where id = $1 or user_id = $2 order by id for update)

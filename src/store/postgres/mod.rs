@@ -132,6 +132,7 @@ impl Store for PostgresStore {
         record: &AuditRecord,
     ) -> Result<(), InsertUserError> {
         let Credentials { user, password_hash } = new;
+        // `key share` keeps the session from being ended, and lets it be refreshed.
         let insert = self.gateway.query(AssertSqlSafe(format!(
             "with open as (select from sessions where id = $15 for key share),
              added as (

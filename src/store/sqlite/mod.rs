@@ -290,8 +290,13 @@ impl Store for SqliteStore {
         let mut transaction = self.begin().await?;
         let mut rotations = HashMap::new();
         for (&id, &presented) in presented {
-            let rotated = rotate(&mut transaction, id, presented, now, used_since).await;
-            rotations.extend(rotated.transpose().map(|rotation| (id, rotation)));
+            match rotate(&mut transaction, id, presented, now, used_since).await {
+                Ok(rotation) => rotations.extend(rotation.map(|one| (id, Ok(one)))),
+                Err(error @ StoreError::Inconsistent { .. }) => {
+                    rotations.insert(id, Err(error));
+                }
+                Err(error) => return Err(error),
+            }
         }
         transaction.commit().await?;
         Ok(rotations)
