@@ -33,9 +33,9 @@ async fn let_the_grace_pass(database: &TestDatabase) {
     database
         .execute(match database {
             TestDatabase::Postgres { .. } => {
-                "update sessions set rotated_at = rotated_at - interval '1 minute'"
+                "update sessions set rotated_at = rotated_at - interval '11 seconds'"
             }
-            TestDatabase::Sqlite(_) => "update sessions set rotated_at = rotated_at - 60000000",
+            TestDatabase::Sqlite(_) => "update sessions set rotated_at = rotated_at - 11000000",
         })
         .await;
 }

@@ -305,20 +305,20 @@ on_both_databases! {
         for _ in 0..20 {
             let first = a_session(store.as_ref()).await;
             let initiator = a_session(store.as_ref()).await;
+            let mut ending = accounts::change(first.user_id, UserEdit::EndSessions);
+            ending.by.session = Some(initiator.id);
             let mut sessions = join_all((0..60).map(async |_| {
                 let session = Session { id: SessionId::random(), ..first.clone() };
                 store.insert_session(&session, UserVersion::FIRST, &record()).await.unwrap();
                 session
             }))
             .await;
-            sessions.push(initiator.clone());
+            sessions.push(initiator);
             let shown = sessions.iter().map(|session| (session.id, Generation::FIRST)).collect();
             let there = sessions.iter().map(|one| Revocation { id: one.id.into(), expires_at });
             let tokens = (0..10).map(|_| revocation(expires_at));
             let there: Vec<_> = there.chain(tokens).collect();
             let back: Vec<_> = there.iter().rev().copied().collect();
-            let mut ending = accounts::change(first.user_id, UserEdit::EndSessions);
-            ending.by.session = Some(initiator.id);
 
             let (moved, ended, one, other) = join!(
                 store.rotate_sessions(&shown, now(), None),
