@@ -1,4 +1,4 @@
-//! Time, passed in: whoever needs it is given a [`Clock`], so that tests can move it.
+//! Clock. It is passed to all code that needs the time, so that tests can move it.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,24 +6,24 @@ use rustix::time::{ClockId, clock_gettime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Counts on while the machine is suspended, which the clock behind `std::time::Instant` does not:
-/// what was learnt before a laptop was closed, or a virtual machine paused, is old when it wakes.
+/// Source of [`Clock::uptime`]. Unlike the clock behind `std::time::Instant`, it advances while the
+/// machine is suspended. Otherwise, data read before a suspension would seem fresh after it.
 #[cfg(target_os = "linux")]
 const UPTIME: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
 const UPTIME: ClockId = ClockId::Monotonic;
 
-/// Tells the time in both of its senses.
+/// Wall clock and monotonic clock.
 pub trait Clock: Send + Sync + 'static {
-    /// Returns the time of day, for what leaves the process: tokens and rows. It can jump.
+    /// Returns the wall-clock time, for tokens and rows. It can jump.
     fn now(&self) -> OffsetDateTime;
 
-    /// Returns the time since some moment in the past, on a clock that never goes back and never
-    /// stands still: for measuring how long something took, and how old something is.
+    /// Returns the time since an arbitrary start, for durations and ages. It never goes back and
+    /// never stands still.
     fn uptime(&self) -> Duration;
 }
 
-/// Writes a time as people and programs read it (RFC 3339), in whole seconds.
+/// Formats a time as RFC 3339, in whole seconds.
 #[must_use]
 pub fn timestamp(time: OffsetDateTime) -> String {
     let seconds = time.replace_nanosecond(0).unwrap_or(time);
@@ -41,7 +41,7 @@ impl Clock for SystemClock {
     }
 
     fn uptime(&self) -> Duration {
-        // Neither part of an uptime is negative.
+        // The conversion fails only on a negative value, and an uptime is not negative.
         clock_gettime(UPTIME).try_into().unwrap_or_default()
     }
 }

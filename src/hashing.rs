@@ -1,5 +1,5 @@
-//! PBKDF2-HMAC-SHA256 (RFC 8018) through `ring`. Slow on purpose: only the hashing threads of
-//! [`crate::actors::HashQueue`] run it.
+//! PBKDF2-HMAC-SHA256 (RFC 8018) through `ring`. It is slow by design: only hashing threads and the command
+//! line run it.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -13,26 +13,26 @@ use crate::domain::{Password, PasswordHash, PasswordHashError};
 const SALT_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 
-/// Hashes passwords, and checks them, at one configured cost.
+/// Hashes and verifies passwords at the configured cost.
 #[derive(Debug)]
 pub struct Pbkdf2 {
     iterations: NonZeroU32,
     random: SystemRandom,
 }
 
-/// Why a password could not be hashed.
-#[derive(Debug, Error)]
+/// Reason why a password could not be hashed.
+#[derive(Clone, Debug, Error)]
 pub enum HashingError {
-    /// The operating system gave no random bytes for the salt.
-    #[error("the operating system has no random bytes to give")]
+    /// The operating system returned no random bytes for the salt.
+    #[error("failed to get random bytes from the operating system")]
     Random,
-    /// The hash has no PHC string.
-    #[error("the hash cannot be written down")]
+    /// The hash cannot be encoded as a PHC string.
+    #[error("failed to encode the hash")]
     Encoding(#[from] PasswordHashError),
 }
 
 impl Pbkdf2 {
-    /// Prepares hashing at the given cost.
+    /// Creates a hasher with the given cost.
     #[must_use]
     pub fn new(iterations: NonZeroU32) -> Self {
         Self { iterations, random: SystemRandom::new() }
@@ -41,7 +41,7 @@ impl Pbkdf2 {
     /// Hashes a password with a new salt.
     ///
     /// # Errors
-    /// When the operating system gives no random bytes.
+    /// Returns [`HashingError::Random`] if the operating system returns no random bytes.
     pub fn hash(&self, password: &Password) -> Result<PasswordHash, HashingError> {
         let mut salt = [0; SALT_BYTES];
         self.random.fill(&mut salt).map_err(|_| HashingError::Random)?;
@@ -49,11 +49,11 @@ impl Pbkdf2 {
         Ok(PasswordHash::new(self.iterations, &salt, &key)?)
     }
 
-    /// Tells whether the password is the one that was hashed, comparing in constant time.
+    /// Returns `true` if the password matches the hash. The comparison takes constant time.
     ///
-    /// Every refusal takes the same time: a lower stored cost is made up for, and
-    /// [`Pbkdf2::refuse`] stands in where nothing is stored at all. Only a stored cost that is
-    /// higher than the configured one, after that was lowered, shows until it is rehashed.
+    /// Every refusal takes the same time: the difference to a lower stored cost is made up for, and
+    /// [`Pbkdf2::refuse`] stands in for a missing hash. Only a stored cost above the configured one, after
+    /// the setting was lowered, can be told by time until it is rehashed.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> bool {
         let cost = stored.iterations();
@@ -64,7 +64,7 @@ impl Pbkdf2 {
         is_right
     }
 
-    /// Takes the time of checking a wrong password. Always `false`.
+    /// Takes the time of verifying a wrong password. Always returns `false`.
     #[must_use]
     pub fn refuse(&self) -> bool {
         spend(self.iterations.get());
@@ -72,8 +72,8 @@ impl Pbkdf2 {
     }
 }
 
-/// The one way to check, for real or for show: even the same arithmetic compiled in two places was
-/// seen to differ by six per cent, which is enough to tell one from the other.
+/// Verifies real and stand-in hashes alike. The same arithmetic compiled in two places was seen to differ by
+/// six per cent, which an attacker can measure; hence one function, never inlined.
 #[inline(never)]
 fn matches(iterations: NonZeroU32, salt: &[u8], secret: &[u8], key: &[u8]) -> bool {
     pbkdf2::verify(PBKDF2_HMAC_SHA256, iterations, salt, secret, key).is_ok()
@@ -81,7 +81,7 @@ fn matches(iterations: NonZeroU32, salt: &[u8], secret: &[u8], key: &[u8]) -> bo
 
 fn spend(iterations: u32) {
     if let Some(iterations) = NonZeroU32::new(iterations) {
-        black_box(matches(iterations, &[0; SALT_BYTES], b"nobody", &[0; KEY_BYTES]));
+        black_box(matches(iterations, &[0; SALT_BYTES], b"stand-in", &[0; KEY_BYTES]));
     }
 }
 
@@ -108,9 +108,9 @@ mod tests {
         digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
     }
 
-    /// RFC 7914, section 11, to our length.
+    /// RFC 7914 section 11, truncated to 32 bytes.
     #[test]
-    fn keys_are_derived_as_the_rfc_says() {
+    fn keys_match_the_rfc() {
         let one = NonZeroU32::MIN;
         let many = NonZeroU32::new(80_000).unwrap();
 
@@ -124,9 +124,9 @@ mod tests {
         );
     }
 
-    /// The fifth input of RFC 6070, as widely published with SHA-256.
+    /// Fifth input of RFC 6070, with the widely published result for SHA-256.
     #[test]
-    fn a_hash_made_elsewhere_verifies() {
+    fn foreign_hash_verifies() {
         let salt = b"saltSALTsaltSALTsaltSALTsaltSALTsalt";
         let key = from_hex(
             "348c89dbcbd32b2f32d814b8116e84cf2b17347ebc1800181c4e2a1fb8dd53e1c635518c7dac47e9",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_verifies_its_own_password_and_no_other() {
+    fn hash_verifies_only_its_password() {
         let hash = cost(10).hash(&password("correct horse")).unwrap();
 
         assert!(cost(10).verify(&password("correct horse"), &hash));
@@ -146,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn two_hashes_of_one_password_differ() {
+    fn hashes_of_one_password_differ() {
         let hash = || cost(1).hash(&password("correct horse")).unwrap();
 
         assert_ne!(hash(), hash());
     }
 
     #[test]
-    fn a_hash_made_at_another_cost_verifies() {
+    fn hash_of_another_cost_verifies() {
         let hash = cost(10).hash(&password("correct horse")).unwrap();
 
         assert!(cost(20).verify(&password("correct horse"), &hash));

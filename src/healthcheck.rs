@@ -1,4 +1,4 @@
-//! Asks a running instance whether it is ready: the health check of containers without `curl`.
+//! Client of `/health/ready`: the health check of containers without `curl`.
 
 use std::io;
 use std::time::Duration;
@@ -8,38 +8,41 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longest wait for the answer.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Timeout of the request.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why an instance does not count as ready.
+/// Failure of a health check.
 #[derive(Debug, Error)]
-pub enum NotReady {
-    /// It could not be asked.
+pub enum HealthcheckError {
+    /// The request could not be sent, or the reply could not be read.
     #[error("cannot reach {0}:{1}")]
     Unreachable(String, u16, #[source] io::Error),
-    /// It did not answer in time.
-    #[error("no answer within {DEADLINE:?}")]
-    Late,
-    /// It said no.
+    /// The instance did not answer in time.
+    #[error("no answer within {TIMEOUT:?}")]
+    Timeout,
+    /// The instance is not ready. Contains the body of its reply.
     #[error("not ready: {0}")]
-    No(String),
+    NotReady(String),
 }
 
-/// Asks the instance at a host and a port.
+/// Checks that the instance at a host and a port is ready.
 ///
 /// # Errors
-/// When its answer is anything but 200, or there is none.
-pub async fn run((host, port): (String, u16)) -> Result<(), NotReady> {
-    let reply = timeout(DEADLINE, ask(&host, port)).await.map_err(|_| NotReady::Late)?;
-    let reply = reply.map_err(|error| NotReady::Unreachable(host, port, error))?;
+/// Returns an error unless the instance answers with 200.
+pub async fn run((host, port): (String, u16)) -> Result<(), HealthcheckError> {
+    let Ok(outcome) = timeout(TIMEOUT, get_ready(&host, port)).await else {
+        return Err(HealthcheckError::Timeout);
+    };
+    let reply = outcome.map_err(|error| HealthcheckError::Unreachable(host, port, error))?;
     if reply.starts_with("HTTP/1.1 200 ") {
         return Ok(());
     }
     let body = reply.split_once("\r\n\r\n").map_or(reply.as_str(), |(_, body)| body);
-    Err(NotReady::No(body.trim().to_owned()))
+    Err(HealthcheckError::NotReady(body.trim().to_owned()))
 }
 
-async fn ask(host: &str, port: u16) -> io::Result<String> {
+/// Requests `/health/ready` and returns the reply, head and body.
+async fn get_ready(host: &str, port: u16) -> io::Result<String> {
     let mut connection = TcpStream::connect((host, port)).await?;
     let request =
         format!("GET /health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

@@ -1,21 +1,27 @@
-//! Portcullis: an authentication service for REST clients.
+//! Portcullis: an authentication service for REST APIs.
 //!
-//! The crate from the outside in; a module uses those below it and none above.
+//! The modules form layers, listed from the top. A module uses only modules of lower layers.
 //!
-//! | module | what it is for |
-//! |---|---|
-//! | [`startup`] | wiring: what is made in which order, and in which order it ends |
-//! | [`commands`] | the command line for administrators, past the service |
-//! | [`http`] | what each route reads, asks and answers |
-//! | [`actors`] | who owns what changes: accounts, revocations, the hashing threads |
-//! | [`store`] | what is remembered; all SQL |
-//! | [`hashing`] | PBKDF2 |
-//! | [`tokens`] | issuing and checking JSON Web Tokens |
-//! | [`revocation`] | the replica: every live revocation, in memory |
-//! | [`domain`] | the words of the service as types |
+//! | layer | module | contents |
+//! |---|---|---|
+//! | 1 | `main` | the program |
+//! | 2 | [`startup`] | construction and shutdown of the service |
+//! | 2 | [`commands`] | the command line for administrators |
+//! | 3 | [`http`] | the HTTP API |
+//! | 4 | [`actors`] | accounts, sessions, the revocation follower, the hash queue |
+//! | 5 | [`store`] | the database; all SQL |
+//! | 5 | [`hashing`] | PBKDF2 |
+//! | 5 | [`tokens`] | issuing and verification of JSON Web Tokens |
+//! | 5 | [`revocation`] | the replica: all live revocations, in memory |
+//! | 6 | [`telemetry`] | logging |
+//! | 6 | [`metrics`] | Prometheus metrics |
+//! | 6 | [`clock`] | wall clock and monotonic clock |
+//! | 6 | [`signals`] | SIGTERM and SIGINT |
+//! | 6 | [`healthcheck`] | the client of `/health/ready` |
+//! | 7 | [`config`] | command line and settings |
+//! | 8 | [`domain`] | types that are valid by construction |
 //!
-//! Beside them stand leaves: [`config`], [`clock`], [`metrics`], [`telemetry`], [`signals`] and
-//! [`healthcheck`]. `docs/architecture.md` has the reasons.
+//! `tests/api/architecture.rs` tests the layers; `docs/architecture.md` explains them.
 
 pub mod actors;
 pub mod clock;

@@ -1,36 +1,97 @@
-//! What Prometheus is told. One registry, passed in; names follow the Prometheus conventions.
+//! Prometheus metrics. One registry, passed in; names follow the Prometheus conventions.
 
-use prometheus::core::Collector;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 
-/// From a check in memory to a request that nearly timed out, in seconds.
+/// Buckets from a check in memory to a request that nearly timed out, in seconds.
 const LATENCY: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
 
-/// Around the tenths of a second that a hash is meant to take.
+/// Buckets around the tenths of a second that a hash should take, in seconds.
 const HASHING: &[f64] =
     &[0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0];
 
-/// Powers of two: a batch grows with the load.
+/// Buckets of batch sizes, which grow with the load.
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
-/// The results of looking a token up among the revocations.
-const CHECKS: &[&str] =
-    &["clear", "revoked", "fallback_clear", "fallback_revoked", "fallback_failed"];
+/// Declares an enum of label values.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$meta:meta])* $variant:ident),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
+        #[strum(serialize_all = "snake_case")]
+        pub enum $name { $($(#[$meta])* $variant),+ }
+    };
+}
 
-/// Declares `Metrics`. The doc comment of a field is the help text of its metric; after the name
-/// stand its labels and its buckets.
+label! {
+    /// Outcome of a login.
+    LoginOutcome { Success, InvalidCredentials, Overloaded, Error }
+}
+label! {
+    /// Outcome of a registration.
+    RegistrationOutcome { Success, Taken, Overloaded, Error }
+}
+label! {
+    /// Outcome of an exchange of a refresh token.
+    RefreshOutcome { Success, Refused, Error }
+}
+label! {
+    /// Outcome of a hashing job: done, refused by a full queue, dropped before its turn.
+    HashJobOutcome { Completed, Shed, Abandoned }
+}
+label! {
+    /// Result of a revocation check: from the replica, or from the database as the fallback.
+    CheckResult { Clear, Revoked, FallbackClear, FallbackRevoked, FallbackFailed }
+}
+label! {
+    /// Cause of a read of the feed.
+    FeedReadCause { Start, #[strum(serialize = "hint")] Notification, Poll, Retry }
+}
+
+/// Counter with one series for each value of a label. All series exist from the start: one that
+/// appears with its first event hides this event from `rate()`.
+#[derive(Clone)]
+pub struct CounterBy<L> {
+    counters: IntCounterVec,
+    /// The series by label, since [`IntCounterVec`] takes a lock to find one.
+    series: Vec<(L, IntCounter)>,
+}
+
+impl<L: Copy + PartialEq> CounterBy<L> {
+    /// Increments the series of a label.
+    pub fn inc(&self, label: L) {
+        if let Some((_, counter)) = self.series.iter().find(|(known, _)| *known == label) {
+            counter.inc();
+        }
+    }
+}
+
+impl<L: Send + Sync> Collector for CounterBy<L> {
+    fn desc(&self) -> Vec<&Desc> {
+        self.counters.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.counters.collect()
+    }
+}
+
+/// Declares [`Metrics`]. The doc comment of a field is the help text of its metric; its name is followed
+/// by its labels and buckets.
 macro_rules! metrics {
     ($(
         #[doc = $help:literal]
         $field:ident: $kind:ty = $name:literal, [$($label:literal),*], $buckets:expr;
     )*) => {
-        /// Every metric that code counts into, and the registry that renders them.
+        /// All metrics, and the registry that renders them.
         pub struct Metrics {
             registry: Registry,
             $(#[doc = $help] pub $field: $kind,)*
@@ -50,72 +111,71 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// Requests answered, by method, matched route and status.
+    /// Requests, by method, matched route and status.
     http_requests: IntCounterVec = "http_requests_total", ["method", "route", "status"], &[];
-    /// Time from the head of a request to that of its reply, by method, matched route and status.
+    /// Time from the head of a request to the head of its reply, by method, matched route and status.
     http_duration: HistogramVec = "http_request_duration_seconds", ["method", "route", "status"], LATENCY;
     /// Logins, by outcome.
-    logins: IntCounterVec = "portcullis_logins_total", ["outcome"], &[];
+    logins: CounterBy<LoginOutcome> = "portcullis_logins_total", ["outcome"], &[];
     /// Registrations, by outcome.
-    registrations: IntCounterVec = "portcullis_registrations_total", ["outcome"], &[];
+    registrations: CounterBy<RegistrationOutcome> = "portcullis_registrations_total", ["outcome"], &[];
     /// Exchanges of refresh tokens, by outcome.
-    refreshes: IntCounterVec = "portcullis_refreshes_total", ["outcome"], &[];
-    /// Refresh tokens used again after they were exchanged, which ends the session: stolen, it seems.
+    refreshes: CounterBy<RefreshOutcome> = "portcullis_refreshes_total", ["outcome"], &[];
+    /// Replays of refresh tokens, each of which ended a session: a sign of theft.
     refresh_tokens_reused: IntCounter = "portcullis_refresh_tokens_reused_total", [], &[];
-    /// Hashing jobs waiting or at work.
+    /// Hashing jobs waiting or running.
     hash_queue_depth: IntGauge = "portcullis_hash_queue_depth", [], &[];
-    /// Most hashing jobs admitted, as things stand.
+    /// Maximum number of hashing jobs, computed from the duration of recent ones.
     hash_queue_limit: IntGauge = "portcullis_hash_queue_limit", [], &[];
     /// Hashing threads.
     hash_threads: IntGauge = "portcullis_hash_threads", [], &[];
     /// Time that hashing jobs waited for a thread.
     hash_wait: Histogram = "portcullis_hash_wait_seconds", [], HASHING;
-    /// Time that hashing jobs took once they had a thread.
+    /// Time that hashing jobs ran.
     hash_duration: Histogram = "portcullis_hash_duration_seconds", [], HASHING;
     /// Hashing jobs, by outcome: completed, shed by a full queue, abandoned before their turn.
-    hash_jobs: IntCounterVec = "portcullis_hash_jobs_total", ["outcome"], &[];
-    /// Tokens looked up among the revocations, by result; fallback_… asked the database, fallback_failed in vain.
-    revocation_checks: IntCounterVec = "portcullis_revocation_checks_total", ["result"], &[];
+    hash_jobs: CounterBy<HashJobOutcome> = "portcullis_hash_jobs_total", ["outcome"], &[];
+    /// Revocation checks, by result; those with fallback_ asked the database.
+    revocation_checks: CounterBy<CheckResult> = "portcullis_revocation_checks_total", ["result"], &[];
     /// Revocations committed by this instance.
     revocations_committed: IntCounter = "portcullis_revocations_committed_total", [], &[];
-    /// Revocations that went into one commit.
+    /// Revocations per commit.
     revocation_batch_size: Histogram = "portcullis_revocation_commit_batch_size", [], SIZES;
-    /// Time that commits of revocations took.
+    /// Duration of the commits of revocations.
     revocation_commit_duration: Histogram = "portcullis_revocation_commit_duration_seconds", [], LATENCY;
     /// Expired revocations deleted by this instance.
     revocations_swept: IntCounter = "portcullis_revocations_swept_total", [], &[];
-    /// Age of what this instance knows of the revocations.
+    /// Age of the latest complete read of the revocations.
     revocation_staleness: Gauge = "portcullis_revocation_staleness_seconds", [], &[];
-    /// Age from which on it asks the database about every token: REVOCATION_MAX_STALENESS.
+    /// Staleness above which every check asks the database: REVOCATION_MAX_STALENESS.
     revocation_max_staleness: Gauge = "portcullis_revocation_max_staleness_seconds", [], &[];
-    /// Reads of the feed of revocations, by cause: start, hint, poll, retry.
-    revocation_feed_reads: IntCounterVec = "portcullis_revocation_feed_reads_total", ["cause"], &[];
-    /// Reads of the feed that failed.
+    /// Reads of the revocation feed, by cause; a hint is a notification by the database.
+    revocation_feed_reads: CounterBy<FeedReadCause> = "portcullis_revocation_feed_reads_total", ["cause"], &[];
+    /// Failed reads of the revocation feed.
     revocation_feed_failures: IntCounter = "portcullis_revocation_feed_failures_total", [], &[];
-    /// Reads of the feed that brought the whole table: at the start, from another database, after an overflow.
+    /// Full reloads of the replica: at the start, from another database, after an eviction.
     revocation_feed_loads: IntCounter = "portcullis_revocation_feed_loads_total", [], &[];
-    /// Time from the making of a revocation elsewhere to its being refused here.
+    /// Time from a revocation at another instance until this instance applied it.
     revocation_feed_lag: Histogram = "portcullis_revocation_feed_lag_seconds", [], LATENCY;
-    /// 1 while the database tells of revocations at once, 0 while they are polled for; absent where nobody listens.
+    /// 1 while notifications of revocations arrive, 0 while the feed is polled; absent without a listener.
     revocation_listener_connected: IntGaugeVec = "portcullis_revocation_listener_connected", [], &[];
-    /// Revocations held in memory.
+    /// Revocations in the replica.
     revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
-    /// 1 while every live revocation is held in memory, 0 once one had to be pushed out.
+    /// 1 while the replica holds every live revocation, 0 after an eviction.
     revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
     /// Open connections to the database, by state.
     database_connections: IntGaugeVec = "portcullis_database_connections", ["state"], &[];
-    /// Most connections to the database.
+    /// Maximum number of connections to the database.
     database_connections_max: IntGauge = "portcullis_database_connections_max", [], &[];
-    /// 1, with the version as a label.
+    /// Always 1; the version is a label.
     build_info: IntGaugeVec = "portcullis_build_info", ["version"], &[];
 }
 
 impl Metrics {
-    /// Registers everything, the outcomes that have not happened yet included: a series that
-    /// appears only with its first event hides that event from `rate()`.
+    /// Creates and registers all metrics.
     ///
     /// # Errors
-    /// When two metrics bear one name.
+    /// Returns an error if two metrics have the same name.
     pub fn new() -> Result<Self, Error> {
         let metrics = Self::register_all(Registry::new())?;
         #[cfg(target_os = "linux")]
@@ -123,31 +183,19 @@ impl Metrics {
             .registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        for (counters, labels) in [
-            (&metrics.logins, ["success", "invalid_credentials", "overloaded", "error"].as_slice()),
-            (&metrics.registrations, &["success", "taken", "overloaded", "error"]),
-            (&metrics.refreshes, &["success", "refused", "error"]),
-            (&metrics.hash_jobs, &["completed", "shed", "abandoned"]),
-            (&metrics.revocation_checks, CHECKS),
-            (&metrics.revocation_feed_reads, &["start", "hint", "poll", "retry"]),
-        ] {
-            for label in labels {
-                counters.with_label_values(&[label]);
-            }
-        }
         Ok(metrics)
     }
 
-    /// Renders everything in the Prometheus text format.
+    /// Renders all metrics in the Prometheus text format.
     ///
     /// # Errors
-    /// When a metric cannot be written as text.
+    /// Returns an error if a metric cannot be encoded.
     pub fn render(&self) -> Result<String, Error> {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
-/// A kind of metric, for the table above.
+/// Constructor of a kind of metric.
 trait Make: Collector + Clone + Sized {
     fn make(opts: Opts, labels: &[&str], buckets: &[f64]) -> Result<Self, Error>;
 }
@@ -172,6 +220,17 @@ make! {
     HistogramVec: |opts, labels, buckets| Self::new(with_buckets(opts, buckets), labels);
 }
 
+impl<L> Make for CounterBy<L>
+where
+    L: IntoEnumIterator + Into<&'static str> + Copy + Send + Sync,
+{
+    fn make(opts: Opts, labels: &[&str], _: &[f64]) -> Result<Self, Error> {
+        let counters = IntCounterVec::new(opts, labels)?;
+        let series = L::iter().map(|label| (label, counters.with_label_values(&[label.into()])));
+        Ok(Self { series: series.collect(), counters })
+    }
+}
+
 fn with_buckets(opts: Opts, buckets: &[f64]) -> HistogramOpts {
     HistogramOpts { common_opts: opts, buckets: buckets.to_vec() }
 }
@@ -181,14 +240,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_doc_comment_of_a_metric_is_its_help_text() {
+    fn doc_comment_of_a_metric_is_its_help_text() {
         let text = Metrics::new().unwrap().render().unwrap();
 
         assert!(text.contains("# HELP portcullis_hash_threads Hashing threads.\n"), "{text}");
     }
 
     #[test]
-    fn outcomes_that_have_not_happened_are_there_as_zero() {
+    fn outcomes_without_events_are_exported_as_zero() {
         let text = Metrics::new().unwrap().render().unwrap();
 
         assert!(text.contains("portcullis_logins_total{outcome=\"overloaded\"} 0\n"), "{text}");

@@ -1,6 +1,5 @@
-//! The replica: every live revocation, in memory, where checking a token can see it without I/O and
-//! without a lock that a writer can hold; and how far it can be trusted. `docs/revocation.md` has the
-//! argument.
+//! The replica: every live revocation, in memory. A check does no I/O and takes no lock that a writer can
+//! hold. `docs/revocation.md` proves its freshness.
 
 mod filter;
 
@@ -14,187 +13,190 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
-use crate::domain::{RETENTION, Revocation, RevocationId};
+use crate::domain::{CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
 use filter::Filter;
 
-/// What the replica knows of a token.
+/// Result of a check against the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Not revoked, as of no longer ago than the bound.
+    /// Not revoked, as of at most the staleness bound ago.
     Clear,
     /// Revoked.
     Revoked,
-    /// The replica cannot tell: the database has to be asked.
+    /// The replica is stale or incomplete: only the database can tell.
     Unknown,
 }
 
-/// The live revocations. Nothing but its own expiry takes one out, unless the replica overflows.
+/// Live revocations. An entry leaves at its expiry, or by eviction when the replica is full.
 pub struct Replica {
     entries: Cache<RevocationId, TimeToLive>,
-    /// Spares most checks the look into the entries, which among a million is six waits for memory. The
-    /// fuller the replica, the fewer.
+    /// Answers most checks alone: a lookup among a million entries waits six times for memory.
     filter: Arc<Filter>,
-    held: Arc<AtomicU64>,
+    len: Arc<AtomicU64>,
     capacity: u64,
-    /// How often something was put in where there was no room.
+    /// Number of insertions into a full replica, each of which may evict an entry.
     overflows: AtomicU64,
-    /// That number when a read of the whole table began that has ended since: what was pushed out
-    /// before is back.
-    overflows_mended: AtomicU64,
-    /// Up to when everything that was committed is here, in nanoseconds of uptime; 0 is never.
+    /// Value of `overflows` at the start of the latest full reload: evictions before it are repaired.
+    repaired_overflows: AtomicU64,
+    /// Uptime in nanoseconds up to which all commits are applied; 0 before the first read.
     known_until: AtomicU64,
     max_staleness: Duration,
     clock: Arc<dyn Clock>,
 }
 
-/// The beginning of a read of the database: what a replica that has taken it in knows.
+/// Start of a read of the database, for [`Replica::finish_read`].
 #[derive(Clone, Copy, Debug)]
-pub struct Reading {
-    began_at: Duration,
+pub struct ReadStart {
+    started_at: Duration,
     overflows: u64,
 }
 
 #[derive(Clone, Copy)]
 struct TimeToLive(Duration);
 
-struct OwnExpiry;
+struct PerEntryExpiry;
 
-impl Expiry<RevocationId, TimeToLive> for OwnExpiry {
+impl Expiry<RevocationId, TimeToLive> for PerEntryExpiry {
     fn expire_after_create(
         &self,
         _: &RevocationId,
-        &TimeToLive(left): &TimeToLive,
+        &TimeToLive(time_to_live): &TimeToLive,
         _: Instant,
     ) -> Option<Duration> {
-        Some(left)
+        Some(time_to_live)
     }
 }
 
 impl Replica {
-    /// Makes an empty replica that holds at most `capacity` revocations, and is not to be trusted
-    /// with what is older than `max_staleness`.
+    /// Creates an empty replica of at most `capacity` revocations, which is stale `max_staleness` after
+    /// the start of its latest read.
     #[must_use]
     pub fn new(capacity: u64, max_staleness: Duration, clock: Arc<dyn Clock>) -> Self {
-        let held = Arc::new(AtomicU64::new(0));
-        let filter = Arc::new(Filter::for_capacity(capacity));
-        let (counter, filtered) = (Arc::clone(&held), Arc::clone(&filter));
+        let len = Arc::new(AtomicU64::new(0));
+        let filter = Arc::new(Filter::with_capacity(capacity));
+        let evicted_len = Arc::clone(&len);
+        let evicted_filter = Arc::clone(&filter);
         let entries = Cache::builder()
             .max_capacity(capacity)
-            // The default policy may refuse a new entry; a new revocation must get in.
+            // The default policy may reject a new entry; a new revocation must be admitted.
             .eviction_policy(EvictionPolicy::lru())
-            .expire_after(OwnExpiry)
+            .expire_after(PerEntryExpiry)
             .eviction_listener(move |id, _, _| {
-                filtered.remove(*id);
-                counter.fetch_sub(1, Ordering::Relaxed);
+                evicted_filter.remove(*id);
+                evicted_len.fetch_sub(1, Ordering::Relaxed);
             })
             .build();
         Self {
             entries,
             filter,
-            held,
+            len,
             capacity,
             overflows: AtomicU64::new(0),
-            overflows_mended: AtomicU64::new(0),
+            repaired_overflows: AtomicU64::new(0),
             known_until: AtomicU64::new(0),
             max_staleness,
             clock,
         }
     }
 
-    /// Takes in a revocation that is committed; tells whether it was new. Revoking is monotone:
-    /// order and repetition do not matter, and nothing that is revoked becomes valid again.
+    /// Applies a committed revocation. Returns `true` if it is new. The order and repetition of calls do
+    /// not matter: entries are only ever added.
     ///
-    /// `now` is the time by the clock of the database: the one here may be wrong for a while, and
-    /// what has expired by a wrong clock would be missing when it is right again.
+    /// `now` is the database's time. The host's clock may be wrong: an entry that it expires too early
+    /// would be missing once the clock is right again.
     pub fn apply(&self, revocation: &Revocation, now: OffsetDateTime) -> bool {
-        let Some(left) = time_to_live(revocation, now) else { return false };
-        if self.holds(revocation.id) {
+        let Some(time_to_live) = time_to_live(revocation, now) else { return false };
+        if self.contains(revocation.id) {
             return false;
         }
-        // Marked before the insertion that may push an entry out: a reader that misses an evicted
-        // entry already finds the mark.
-        if self.held.fetch_add(1, Ordering::Relaxed) >= self.capacity {
+        // Counted before the insertion that may evict: a reader that misses the evicted entry sees it.
+        if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
             self.overflows.fetch_add(1, Ordering::Release);
         }
         self.filter.add(revocation.id);
-        self.entries.insert(revocation.id, TimeToLive(left));
+        self.entries.insert(revocation.id, TimeToLive(time_to_live));
         true
     }
 
-    /// Notes that a read of the database begins now.
+    /// Marks the start of a read of the database.
     #[must_use]
-    pub fn begin_reading(&self) -> Reading {
+    pub fn begin_read(&self) -> ReadStart {
         let overflows = self.overflows.load(Ordering::Acquire);
-        Reading { began_at: self.clock.uptime(), overflows }
+        ReadStart { started_at: self.clock.uptime(), overflows }
     }
 
-    /// Notes that everything which that read has brought is applied: the replica knows what was
-    /// committed before it began. A read of the whole table also brought back what was pushed out.
-    pub fn end_reading(&self, reading: Reading, is_whole: bool) {
-        if is_whole {
-            self.overflows_mended.store(reading.overflows, Ordering::Release);
+    /// Marks the end of a read whose revocations are all applied: the replica knows every commit before
+    /// the start of the read. A full reload also restores evicted entries.
+    pub fn finish_read(&self, read: ReadStart, is_full_reload: bool) {
+        if is_full_reload {
+            self.repaired_overflows.store(read.overflows, Ordering::Release);
         }
-        let began_at = u64::try_from(reading.began_at.as_nanos()).unwrap_or(u64::MAX);
-        self.known_until.fetch_max(began_at, Ordering::Release);
+        let started_at = u64::try_from(read.started_at.as_nanos()).unwrap_or(u64::MAX);
+        self.known_until.fetch_max(started_at, Ordering::Release);
     }
 
-    /// Tells whether any of the ids, those of a token and of its session, is revoked.
+    /// Checks whether any of the ids, of a token and of its session, is revoked.
     #[must_use]
     pub fn check(&self, ids: [RevocationId; 2]) -> Verdict {
-        // The order matters. What vouches for the entries is read before them: a read of the database
-        // that ends in between would vouch for entries that were looked for too early. What speaks
-        // against them is read after: a thread that is held up in between must not answer with what
-        // was fresh and complete once.
+        // Loaded before the lookup: a read that finishes meanwhile would vouch for entries that were
+        // looked up too early. The evidence against an answer is loaded after the lookup: a thread that is
+        // delayed must not rely on a freshness that has passed.
         let known_until = self.known_until();
-        let mended = self.overflows_mended.load(Ordering::Acquire);
-        if ids.into_iter().any(|id| self.holds(id)) {
+        let repaired = self.repaired_overflows.load(Ordering::Acquire);
+        if ids.into_iter().any(|id| self.contains(id)) {
             Verdict::Revoked
-        } else if self.has_overflowed_since(mended) || !self.is_within_bound(known_until) {
+        } else if self.has_overflowed_since(repaired) || !self.is_within_bound(known_until) {
             Verdict::Unknown
         } else {
             Verdict::Clear
         }
     }
 
-    /// Tells whether every live revocation that is known is held: `false` from when one was pushed
-    /// out until the whole table has been read again without that.
+    /// Returns `true` if the replica holds every live revocation it has read: from an eviction until the
+    /// end of a full reload it does not.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        !self.has_overflowed_since(self.overflows_mended.load(Ordering::Acquire))
+        !self.has_overflowed_since(self.repaired_overflows.load(Ordering::Acquire))
     }
 
-    /// Tells whether what is known is no older than the bound.
+    /// Returns `true` if the replica is not stale.
     #[must_use]
     pub fn is_fresh(&self) -> bool {
         self.is_within_bound(self.known_until())
     }
 
-    /// Returns how old that is which is known; `None` while nothing is.
+    /// Returns the staleness: the time since the start of the latest read, `None` before the first.
     #[must_use]
     pub fn staleness(&self) -> Option<Duration> {
         Some(self.clock.uptime().saturating_sub(self.known_until()?))
     }
 
-    /// Returns how many revocations are held.
+    /// Returns the number of revocations.
     #[must_use]
-    pub fn held(&self) -> u64 {
-        self.held.load(Ordering::Relaxed)
+    pub fn len(&self) -> u64 {
+        self.len.load(Ordering::Relaxed)
     }
 
-    /// Tells whether there is room again for what was pushed out: a quarter of what was held has
-    /// expired.
+    /// Returns `true` if there are no revocations.
     #[must_use]
-    pub fn may_be_completed(&self) -> bool {
-        !self.is_complete() && self.held() <= self.capacity / 4 * 3
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
-    /// Frees the memory of the revocations that have expired.
+    /// Returns `true` if the replica is incomplete and a quarter of its capacity is free again, so that a
+    /// full reload may succeed.
+    #[must_use]
+    pub fn has_room_for_reload(&self) -> bool {
+        !self.is_complete() && self.len() <= self.capacity / 4 * 3
+    }
+
+    /// Frees the memory of expired revocations.
     pub fn purge(&self) {
         self.entries.run_pending_tasks();
     }
 
-    fn holds(&self, id: RevocationId) -> bool {
-        self.filter.may_hold(id) && self.entries.contains_key(&id)
+    fn contains(&self, id: RevocationId) -> bool {
+        self.filter.may_contain(id) && self.entries.contains_key(&id)
     }
 
     fn known_until(&self) -> Option<Duration> {
@@ -202,8 +204,8 @@ impl Replica {
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    fn has_overflowed_since(&self, mended: u64) -> bool {
-        self.overflows.load(Ordering::Acquire) != mended
+    fn has_overflowed_since(&self, overflows: u64) -> bool {
+        self.overflows.load(Ordering::Acquire) != overflows
     }
 
     fn is_within_bound(&self, known_until: Option<Duration>) -> bool {
@@ -211,9 +213,11 @@ impl Replica {
     }
 }
 
+/// Returns the time for which a revocation is kept, `None` for one that has expired.
 fn time_to_live(revocation: &Revocation, now: OffsetDateTime) -> Option<Duration> {
-    let left = (revocation.expires_at - now).saturating_add(RETENTION.try_into().ok()?);
-    Duration::try_from(left).ok().filter(|left| !left.is_zero())
+    let allowance = CLOCK_SKEW_ALLOWANCE.try_into().ok()?;
+    let remaining = (revocation.expires_at - now).saturating_add(allowance);
+    Duration::try_from(remaining).ok().filter(|remaining| !remaining.is_zero())
 }
 
 #[cfg(test)]
@@ -248,16 +252,16 @@ mod tests {
         }
     }
 
-    /// An empty replica that is not to be trusted yet, and its clock.
-    fn unread(capacity: u64) -> (Replica, Arc<Uptime>) {
+    /// Returns an empty replica without a read, and its clock.
+    fn without_read(capacity: u64) -> (Replica, Arc<Uptime>) {
         let clock = Arc::new(Uptime(Mutex::new(Duration::from_hours(1))));
         (Replica::new(capacity, BOUND, Arc::clone(&clock) as Arc<dyn Clock>), clock)
     }
 
-    /// A replica that has just read an empty table.
+    /// Returns a replica that has just read an empty table.
     fn fresh(capacity: u64) -> Replica {
-        let (replica, _) = unread(capacity);
-        replica.end_reading(replica.begin_reading(), true);
+        let (replica, _) = without_read(capacity);
+        replica.finish_read(replica.begin_read(), true);
         replica
     }
 
@@ -270,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_revoked_by_its_own_id_or_by_its_sessions() {
+    fn token_is_revoked_by_its_own_or_its_session_id() {
         let replica = fresh(10);
         replica.apply(&revocation(1), NOW);
 
@@ -280,26 +284,26 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_clear_before_the_first_read_has_ended_nor_longer_after_it_began_than_the_bound() {
-        let (replica, clock) = unread(10);
-        let one = || replica.check([id(1), id(2)]);
-        assert_eq!((one(), replica.staleness()), (Verdict::Unknown, None));
+    fn verdict_is_unknown_before_the_first_read_and_beyond_the_bound() {
+        let (replica, clock) = without_read(10);
+        let check = || replica.check([id(1), id(2)]);
+        assert_eq!((check(), replica.staleness()), (Verdict::Unknown, None));
 
-        let reading = replica.begin_reading();
+        let read = replica.begin_read();
         clock.advance(BOUND);
-        assert_eq!(one(), Verdict::Unknown);
-        replica.end_reading(reading, true);
-        assert_eq!((one(), replica.staleness()), (Verdict::Clear, Some(BOUND)));
+        assert_eq!(check(), Verdict::Unknown);
+        replica.finish_read(read, true);
+        assert_eq!((check(), replica.staleness()), (Verdict::Clear, Some(BOUND)));
 
         clock.advance(Duration::from_nanos(1));
-        assert_eq!((one(), replica.is_fresh()), (Verdict::Unknown, false));
-        replica.end_reading(replica.begin_reading(), false);
-        assert_eq!((one(), replica.is_fresh()), (Verdict::Clear, true));
+        assert_eq!((check(), replica.is_fresh()), (Verdict::Unknown, false));
+        replica.finish_read(replica.begin_read(), false);
+        assert_eq!((check(), replica.is_fresh()), (Verdict::Clear, true));
     }
 
     #[test]
-    fn what_is_revoked_stays_so_however_stale_the_replica() {
-        let (replica, clock) = unread(10);
+    fn stale_replica_still_refuses_revoked_tokens() {
+        let (replica, clock) = without_read(10);
         replica.apply(&revocation(1), NOW);
         clock.advance(Duration::from_hours(1));
 
@@ -307,54 +311,58 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_began_earlier_and_ends_later_takes_no_freshness_away() {
-        let (replica, clock) = unread(10);
-        let slow = replica.begin_reading();
+    fn slow_read_does_not_reduce_freshness() {
+        let (replica, clock) = without_read(10);
+        let slow = replica.begin_read();
         clock.advance(BOUND);
-        replica.end_reading(replica.begin_reading(), true);
+        replica.finish_read(replica.begin_read(), true);
 
-        replica.end_reading(slow, true);
+        replica.finish_read(slow, true);
 
         assert_eq!(replica.staleness(), Some(Duration::ZERO));
     }
 
     #[test]
-    fn only_what_is_new_and_has_not_expired_is_taken_in() {
+    fn only_new_live_revocations_are_applied() {
         let replica = fresh(10);
 
         assert!(replica.apply(&revocation(1), NOW));
         assert!(!replica.apply(&revocation(1), NOW));
         assert!(!replica.apply(&revocation(2), NOW + Duration::from_hours(1)));
-        assert_eq!(replica.held(), 1);
+        assert_eq!(replica.len(), 1);
     }
 
     #[test]
-    fn a_revocation_is_kept_past_its_expiry_for_clocks_that_differ() {
+    fn revocation_outlives_its_expiry_by_the_clock_skew_allowance() {
         let expiry = NOW + Duration::from_mins(1);
-        let just_before = expiry + RETENTION - Duration::from_nanos(1);
+        let just_before = expiry + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
 
-        assert_eq!(time_to_live(&revocation(1), NOW), Some(Duration::from_mins(1) + RETENTION));
+        assert_eq!(
+            time_to_live(&revocation(1), NOW),
+            Some(Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE)
+        );
         assert_eq!(time_to_live(&revocation(1), just_before), Some(Duration::from_nanos(1)));
-        assert_eq!(time_to_live(&revocation(1), expiry + RETENTION), None);
+        assert_eq!(time_to_live(&revocation(1), expiry + CLOCK_SKEW_ALLOWANCE), None);
     }
 
     #[test]
-    fn an_expired_revocation_goes_away_by_itself() {
+    fn expired_revocation_is_removed() {
         let replica = fresh(10);
-        let almost_over = NOW + Duration::from_mins(1) + RETENTION - Duration::from_nanos(1);
+        let almost_over =
+            NOW + Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
 
         replica.apply(&revocation(1), almost_over);
-        while replica.held() > 0 {
+        while !replica.is_empty() {
             replica.purge();
             std::thread::yield_now();
         }
 
         assert_eq!(replica.check([id(1), id(1)]), Verdict::Clear);
-        assert!(!replica.filter.may_hold(id(1)), "the filter forgets it too");
+        assert!(!replica.filter.may_contain(id(1)), "the filter has removed it, too");
     }
 
     #[test]
-    fn a_full_replica_still_takes_in_the_newest_and_no_longer_says_clear() {
+    fn full_replica_admits_new_revocations_and_is_incomplete() {
         let replica = fresh(3);
 
         for number in 0..10 {
@@ -363,51 +371,53 @@ mod tests {
             assert_eq!(replica.check([id(number), id(99)]), Verdict::Revoked, "{number}");
         }
 
-        assert_eq!(replica.held(), 3);
+        assert_eq!(replica.len(), 3);
         assert!(!replica.is_complete());
         assert_eq!(replica.check([id(0), id(99)]), Verdict::Unknown);
     }
 
     #[test]
-    fn what_was_pushed_out_is_mended_by_a_whole_read_that_has_room() {
+    fn full_reload_with_room_completes_the_replica() {
         let replica = fresh(2);
-        let nearly_expired = NOW + Duration::from_mins(1) + RETENTION - Duration::from_millis(1);
+        let nearly_expired =
+            NOW + Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE - Duration::from_millis(1);
         for number in 0..3 {
             replica.apply(&revocation(number), nearly_expired);
         }
-        assert!(!replica.is_complete() && !replica.may_be_completed());
+        assert!(!replica.is_complete() && !replica.has_room_for_reload());
 
-        // Too much again: nothing is mended.
-        let reading = replica.begin_reading();
+        // The reload overflows again, so it repairs nothing.
+        let read = replica.begin_read();
         (3..6).for_each(|number| assert!(replica.apply(&revocation(number), NOW)));
-        replica.end_reading(reading, true);
+        replica.finish_read(read, true);
         assert!(!replica.is_complete());
 
-        replica.end_reading(replica.begin_reading(), false);
-        assert!(!replica.is_complete(), "a partial read brings nothing back");
-        replica.end_reading(replica.begin_reading(), true);
+        replica.finish_read(replica.begin_read(), false);
+        assert!(!replica.is_complete(), "an incremental read restores nothing");
+        replica.finish_read(replica.begin_read(), true);
         assert!(replica.is_complete());
     }
 
     #[test]
-    fn there_is_room_again_when_enough_has_expired() {
+    fn room_for_a_reload_returns_as_entries_expire() {
         let replica = fresh(4);
-        let nearly_expired = NOW + Duration::from_mins(1) + RETENTION - Duration::from_nanos(1);
+        let nearly_expired =
+            NOW + Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
         for number in 0..5 {
             replica.apply(&revocation(number), nearly_expired);
         }
 
-        while !replica.may_be_completed() {
+        while !replica.has_room_for_reload() {
             replica.purge();
             std::thread::yield_now();
         }
 
-        assert!(!replica.is_complete() && replica.held() <= 3);
+        assert!(!replica.is_complete() && replica.len() <= 3);
     }
 
     proptest! {
         #[test]
-        fn revoked_is_never_called_clear(
+        fn revoked_token_is_never_clear(
             numbers in prop::collection::vec(0..40_u128, 0..80),
             capacity in 1..60_u64,
         ) {
@@ -423,7 +433,7 @@ mod tests {
         }
 
         #[test]
-        fn a_replica_that_is_large_enough_is_exact(
+        fn replica_with_enough_capacity_is_exact(
             numbers in prop::collection::vec(0..40_u128, 0..40),
         ) {
             let replica = fresh(40);

@@ -1,38 +1,38 @@
-//! SIGTERM and SIGINT: the first asks the service to stop, the second does not ask.
+//! SIGTERM and SIGINT: the first signal starts a shutdown, the second one ends the process at once.
 
 use std::io;
 use std::process;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The exit code of a process that was interrupted twice, as a shell would give it for SIGINT.
+/// Exit code after a second signal: 128 + SIGINT, as shells report it.
 const INTERRUPTED: i32 = 130;
 
-/// Listens for signals. What it returns resolves at the first; from then on, the second ends the
-/// process at once.
+/// Installs the signal handlers. The future resolves at the first signal; the next one ends the
+/// process.
 ///
 /// # Errors
-/// When the operating system does not let it listen.
+/// Returns an error if the operating system refuses a handler.
 pub fn stop() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
-        either(&mut terminate, &mut interrupt).await;
+        next_signal(&mut terminate, &mut interrupt).await;
         actix::spawn(async move {
-            either(&mut terminate, &mut interrupt).await;
+            next_signal(&mut terminate, &mut interrupt).await;
             exit();
         });
     })
 }
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) {
+async fn next_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
 }
 
-#[expect(clippy::exit, reason = "whoever signals twice wants it to end without ceremony")]
+#[expect(clippy::exit, reason = "a second signal is a request to skip the shutdown")]
 fn exit() -> ! {
     process::exit(INTERRUPTED)
 }

@@ -1,4 +1,4 @@
-//! Wiring: what is made in which order, and in which order it ends.
+//! Startup and shutdown: the order in which the parts of the service start and stop.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,22 +15,24 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing_actix_web::TracingLogger;
 
-use crate::actors::{Drain, HashQueue, Mailbox, SessionActor, UserActor};
+use crate::actors::{
+    ActorError, Drain, HashQueue, Mailbox, RevocationWriter, SessionActor, UserActor,
+};
 use crate::clock::Clock;
 use crate::config::{Config, HttpSettings, RevocationSettings, SigningKeySource};
 use crate::domain::SigningKey;
-use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, routes, watch};
+use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, observe_requests, routes};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{self, OpenError, Store, StoreError};
-use crate::telemetry::Chain;
-use crate::tokens::{self, KeyFileError, Tokens};
+use crate::store::{self, OpenError, Store};
+use crate::telemetry::ErrorChain;
+use crate::tokens::{self, KeyDerivationError, KeyFileError, Tokens};
 
-/// Longer than the minute for which load balancers commonly keep an idle connection: they, not we,
-/// close it, so none of their requests meets a closed one.
+/// Timeout of idle connections. Load balancers commonly keep them for a minute: with a longer timeout here
+/// the balancer closes first, and no request meets a closed connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// The service, ready to run.
+/// The service, bound to its port and ready to run.
 pub struct Application {
     server: Server,
     address: SocketAddr,
@@ -40,68 +42,67 @@ pub struct Application {
     settings: HttpSettings,
 }
 
-/// Why the service did not start.
+/// Reason why the service did not start.
 #[derive(Debug, Error)]
 pub enum StartupError {
-    /// The database is not to be had.
+    /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The revocations could not be loaded.
-    #[error("cannot load the revocations")]
-    Load(#[from] StoreError),
-    /// The file with the signing key gives none.
-    #[error("cannot use the signing key kept in {}", path.display())]
-    KeyFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: KeyFileError,
-    },
-    /// Two metrics bear one name.
-    #[error("cannot register the metrics")]
+    /// The revocations cannot be loaded.
+    #[error("failed to load the revocations")]
+    LoadRevocations(#[from] ActorError),
+    /// The file of the signing key cannot be used.
+    #[error("failed to use the signing key in {}", path.display())]
+    KeyFile { path: PathBuf, source: KeyFileError },
+    /// The key of the refresh tokens cannot be derived.
+    #[error(transparent)]
+    KeyDerivation(#[from] KeyDerivationError),
+    /// Two metrics have the same name.
+    #[error("failed to register the metrics")]
     Metrics(#[from] prometheus::Error),
-    /// The port is taken, or not ours to take.
+    /// The port is taken or reserved.
     #[error("cannot listen on {host}:{port} (HOST and PORT choose another address)")]
-    Listen {
-        /// Where it should have listened.
-        host: String,
-        /// On which port.
-        port: u16,
-        /// Why it cannot.
-        source: io::Error,
-    },
+    Listen { host: String, port: u16, source: io::Error },
 }
 
 impl Application {
-    /// Makes everything that the service consists of. When it returns, the revocations are loaded
-    /// and the port is bound.
+    /// Opens the database, loads the revocations, starts the actors and binds the port.
     ///
     /// # Errors
-    /// When the database, the signing key or the port is not to be had.
+    /// Returns the first [`StartupError`].
     pub async fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
-        let deadline = config.http.request_timeout;
+        let timeout = config.http.request_timeout;
         let metrics = Arc::new(Metrics::new()?);
-        let tokens = Tokens::new(&signing_key(&config.signing_key)?, config.tokens.clone());
-        let tokens = Arc::new(tokens);
+        let signing_key = signing_key(&config.signing_key)?;
+        let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
         let store = store::open(&config.database).await?;
         let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
         let replica = Arc::new(Replica::new(capacity, max_staleness, Arc::clone(&clock)));
         metrics.revocation_max_staleness.set(max_staleness.as_secs_f64());
 
         let hashing =
-            HashQueue::start(config.hashing, deadline, Arc::clone(&clock), Arc::clone(&metrics));
-        let users = UserActor::new(Arc::clone(&store), hashing, Arc::clone(&clock));
+            HashQueue::start(config.hashing, timeout, Arc::clone(&clock), Arc::clone(&metrics));
+        let revocations = Arc::new(RevocationWriter::start(
+            Arc::clone(&store),
+            Arc::clone(&replica),
+            config.tokens.clone(),
+            timeout,
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+        ));
         let sessions = SessionActor::load(
             &config,
             Arc::clone(&store),
             Arc::clone(&replica),
+            Arc::clone(&revocations),
             Arc::clone(&clock),
             Arc::clone(&metrics),
         )
         .await?;
+        let users = UserActor::new(Arc::clone(&store), hashing, revocations, Arc::clone(&clock));
 
-        let users = Mailbox::new(users.start(), deadline);
-        let sessions = Mailbox::new(sessions.start(), deadline);
+        let users = Mailbox::new(users.start(), timeout);
+        let sessions = Mailbox::new(sessions.start(), timeout);
         let lifecycle = Arc::new(Lifecycle::default());
         let api = Api {
             users,
@@ -110,9 +111,8 @@ impl Application {
             replica,
             store: Arc::clone(&store),
             clock,
-            clear_checks: metrics.revocation_checks.with_label_values(&["clear"]),
             metrics,
-            body_timeout: deadline,
+            body_timeout: timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
             lifecycle: Arc::clone(&lifecycle),
         };
@@ -120,17 +120,17 @@ impl Application {
         Ok(Self { server, address, sessions, store, lifecycle, settings: config.http })
     }
 
-    /// Returns the address that it listens on.
+    /// Returns the address that the service listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves until `stop` resolves; then sends clients elsewhere, stops accepting, finishes the
-    /// requests in flight and the commits under way, and returns.
+    /// Serves until `stop` resolves, then shuts down: asks clients to reconnect elsewhere, stops accepting
+    /// connections, finishes the requests and commits in flight.
     ///
     /// # Errors
-    /// When serving fails.
+    /// Returns an error if serving fails.
     pub async fn run_until_stopped(
         self,
         stop: impl Future<Output = ()> + 'static,
@@ -145,10 +145,10 @@ impl Application {
         self.server.await?;
 
         if let Err(error) = self.sessions.ask(Drain).await {
-            tracing::warn!(error = %Chain(&error), "the last revocations were not committed");
+            tracing::warn!(error = %ErrorChain(&error), "failed to finish the last revocations");
         }
         if timeout(self.settings.request_timeout, self.store.close()).await.is_err() {
-            tracing::warn!("the database connections did not close in time");
+            tracing::warn!("failed to close the database connections in time");
         }
         Ok(())
     }
@@ -164,13 +164,13 @@ fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
 
 fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), StartupError> {
     let HttpSettings { host, port, .. } = settings.clone();
-    let failed = |source| StartupError::Listen { host: host.clone(), port, source };
+    let error = |source| StartupError::Listen { host: host.clone(), port, source };
     let lifecycle = Arc::clone(&api.lifecycle);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(api.clone()))
             .configure(routes)
-            .wrap(from_fn(watch))
+            .wrap(from_fn(observe_requests))
             .wrap(TracingLogger::<RootSpan>::new())
     })
     .workers(settings.workers)
@@ -178,13 +178,13 @@ fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), Sta
     .on_connect(move |_, data| {
         data.insert(OpenConnection::count(&lifecycle));
     })
-    // A client that has gone takes its request along, down to the hash that has not begun.
+    // A disconnect cancels the request, and with it a hash that waits in the queue.
     .h1_allow_half_closed(false)
     .shutdown_timeout(settings.shutdown_timeout.as_secs())
     .disable_signals()
     .bind((host.as_str(), port))
-    .map_err(failed)?;
+    .map_err(error)?;
     let address = server.addrs().first().copied();
-    let address = address.ok_or_else(|| failed(io::ErrorKind::AddrNotAvailable.into()))?;
+    let address = address.ok_or_else(|| error(io::ErrorKind::AddrNotAvailable.into()))?;
     Ok((server.run(), address))
 }

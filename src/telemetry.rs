@@ -1,4 +1,4 @@
-//! Logs: structured lines on standard output, as the request that they belong to.
+//! Logging: structured lines on standard output.
 
 use std::error::Error;
 use std::fmt;
@@ -11,41 +11,41 @@ use tracing_subscriber::{fmt::layer, registry};
 
 use crate::config::{LogFormat, LogSettings};
 
-/// A logger that was installed already.
+/// Failure to install the logger.
 #[derive(Debug, ThisError)]
-#[error("a logger is installed already")]
+#[error("a logger is already installed")]
 pub struct TelemetryError(#[from] TryInitError);
 
-/// Sends the log of the whole process to standard output.
+/// Installs the logger of the process.
 ///
 /// # Errors
-/// When a logger is installed already.
+/// Returns an error if a logger is already installed.
 pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
-    let terminal = io::stdout().is_terminal();
-    let pretty = match settings.format {
-        LogFormat::Auto => terminal,
+    let is_terminal = io::stdout().is_terminal();
+    let is_pretty = match settings.format {
+        LogFormat::Auto => is_terminal,
         LogFormat::Json => false,
         LogFormat::Pretty => true,
     };
-    let filtered = registry().with(settings.filter.clone());
-    if pretty {
-        filtered.with(layer().with_ansi(terminal).with_target(false)).try_init()?;
+    let registry = registry().with(settings.filter.clone());
+    if is_pretty {
+        registry.with(layer().with_ansi(is_terminal).with_target(false)).try_init()?;
     } else {
-        filtered.with(layer().json().flatten_event(true).with_span_list(false)).try_init()?;
+        registry.with(layer().json().flatten_event(true).with_span_list(false)).try_init()?;
     }
     Ok(())
 }
 
-/// Shows an error with everything that caused it, on one line.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+/// Displays an error and its sources on one line.
+pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
+        let mut source = self.0.source();
+        while let Some(error) = source {
             write!(f, ": {error}")?;
-            cause = error.source();
+            source = error.source();
         }
         Ok(())
     }

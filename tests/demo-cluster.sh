@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Shows that a logout holds everywhere: a private Postgres, three instances and a load balancer, all on
-# loopback and all gone in the end. Somebody logs in at one instance and out at another, while the third
-# is asked without pause whether it still accepts the token.
+# Demonstrates that a logout takes effect at every instance. Starts a private Postgres, three
+# instances and a load balancer on loopback, and removes them at the end. Each round logs in at one
+# instance and out at another, while the third instance is sent the token continuously.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,7 +15,7 @@ if [ -z "${TEST_DATABASE_URL:-}" ]; then
         root=
         [ "$(id -u)" -eq 0 ] || root='sudo -n'
         { $root apt-get update -q && $root apt-get install -qy --no-install-recommends haproxy; } \
-            >/dev/null || { echo 'the demonstration needs HAProxy: install it' >&2; exit 1; }
+            >/dev/null || { echo 'failed to install HAProxy: install it' >&2; exit 1; }
     fi
     exec tests/with-postgres.sh "$0"
 fi
@@ -30,11 +30,11 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# Tries a command until it succeeds, for ten seconds.
+# Runs a command until it succeeds, for at most ten seconds.
 eventually() {
     local deadline=$((SECONDS + 10))
     until "$@" 2>/dev/null; do
-        [ $SECONDS -lt $deadline ] || { echo "in vain: $*" >&2; exit 1; }
+        [ $SECONDS -lt $deadline ] || { echo "timed out: $*" >&2; exit 1; }
         sleep 0.02
     done
 }
@@ -55,7 +55,7 @@ for number in 1 2 3; do
     echo "instance $number:     ${instances[-1]}"
 done
 
-# Below the ports that the system gives out by itself, of which the instances have theirs.
+# Below the ephemeral ports of the system, so it cannot collide with an instance.
 port=$((20000 + $$ % 10000))
 cat >"$folder/haproxy.cfg" <<END
 defaults
@@ -84,9 +84,10 @@ log_in() {
     api --data "$credentials" "$1/auth/login" | sed 's/.*"access_token":"\([^"]*\)".*/\1/'
 }
 
-# Asks the third instance on one connection until it refuses, and writes down when it accepted.
-hammer() {
-    # Line by line: curl would keep its output until there is a block of it, and the times be wrong.
+# Sends a token to the third instance on one connection until it is refused. Records the time of each
+# acceptance.
+record_acceptances() {
+    # Line buffering: the block buffering of curl would delay the recorded times.
     stdbuf -oL curl --silent --fail --fail-early --header "Authorization: Bearer $1" \
         --output /dev/null --write-out '%{http_code}\n' \
         "${instances[2]}/protected/dashboard?[1-1000000]" |
@@ -96,22 +97,22 @@ hammer() {
 }
 
 echo
-echo "round  logged out at 2, and accepted by 3 for another"
+echo "round  last acceptance by instance 3 after the logout at instance 2"
 times=()
 for round in $(seq $rounds); do
     token=$(log_in "${instances[0]}")
     : >"$folder/accepted"
-    hammer "$token" &
-    hammering=$!
+    record_acceptances "$token" &
+    recorder=$!
     eventually test -s "$folder/accepted"
-    # The moment that the answer is there, not the one at which curl has ended.
+    # The time at which the reply arrives, not at which curl exits.
     acknowledged=$(api --no-buffer --request POST --header "Authorization: Bearer $token" \
         "${instances[1]}/auth/logout" | { read -r -d '}' _ && echo "${EPOCHREALTIME/./}"; })
-    wait $hammering
+    wait $recorder
     after=$(($(tail -n 1 "$folder/accepted") - acknowledged))
     times+=($((after > 0 ? after : 0)))
     awk -v round="$round" -v time="${times[-1]}" 'BEGIN { printf "%5d  %.1f ms\n", round, time / 1000 }'
 done
 printf '%s\n' "${times[@]}" | sort -n | awk '
     { time[NR] = $1 / 1000 }
-    END { printf "\nmedian %.1f ms, worst %.1f ms; the bound is 5000 ms\n", time[int((NR + 1) / 2)], time[NR] }'
+    END { printf "\nmedian %.1f ms, maximum %.1f ms; the bound is 5000 ms\n", time[int((NR + 1) / 2)], time[NR] }'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Has Schemathesis look for requests that the service answers otherwise than its OpenAPI document says, on
-# SQLite and on Postgres. It is as random as its seed, which is fixed.
+# Runs Schemathesis, on SQLite and on Postgres, to find replies that differ from the OpenAPI document.
+# The random seed is fixed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,8 +30,8 @@ trap 'exit 130' INT TERM
 JWT_SECRET_KEY=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export JWT_SECRET_KEY HOST=127.0.0.1 PORT=0 PBKDF2_ITERATIONS=100000 LOG_FORMAT=json
 
-# Runs the service on a database, and Schemathesis against it.
-look_for_faults() {
+# Runs the service on a database and Schemathesis against the service.
+fuzz_on() {
     export DATABASE_URL=$1
     "$PROGRAM" >"$folder/log" &
     pid=$!
@@ -48,9 +48,9 @@ look_for_faults() {
     pid=
 }
 
-# It writes where it is run.
+# Schemathesis reads its settings from the folder that it runs in, and writes files there.
 cp tests/schemathesis/* "$folder"
 echo '== on SQLite'
-look_for_faults "sqlite://$folder/portcullis.db"
+fuzz_on "sqlite://$folder/portcullis.db"
 echo '== on Postgres'
-look_for_faults "$TEST_DATABASE_URL"
+fuzz_on "$TEST_DATABASE_URL"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs a command with TEST_DATABASE_URL naming a Postgres server: the one that is named already, or a
-# private one in a temporary folder, which goes away with the command. The command may stop and start
-# that one with $TEST_POSTGRES_CTL.
+# Runs a command with TEST_DATABASE_URL set to the URL of a Postgres server. If the variable is not
+# set, starts a private server in a temporary folder and removes it after the command. The command can
+# stop and start the private server with $TEST_POSTGRES_CTL.
 #
 #     tests/with-postgres.sh cargo test
 set -eu
@@ -10,7 +10,7 @@ if [ -n "${TEST_DATABASE_URL:-}" ]; then
     exec "$@"
 fi
 
-# Prints the folder of the newest Postgres server on this machine.
+# Prints the program folder of the newest Postgres server on this machine.
 find_postgres() {
     {
         command -v initdb | xargs -r dirname
@@ -22,7 +22,7 @@ find_postgres() {
     done | sort -V | tail -n 1
 }
 
-# Installs a package where the system's package manager lets us.
+# Installs a package with the package manager of the system, if permitted.
 install() {
     root=
     if [ "$(id -u)" -ne 0 ]; then
@@ -53,17 +53,17 @@ install_postgres() {
 
 bin=$(find_postgres)
 if [ -z "$bin" ]; then
-    echo 'no Postgres server on this machine: installing one' >&2
+    echo 'no Postgres server found on this machine; installing one' >&2
     install_postgres >&2 || true
     bin=$(find_postgres)
 fi
 if [ -z "$bin" ]; then
-    echo 'the tests need a Postgres server (13 or later) and none could be installed: install one,' >&2
-    echo 'or name one in TEST_DATABASE_URL=postgres://USER:PASSWORD@HOST/NAME' >&2
+    echo 'failed to install a Postgres server, which the tests need: install version 13 or later,' >&2
+    echo 'or set TEST_DATABASE_URL=postgres://USER:PASSWORD@HOST/NAME to use another server' >&2
     exit 1
 fi
 
-# One test puts a pooler in front.
+# One test runs PgBouncer in front of Postgres.
 PATH=$bin:$PATH:/usr/sbin
 command -v pgbouncer >/dev/null || install pgbouncer >&2 || true
 
@@ -84,11 +84,11 @@ stop() {
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-cd_from=$PWD
+original_folder=$PWD
 cd "$folder"
 $as_owner "$bin/initdb" -D "$folder/data" -U postgres -A trust -E UTF8 --no-sync >"$folder/log" 2>&1 \
     || { cat "$folder/log" >&2; exit 1; }
-# A free port is found by trying, ten times: what else may be wrong does not pass.
+# Tries ten ports. Any other cause of failure persists, so its log is printed then.
 port=$((20000 + $$ % 20000))
 last=$((port + 10))
 cat >>"$folder/data/postgresql.conf" <<END
@@ -102,6 +102,6 @@ until echo "port = $port" >>"$folder/data/postgresql.conf" && $ctl start 2>/dev/
     port=$((port + 1))
     [ "$port" -lt "$last" ] || { cat "$folder/data/log" >&2; exit 1; }
 done
-cd "$cd_from"
+cd "$original_folder"
 
 TEST_POSTGRES_CTL=$ctl TEST_DATABASE_URL="postgres://postgres@127.0.0.1:$port/postgres" "$@"

@@ -1,8 +1,8 @@
-//! What the service is measured against: as little as can be done for the same answer.
+//! Controls for the benchmarks of the service: the least work for the same result.
 //!
-//!     control http     a bare actix-web handler, with the reply of the dashboard
-//!     control pbkdf2 ITERATIONS SECONDS     as many hashes as the cores make; prints how many a second
-#![expect(clippy::print_stdout, reason = "it answers on standard output")]
+//! - `control http`: a bare actix-web handler with the reply of the dashboard.
+//! - `control pbkdf2 ITERATIONS SECONDS`: PBKDF2 on all cores; prints the hashes per second.
+#![expect(clippy::print_stdout, reason = "standard output is the result")]
 
 use std::error::Error;
 use std::hint::black_box;
@@ -51,10 +51,12 @@ fn hash(iterations: NonZeroU32, seconds: f64) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns how many hashes a second one thread has made.
-#[expect(clippy::disallowed_methods, reason = "it measures the machine, whose clock this is")]
+/// Computes hashes on one thread and returns their number per second.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 fn hash_for(iterations: NonZeroU32, duration: Duration) -> f64 {
-    let (began_at, mut key, mut hashes) = (Instant::now(), [0; 32], 0.0);
+    let mut key = [0; 32];
+    let mut hashes = 0.0;
+    let began_at = Instant::now();
     while began_at.elapsed() < duration {
         pbkdf2::derive(PBKDF2_HMAC_SHA256, iterations, &[0; 16], b"testpass", &mut key);
         black_box(&key);

@@ -1,12 +1,12 @@
--- What wrk sends: `wrk … -s load.lua URL -- KIND FILE PAUSE`, where FILE has a token a line. PAUSE is what a client
--- waits for before each request, in milliseconds.
+-- Requests of wrk: `wrk … -s load.lua URL -- KIND FILE PAUSE`. FILE contains one token per line.
+-- PAUSE is the pause of a client before each request, in milliseconds. KIND is one of:
 --
---     check FILE   a request with each token in turn, over and over
---     login FILE   credentials, which FILE holds
---     logout FILE  a logout with each token in turn
---     refresh FILE an exchange of each refresh token in turn, and then of what that brought
+--     check    a request with each token in turn, repeatedly
+--     login    a login with the credentials in FILE
+--     logout   a logout with each token in turn
+--     refresh  an exchange of each refresh token in turn, then of its successors
 
--- Whatever this does takes processor time from what it measures: requests are put together by hand.
+-- Requests are built by hand: this script takes processor time from the service that it measures.
 
 local kind, head, tokens, checks, first, last = nil, nil, {}, {}, 1, 0
 
@@ -18,7 +18,7 @@ end
 local function take()
    local token = tokens[first]
    tokens[first], first = nil, first + 1
-   return token or "none is left"
+   return token or "no token left"
 end
 
 local function with_token(method, token)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Measures the service against controls on the same machine, in the same minutes: `make bench`.
+"""Measures the service against controls on the same machine, at the same time: `make bench`.
 
-Whatever is compared is measured in turn, several times over. A figure is the median of the ratios of the
-rounds; the worst and the best of them stand beside it. docs/performance.md says how to read it.
+The service and its control are measured alternately, in several rounds. A figure is the median of
+the ratios of the rounds, shown with the lowest and the highest. docs/performance.md explains them.
 """
 
 import base64, hashlib, hmac, http.client, json, os, shutil, socket, statistics, subprocess
@@ -17,11 +17,11 @@ KEY = "0123456789abcdef0123456789abcdef"
 CREDENTIALS = {"username": "testuser", "password": "testpass"}
 JSON = {"Content-Type": "application/json"}
 ROUNDS, SECONDS, CLIENTS, REVOCATIONS = 5, 4, 64, 1_000_000
-# Tokens in use at once: what a check remembers must not be of one alone.
+# Number of tokens in use at once. A single token would measure only the cache of verified tokens.
 CHECKED = 500
-# The cost that is the default, and the least that is allowed, for where hashing is not what is measured.
+# PBKDF2 iterations: the default, and the minimum for measurements of other things.
 ITERATIONS, CHEAP = 600_000, 100_000
-# Hashes are few: this makes the one that is cut off matter less.
+# Hashes are few: a long measurement reduces the effect of the unfinished one.
 HASHING_SECONDS = 8
 LOGINS = 'portcullis_logins_total{outcome="success"}'
 
@@ -29,8 +29,8 @@ folder = Path(tempfile.mkdtemp())
 processes, figures = [], []
 
 
-# Checks are measured on one core, with the load generator on another: where they share cores, what is measured
-# is for the most part who waits for whom.
+# Checks are measured on one core, with the load generator on another. On shared cores, the result
+# would depend mostly on scheduling.
 SERVER_CORE, CLIENT_CORE = ["taskset", "-c", "1"], ["taskset", "-c", "0"]
 
 
@@ -47,7 +47,7 @@ class Service:
         processes.append(self.process)
         while "listening on http://" not in (text := log.read_text()):
             if self.process.poll() is not None:
-                sys.exit(f"{command} has ended")
+                sys.exit(f"{command} ended unexpectedly")
             time.sleep(0.001)
         self.address = text.split("http://")[1].split('"')[0].split("\n")[0]
         if PROGRAM.absolute() in command:
@@ -107,7 +107,7 @@ def write(name, lines):
 
 
 def load(service, path, kind, file, core=(), clients=CLIENTS, seconds=SECONDS, pause_ms=0, may_fail=False):
-    """Has wrk send requests, and returns what it says."""
+    """Sends requests with wrk and returns its summary."""
     command = [*core, "wrk", "-t1", f"-c{clients}", f"-d{seconds}", "--timeout", "15", "-s", HERE / "load.lua",
                f"http://{service.address}{path}", "--", kind, file, str(pause_ms)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
@@ -118,7 +118,7 @@ def load(service, path, kind, file, core=(), clients=CLIENTS, seconds=SECONDS, p
 
 
 def check(service, tokens, **options):
-    """Has tokens checked over and over; adds the processor time that a request took."""
+    """Sends requests with tokens; adds the processor time per request to the summary of wrk."""
     before = service.cpu_seconds()
     said = load(service, "/protected/dashboard", "check", tokens, **options)
     said["cpu_us"] = (service.cpu_seconds() - before) * 1e6 / said["requests"]
@@ -126,7 +126,7 @@ def check(service, tokens, **options):
 
 
 def alternate(**measures):
-    """Measures each in turn, and again, and returns what each round gave."""
+    """Takes the measurements alternately and returns the results of each round."""
     return [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
 
 
@@ -193,13 +193,13 @@ def starts_with_sqlite():
 
 
 def raw_hashing():
-    # At the priority that the hashing threads have.
+    # At the priority of the hashing threads of the service.
     command = ["nice", "-n", "10", CONTROL.absolute(), "pbkdf2", str(ITERATIONS), str(HASHING_SECONDS)]
     return {"per_second": float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)}
 
 
 def flooding(service, seconds):
-    """Has clients log in for a while, in the background."""
+    """Starts clients that log in without pause for some seconds."""
     credentials = write("credentials", [json.dumps(CREDENTIALS)])
     options = {"seconds": seconds, "may_fail": True}
     thread = threading.Thread(target=load, args=[service, "/auth/login", "login", credentials], kwargs=options)
@@ -252,7 +252,7 @@ def encode(data):
 
 
 def another(token, session):
-    """Signs a token like the one given, for another session."""
+    """Signs a copy of a token for another session."""
     header, payload, _ = token.split(".")
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     claims |= {"sid": session, "jti": str(uuid.uuid4())}
@@ -261,11 +261,11 @@ def another(token, session):
 
 
 def open_sessions(database, token, count):
-    """Opens sessions without their logins, and returns their access tokens by their ids."""
+    """Inserts sessions without logins and returns their access tokens by session id."""
     ids = sql(database, "insert into sessions (id, user_id, generation, created_at, last_used_at, expires_at, address, "
                         "user_agent) select gen_random_uuid(), id, 0, now(), now(), now() + interval '1 day', "
                         f"'127.0.0.1', '' from users, generate_series(1, {count}) returning id")
-    # Now, rather than by itself in the middle of what is measured.
+    # Otherwise, the autovacuum would run during the measurement.
     sql(database, "vacuum analyze sessions")
     return {session: another(token, session) for session in ids.split()}
 
@@ -284,7 +284,7 @@ def commits():
         return {"per_second": float(output.split("tps = ")[1].split()[0])}
 
     def logouts():
-        # More than can be used up in so short a time.
+        # More tokens than two seconds can use up.
         tokens = write("tokens", open_sessions(database, token, 150_000).values())
         return load(service, "/auth/logout", "logout", tokens, seconds=2)
 
@@ -299,7 +299,7 @@ def commits():
 
 
 class Connection:
-    """One that stays open, with requests written and read by hand: what it measures takes a millisecond."""
+    """A persistent connection. Requests are written by hand: the measured time is a millisecond."""
 
     def __init__(self, service):
         host, port = service.address.split(":")
@@ -328,7 +328,7 @@ def propagation():
             status = seen.status()
         refused_at[session] = time.time()
         assert (status, out.status()) == (401, 200)
-    # By the clock of this machine, which the database shares, and a moment before the commit.
+    # revoked_at is a time just before the commit, by the same clock: the database runs here.
     rows = sql(database, "select id, extract(epoch from revoked_at) from revocations").split()
     delays = sorted((refused_at[id] - float(at)) * 1e3 for id, at in (row.split("|") for row in rows))
     figure = "logout to refusal by another instance, p99"
@@ -337,7 +337,7 @@ def propagation():
 
 
 def build():
-    """Builds everything anew, as after a checkout: minutes, so only when it is asked for by name."""
+    """Measures a clean release build. It takes minutes, so it runs only if named on the command line."""
     with tempfile.TemporaryDirectory(dir=TARGET) as target:
         began_at = time.monotonic()
         subprocess.run(["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", target], check=True)
@@ -359,7 +359,7 @@ def show():
 
 def require(program, package):
     if not shutil.which(program):
-        sys.exit(f"{program} is needed and not there: install the package `{package}`")
+        sys.exit(f"{program} is not installed: install the package `{package}`")
 
 
 def main():

@@ -1,5 +1,5 @@
-//! Following the revocations of everybody: reads the feed into the replica, at every hint and
-//! regularly without one. `docs/revocation.md` says why nothing is missed.
+//! The follower: reads the revocations of other instances from the feed into the replica, at every
+//! notification and at regular intervals. `docs/revocation.md` shows that none is missed.
 
 #[cfg(test)]
 mod simulation;
@@ -10,112 +10,146 @@ use std::time::Duration;
 
 use tokio::select;
 use tokio::sync::Notify;
-use tokio::task::yield_now;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
+use super::ActorError;
 use crate::clock::Clock;
 use crate::config::RevocationSettings;
-use crate::metrics::Metrics;
+use crate::metrics::{FeedReadCause, Metrics};
 use crate::revocation::Replica;
-use crate::store::{Feed, Listener, News, StoreError};
-use crate::telemetry::Chain;
+use crate::store::{Feed, FeedBatch, Listener, Store, StoreError};
+use crate::telemetry::ErrorChain;
 
-/// Pauses after a read: as long as it took, within these limits. In a storm of logouts each read then
-/// brings many, and the more work the database has, the less often it is asked.
+/// Limits of the pause after a read, which is as long as the read took. So in a storm of logouts each
+/// read returns many of them, and a busy database is read less often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Wait after a first failure; it doubles with each further one.
+/// Delay after a first failure; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 
-/// Revocations taken in before others have their turn on this thread.
+/// Number of revocations applied before other tasks on this thread run.
 const CHUNK: usize = 1_000;
 
+/// Loads every live revocation into the replica, then starts the tasks that follow new ones.
+///
+/// # Errors
+/// Returns [`ActorError::Store`] if the revocations cannot be read.
+pub(super) async fn start(
+    store: &dyn Store,
+    replica: &Arc<Replica>,
+    settings: RevocationSettings,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<JoinHandle<()>>, ActorError> {
+    let notified = Arc::new(Notify::new());
+    let mut follower = Follower {
+        feed: store.feed(),
+        replica: Arc::clone(replica),
+        notified: Arc::clone(&notified),
+        settings,
+        clock: Arc::clone(clock),
+        metrics: Arc::clone(metrics),
+        backoff: Backoff::new(fastrand::Rng::new()),
+    };
+    follower.read(FeedReadCause::Start).await?;
+
+    let mut tasks = vec![actix::spawn(follower.follow())];
+    if let Some(listener) = store.listener() {
+        let backoff = Backoff::new(fastrand::Rng::new());
+        let metrics = Arc::clone(metrics);
+        tasks.push(actix::spawn(listen(listener, notified, settings, metrics, backoff)));
+    }
+    Ok(tasks)
+}
+
 /// Reads the feed into the replica.
-pub(super) struct Follower {
-    pub(super) feed: Box<dyn Feed>,
-    pub(super) replica: Arc<Replica>,
-    pub(super) hint: Arc<Notify>,
-    pub(super) settings: RevocationSettings,
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) backoff: Backoff,
+struct Follower {
+    feed: Box<dyn Feed>,
+    replica: Arc<Replica>,
+    notified: Arc<Notify>,
+    settings: RevocationSettings,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    backoff: Backoff,
 }
 
 impl Follower {
-    /// Follows for as long as it is awaited.
-    pub(super) async fn follow(mut self) {
-        // The first load may have taken long enough to be stale by now.
-        let mut wait = Duration::ZERO;
+    /// Follows until dropped.
+    async fn follow(mut self) {
+        // The first load may have taken so long that it is stale.
+        let mut delay = Duration::ZERO;
         loop {
-            let cause = self.next_cause(wait).await;
-            let began_at = self.clock.uptime();
+            let cause = self.next_cause(delay).await;
+            let started_at = self.clock.uptime();
             let outcome = self.read(cause).await;
-            let took = self.clock.uptime().saturating_sub(began_at);
-            wait = match outcome {
-                Ok(()) => self.wait_after_success(took),
-                Err(error) => self.wait_after_failure(&error),
+            let duration = self.clock.uptime().saturating_sub(started_at);
+            delay = match outcome {
+                Ok(()) => self.delay_after_success(duration),
+                Err(error) => self.delay_after_failure(&error),
             };
-            sleep(took.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
+            sleep(duration.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)).await;
         }
     }
 
-    /// Waits for a reason to read. While reading fails, a hint is none.
-    async fn next_cause(&self, wait: Duration) -> &'static str {
-        if self.backoff.is_on() {
-            sleep(wait).await;
-            return "retry";
+    /// Waits for a cause to read. While reads fail, notifications are ignored.
+    async fn next_cause(&self, delay: Duration) -> FeedReadCause {
+        if self.backoff.is_active() {
+            sleep(delay).await;
+            return FeedReadCause::Retry;
         }
         select! {
-            () = self.hint.notified() => "hint",
-            () = sleep(wait) => "poll",
+            () = self.notified.notified() => FeedReadCause::Notification,
+            () = sleep(delay) => FeedReadCause::Poll,
         }
     }
 
-    /// The interval is one between beginnings, from which staleness is counted.
-    fn wait_after_success(&mut self, took: Duration) -> Duration {
+    /// The poll interval is counted between the starts of reads, as staleness is.
+    fn delay_after_success(&mut self, duration: Duration) -> Duration {
         if self.backoff.reset() {
-            tracing::info!("the revocations are followed again");
+            tracing::info!("following the revocation feed again");
         }
-        self.settings.poll_interval.saturating_sub(took)
+        self.settings.poll_interval.saturating_sub(duration)
     }
 
-    fn wait_after_failure(&mut self, error: &StoreError) -> Duration {
+    fn delay_after_failure(&mut self, error: &StoreError) -> Duration {
         self.metrics.revocation_feed_failures.inc();
-        if !self.backoff.is_on() {
-            tracing::warn!(error = %Chain(error), "cannot read what others have revoked, trying on");
+        if !self.backoff.is_active() {
+            let error = ErrorChain(error);
+            tracing::warn!(%error, "failed to read the revocation feed; retrying");
         }
         self.backoff.next(self.settings.poll_interval)
     }
 
-    /// Reads once, and takes in what that brings.
+    /// Reads the feed once and applies the batch.
     ///
     /// # Errors
-    /// When the database does not answer: then the replica knows no more than before.
-    pub(super) async fn read(&mut self, cause: &'static str) -> Result<(), StoreError> {
-        self.metrics.revocation_feed_reads.with_label_values(&[cause]).inc();
-        if self.replica.may_be_completed() {
-            self.feed.rewind();
+    /// Returns a [`StoreError`] if the database does not answer. The replica's freshness is unchanged then.
+    async fn read(&mut self, cause: FeedReadCause) -> Result<(), StoreError> {
+        self.metrics.revocation_feed_reads.inc(cause);
+        if self.replica.has_room_for_reload() {
+            self.feed.request_full_reload();
         }
-        let reading = self.replica.begin_reading();
-        let began_at = self.clock.uptime();
-        let news = self.feed.read(self.settings.patience()).await?;
-        self.apply(&news, began_at).await;
-        self.replica.end_reading(reading, news.is_whole);
+        let read = self.replica.begin_read();
+        let started_at = self.clock.uptime();
+        let batch = self.feed.read(self.settings.read_timeout()).await?;
+        self.apply(&batch, started_at).await;
+        self.replica.finish_read(read, batch.is_full_reload);
         Ok(())
     }
 
-    async fn apply(&self, news: &News, began_at: Duration) {
-        if news.is_whole {
+    async fn apply(&self, batch: &FeedBatch, started_at: Duration) {
+        if batch.is_full_reload {
             self.metrics.revocation_feed_loads.inc();
         }
-        for chunk in news.entries.chunks(CHUNK) {
+        for chunk in batch.entries.chunks(CHUNK) {
             for entry in chunk {
-                let is_new = self.replica.apply(&entry.revocation, news.read_at);
-                if is_new && !news.is_whole {
-                    let before = Duration::try_from(news.read_at - entry.revoked_at);
-                    let since = self.clock.uptime().saturating_sub(began_at);
-                    let lag = before.unwrap_or_default() + since;
+                let is_new = self.replica.apply(&entry.revocation, batch.read_at);
+                if is_new && !batch.is_full_reload {
+                    let age = Duration::try_from(batch.read_at - entry.revoked_at);
+                    let since_read = self.clock.uptime().saturating_sub(started_at);
+                    let lag = age.unwrap_or_default() + since_read;
                     self.metrics.revocation_feed_lag.observe(lag.as_secs_f64());
                 }
             }
@@ -124,74 +158,71 @@ impl Follower {
     }
 }
 
-/// Passes on the hints of the database, for as long as it is awaited.
-pub(super) async fn listen(
+/// Forwards the notifications of the database to the follower, until dropped.
+async fn listen(
     mut listener: Box<dyn Listener>,
-    hint: Arc<Notify>,
+    notified: Arc<Notify>,
     settings: RevocationSettings,
     metrics: Arc<Metrics>,
     mut backoff: Backoff,
 ) {
     let connected = metrics.revocation_listener_connected.with_label_values::<&str>(&[]);
     loop {
-        let lost = match listener.connect(settings.patience()).await {
+        let error = match listener.connect(settings.read_timeout()).await {
             Ok(()) => {
                 if backoff.reset() {
-                    tracing::info!("hearing of revocations at once again");
+                    tracing::info!("listening for notifications of revocations again");
                 }
                 connected.set(1);
-                pass_on_hints(listener.as_mut(), &hint, settings.patience()).await
+                forward(listener.as_mut(), &notified, settings.read_timeout()).await
             }
             Err(error) => error,
         };
         connected.set(0);
-        if !backoff.is_on() {
-            tracing::warn!(error = %Chain(&lost), "not told of revocations, polling for them");
+        if !backoff.is_active() {
+            let error = ErrorChain(&error);
+            tracing::warn!(%error, "failed to listen for notifications of revocations; polling");
         }
         sleep(backoff.next(settings.poll_interval)).await;
     }
 }
 
-/// Returns why it ended.
-async fn pass_on_hints(
-    listener: &mut dyn Listener,
-    hint: &Notify,
-    patience: Duration,
-) -> StoreError {
+/// Forwards notifications until the listener fails. Returns the failure.
+async fn forward(listener: &mut dyn Listener, notified: &Notify, timeout: Duration) -> StoreError {
     loop {
-        // Once without having heard anything: hints were lost while nobody listened.
-        hint.notify_one();
-        if let Err(error) = listener.hear(patience).await {
+        // The first time without a notification: some may have been lost before the connection.
+        notified.notify_one();
+        if let Err(error) = listener.wait_for_notification(timeout).await {
             return error;
         }
     }
 }
 
-/// How long to wait before another try. Instances that failed together do not come back together.
-pub(super) struct Backoff {
+/// Exponential backoff with jitter, so that instances that failed together do not retry together.
+struct Backoff {
     failures: u32,
     random: fastrand::Rng,
 }
 
 impl Backoff {
-    pub(super) fn new(random: fastrand::Rng) -> Self {
+    fn new(random: fastrand::Rng) -> Self {
         Self { failures: 0, random }
     }
 
-    /// Tells whether the last try failed.
-    fn is_on(&self) -> bool {
+    /// Returns `true` after a failure.
+    fn is_active(&self) -> bool {
         self.failures > 0
     }
 
-    /// Notes a success; tells whether failures went before.
+    /// Records a success. Returns `true` if failures preceded it.
     fn reset(&mut self) -> bool {
         mem::take(&mut self.failures) > 0
     }
 
-    /// Notes a failure; returns the wait, about as long as `most` in the end.
-    fn next(&mut self, most: Duration) -> Duration {
+    /// Records a failure. Returns the delay before the next try, at most 1.5 times `limit`.
+    fn next(&mut self, limit: Duration) -> Duration {
         let doubled = FIRST_RETRY * 2_u32.pow(self.failures.min(10));
         self.failures = self.failures.saturating_add(1);
-        doubled.min(most).mul_f64(0.5 + self.random.f64())
+        doubled.min(limit).mul_f64(0.5 + self.random.f64())
     }
 }

@@ -1,21 +1,23 @@
-//! What the `user` commands do.
+//! The `user` commands.
 
 use std::sync::Arc;
 
+use super::error::CommandError;
+use super::input;
 use super::output::Printer;
-use super::{CommandError, input};
 use crate::clock::Clock;
 use crate::config::{ManagementConfig, UserArgs, UserCommand};
 use crate::domain::{
-    AuditAction, AuditRecord, Initiator, Roles, User, UserEdit, UserId, UserVersion, Username,
+    AuditAction, AuditRecord, Requester, Roles, User, UserChange, UserEdit, UserId, UserVersion,
+    Username,
 };
 use crate::hashing::Pbkdf2;
-use crate::store::{self, Credentials, Store, UserChange, UserPage};
+use crate::store::{self, Credentials, Store, UserQuery};
 
-/// How many accounts are read at once.
+/// Number of accounts read by one query.
 const PAGE: u32 = 500;
 
-/// The accounts, reached through the database.
+/// Executes the commands on the database.
 pub(super) struct Accounts {
     store: Arc<dyn Store>,
     pbkdf2: Pbkdf2,
@@ -35,13 +37,10 @@ impl Accounts {
         self.store.close().await;
     }
 
-    /// Does what a command says, and prints what has become of the accounts.
-    pub(super) async fn run(
-        &self,
-        UserArgs { command, json }: UserArgs,
-    ) -> Result<(), CommandError> {
-        let printer = Printer { json };
-        let user = match command {
+    /// Executes a command and prints the affected accounts.
+    pub(super) async fn run(&self, args: UserArgs) -> Result<(), CommandError> {
+        let printer = Printer { json: args.json };
+        let user = match args.command {
             UserCommand::List { prefix } => return self.list(prefix, &printer).await,
             UserCommand::Create { username, roles } => self.create(&username, &roles).await?,
             UserCommand::Show { username } => return self.show(&username, &printer).await,
@@ -69,11 +68,15 @@ impl Accounts {
             version: UserVersion::FIRST,
         };
         let password_hash = self.pbkdf2.hash(&input::password()?)?;
-        let (action, by) = (AuditAction::UserCreated, Initiator::COMMAND_LINE);
-        let record = AuditRecord::of_user(user.created_at, action, &user, by);
-        let new = Credentials { user, password_hash };
-        self.store.insert_user(&new, &record).await?;
-        Ok(new.user)
+        let record = AuditRecord::for_user(
+            user.created_at,
+            AuditAction::UserCreated,
+            &user,
+            Requester::COMMAND_LINE,
+        );
+        let credentials = Credentials { user, password_hash };
+        self.store.insert_user(&credentials, &record).await?;
+        Ok(credentials.user)
     }
 
     async fn list(&self, prefix: Option<String>, printer: &Printer) -> Result<(), CommandError> {
@@ -81,25 +84,27 @@ impl Accounts {
         let mut users = Vec::new();
         loop {
             let after = users.last().map(|user: &User| user.username.clone());
-            let page = UserPage { prefix: prefix.clone(), after, limit: PAGE };
-            let more = self.store.list_users(&page).await?;
-            if more.is_empty() {
+            let query = UserQuery { prefix: prefix.clone(), after, limit: PAGE };
+            let page = self.store.list_users(&query).await?;
+            if page.is_empty() {
                 return Ok(printer.users(&users)?);
             }
-            users.extend(more);
+            users.extend(page);
         }
     }
 
     async fn show(&self, username: &str, printer: &Printer) -> Result<(), CommandError> {
         let user = self.find(username).await?;
-        let sessions = self.store.sessions_of(user.id, self.clock.now()).await?;
+        let sessions = self.store.list_sessions(user.id, self.clock.now()).await?;
         Ok(printer.user(&user, &sessions)?)
     }
 
     async fn find(&self, username: &str) -> Result<User, CommandError> {
-        let found = self.store.find_credentials(&Username::parse(username)?).await?;
-        let found = found.ok_or_else(|| CommandError::NoSuchUser(username.to_owned()))?;
-        Ok(found.user)
+        let credentials = self.store.find_credentials(&Username::parse(username)?).await?;
+        match credentials {
+            Some(credentials) => Ok(credentials.user),
+            None => Err(CommandError::NoSuchUser(username.to_owned())),
+        }
     }
 
     async fn set_password(&self, username: &str) -> Result<User, CommandError> {
@@ -111,18 +116,19 @@ impl Accounts {
     async fn change(&self, username: &str, edit: UserEdit) -> Result<User, CommandError> {
         let change = UserChange {
             user_id: self.find(username).await?.id,
-            version: None,
+            expected_version: None,
             edit,
-            but: None,
-            // The lives of the service's tokens are settings of the service.
+            keep_session: None,
+            // The token lifetime is a setting of the service. Without it, the sessions are revoked
+            // until they expire.
             revoked_until: None,
             at: self.clock.now(),
-            by: Initiator::COMMAND_LINE,
+            requester: Requester::COMMAND_LINE,
         };
         Ok(self.store.change_user(&change).await?.user)
     }
 }
 
 fn parse_roles(names: &[String]) -> Result<Roles, CommandError> {
-    Ok(Roles::parse(names.iter().map(String::as_str))?)
+    Ok(Roles::parse(names)?)
 }

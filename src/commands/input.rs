@@ -1,13 +1,14 @@
-//! Passwords, which never stand on a command line: there everybody on the machine can read them.
+//! Password input. A password is not an argument, because every user of the machine can read those.
 
 use std::io::{self, BufRead, IsTerminal};
 
 use zeroize::Zeroizing;
 
-use super::CommandError;
+use super::error::CommandError;
 use crate::domain::Password;
 
-/// Asks for a password twice, without echo; where standard input is no terminal, reads its first line.
+/// Prompts for a password twice, without echo. If standard input is not a terminal, reads its first
+/// line.
 pub(super) fn password() -> Result<Password, CommandError> {
     if !io::stdin().is_terminal() {
         let mut line = Zeroizing::new(String::new());

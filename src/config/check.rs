@@ -1,10 +1,9 @@
-//! From what was said to what is meant: every setting parsed, every problem reported at once, in words
-//! that say the fix.
+//! Checks of the settings. Every problem is reported at once, each with its fix.
 
 use std::env::VarError;
 use std::fs;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, TryFromIntError};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread;
@@ -14,274 +13,280 @@ use clap::ValueEnum;
 use ipnet::IpNet;
 use tracing_subscriber::filter::Targets;
 
-use super::{
+use super::cli::RawSettings;
+use super::settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
-    LogSettings, ManagementConfig, PoolMode, PostgresSettings, RawSettings, RevocationSettings,
-    Secret, SigningKeySource, TokenSettings,
+    LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,
+    SigningKeySource, TokenSettings,
 };
 use crate::domain::SigningKey;
 
-/// The least that PBKDF2 may cost outside tests.
+/// Least number of PBKDF2 iterations. Tests bypass this check.
 const MIN_ITERATIONS: u32 = 100_000;
 
-/// More threads than any machine has cores.
+/// Largest number of threads: more than any machine has cores.
 const MAX_THREADS: usize = 1024;
 
+/// Parses a field of [`RawSettings`]. A problem is reported under the name of the environment
+/// variable, which is the field's name in upper case.
+macro_rules! setting {
+    ($checker:ident, $field:ident, $parse:expr) => {
+        $checker.parse(&stringify!($field).to_uppercase(), &$checker.raw.$field, $parse)
+    };
+}
+
+/// Builds a struct from fields that are `Result<_, Reported>`. Evaluates all of them before it
+/// returns the first error, so that every problem is reported.
+macro_rules! build {
+    ($type:ident { $($field:ident $(: $value:expr)?),+ $(,)? }) => {{
+        $($(let $field = $value;)?)+
+        Ok($type { $($field: $field?),+ })
+    }};
+}
+
 impl RawSettings {
-    /// Returns the host and the port of the instance on this machine.
+    /// Returns the host and the port at which an instance with these settings is reached from the
+    /// same machine.
     ///
     /// # Errors
-    /// When the port is not one.
+    /// Returns an error if `PORT` is not a port.
     pub fn local_address(&self) -> Result<(String, u16), ConfigError> {
-        let mut problems = Problems::default();
-        let port = problems.parse("PORT", &self.port, number);
+        let mut checker = Checker::new(self);
+        let port = setting!(checker, port, number);
         let host = match self.host.parse::<IpAddr>() {
             Ok(ip) if ip.is_unspecified() && ip.is_ipv6() => "::1",
             Ok(ip) if ip.is_unspecified() => "127.0.0.1",
             _ => &self.host,
         };
-        problems.settle(port.map(|port| (host.to_owned(), port)))
+        let port = checker.finish(port)?;
+        Ok((host.to_owned(), port))
     }
 
-    /// Checks the settings that managing accounts past the service needs.
+    /// Checks the settings of the commands that work on the database without a running service.
     ///
     /// # Errors
-    /// All that is wrong with any of them.
+    /// Returns all problems of these settings.
     pub fn check_for_management(&self) -> Result<ManagementConfig, ConfigError> {
-        let mut problems = Problems::default();
-        let (database, hashing) = (self.database(&mut problems), self.hashing(&mut problems));
-        let config = || Some(ManagementConfig { database: database?, hashing: hashing? });
-        problems.settle(config())
+        let mut checker = Checker::new(self);
+        let config = checker.management_config();
+        checker.finish(config)
     }
 
-    /// Checks every setting.
+    /// Checks all settings.
     ///
     /// # Errors
-    /// All that is wrong with any of them.
+    /// Returns all problems of the settings.
     pub fn check(&self) -> Result<Config, ConfigError> {
-        let mut problems = Problems::default();
-        let http = self.http(&mut problems);
-        let database = self.database(&mut problems);
-        let signing_key = Self::signing_key(&mut problems, database.as_ref());
-        let tokens = self.tokens(&mut problems);
-        let hashing = self.hashing(&mut problems);
-        let revocations = self.revocations(&mut problems);
-        let audit_retention = problems.parse("AUDIT_RETENTION", &self.audit_retention, seconds);
-        let log = self.log(&mut problems);
-        problems.require_patience(http.as_ref(), hashing.as_ref());
-        let config = || {
-            Some(Config {
-                http: http?,
-                database: database?,
-                tokens: tokens?,
-                signing_key: signing_key?,
-                hashing: hashing?,
-                revocations: revocations?,
-                audit_retention: audit_retention?,
-                log: log?,
-            })
+        let mut checker = Checker::new(self);
+        let config = checker.config();
+        checker.finish(config)
+    }
+}
+
+/// Error of a setting whose problem is in [`Checker::problems`].
+#[derive(Clone, Copy, Debug)]
+struct Reported;
+
+/// Checks settings and collects their problems.
+struct Checker<'a> {
+    raw: &'a RawSettings,
+    problems: Vec<String>,
+}
+
+impl<'a> Checker<'a> {
+    fn new(raw: &'a RawSettings) -> Self {
+        Self { raw, problems: Vec::new() }
+    }
+
+    /// Returns the value, or all problems if there are any.
+    fn finish<T>(self, value: Result<T, Reported>) -> Result<T, ConfigError> {
+        match value {
+            Ok(value) if self.problems.is_empty() => Ok(value),
+            _ => Err(ConfigError(self.problems)),
+        }
+    }
+
+    fn config(&mut self) -> Result<Config, Reported> {
+        let http = self.http();
+        let database = self.database();
+        let signing_key = self.signing_key(database.as_ref().ok());
+        let hashing = self.hashing();
+        if let (Ok(http), Ok(hashing)) = (&http, &hashing)
+            && hashing.max_wait >= http.request_timeout
+        {
+            self.report("HASH_MAX_WAIT", "must be less than REQUEST_TIMEOUT");
+        }
+        build!(Config {
+            http,
+            database,
+            tokens: self.tokens(),
+            signing_key,
+            hashing,
+            revocations: self.revocations(),
+            audit_retention: setting!(self, audit_retention, positive_seconds),
+            log: self.log(),
+        })
+    }
+
+    fn management_config(&mut self) -> Result<ManagementConfig, Reported> {
+        build!(ManagementConfig { database: self.database(), hashing: self.hashing() })
+    }
+
+    fn http(&mut self) -> Result<HttpSettings, Reported> {
+        build!(HttpSettings {
+            host: setting!(self, host, text),
+            port: setting!(self, port, number),
+            workers: setting!(self, http_workers, threads),
+            trusted_proxies: setting!(self, trusted_proxies, networks),
+            request_timeout: setting!(self, request_timeout, positive_seconds),
+            shutdown_drain: setting!(self, shutdown_drain, seconds),
+            shutdown_timeout: setting!(self, shutdown_timeout, seconds),
+        })
+    }
+
+    fn database(&mut self) -> Result<DatabaseSettings, Reported> {
+        build!(DatabaseSettings {
+            database: self.database_location(),
+            max_connections: setting!(self, database_max_connections, at_least(2)),
+            acquire_timeout: setting!(self, database_acquire_timeout, positive_seconds),
+        })
+    }
+
+    fn database_location(&mut self) -> Result<Database, Reported> {
+        let url_from_file = self.secret_file("DATABASE_URL_FILE");
+        let listen_url = self.listen_url();
+        let pool_mode = setting!(self, database_pool_mode, pool_mode);
+
+        let url = url_from_file?.unwrap_or_else(|| self.raw.database_url.clone());
+        if let Some(path) = self.parse("DATABASE_URL", url.expose(), sqlite_path)? {
+            return Ok(Database::Sqlite(path));
+        }
+        let pool_mode = pool_mode?;
+        let listen_url = match listen_url? {
+            // Notifications do not arrive through a pooler in transaction mode.
+            None if pool_mode == PoolMode::Session => Some(url.clone()),
+            listen_url => listen_url,
         };
-        problems.settle(config())
+        Ok(Database::Postgres(PostgresSettings { url, listen_url, pool_mode }))
     }
 
-    fn http(&self, problems: &mut Problems) -> Option<HttpSettings> {
-        let host = problems.parse("HOST", &self.host, text);
-        let port = problems.parse("PORT", &self.port, number);
-        let workers = problems.parse("HTTP_WORKERS", &self.http_workers, threads);
-        let trusted_proxies = problems.parse("TRUSTED_PROXIES", &self.trusted_proxies, networks);
-        let request_timeout = problems.parse("REQUEST_TIMEOUT", &self.request_timeout, seconds);
-        let shutdown_drain = problems.parse("SHUTDOWN_DRAIN", &self.shutdown_drain, whole_seconds);
-        let shutdown_timeout =
-            problems.parse("SHUTDOWN_TIMEOUT", &self.shutdown_timeout, whole_seconds);
-        Some(HttpSettings {
-            host: host?,
-            port: port?,
-            workers: workers?,
-            trusted_proxies: trusted_proxies?,
-            request_timeout: request_timeout?,
-            shutdown_drain: shutdown_drain?,
-            shutdown_timeout: shutdown_timeout?,
-        })
-    }
-
-    fn database(&self, problems: &mut Problems) -> Option<DatabaseSettings> {
-        let from_file = problems.secret_file("DATABASE_URL_FILE");
-        let url = from_file.unwrap_or_else(|| self.database_url.clone());
-        let database = self.database_at(&url, problems);
-        let max_connections =
-            problems.parse("DATABASE_MAX_CONNECTIONS", &self.database_max_connections, at_least(2));
-        let acquire_timeout =
-            problems.parse("DATABASE_ACQUIRE_TIMEOUT", &self.database_acquire_timeout, seconds);
-        Some(DatabaseSettings {
-            database: database?,
-            max_connections: max_connections?,
-            acquire_timeout: acquire_timeout?,
-        })
-    }
-
-    fn database_at(&self, url: &Secret, problems: &mut Problems) -> Option<Database> {
-        let pool_mode = problems.parse("DATABASE_POOL_MODE", &self.database_pool_mode, pool_mode);
-        let listen_url = problems
-            .secret_file("DATABASE_LISTEN_URL_FILE")
-            .or_else(|| problems.variable("DATABASE_LISTEN_URL"));
-        if listen_url.as_ref().is_some_and(|url| !is_postgres(url.expose())) {
-            problems.add::<()>("DATABASE_LISTEN_URL", "must be postgres://USER:PASSWORD@HOST/NAME");
+    fn listen_url(&mut self) -> Result<Option<Secret>, Reported> {
+        let url = self.secret("DATABASE_LISTEN_URL")?;
+        if url.as_ref().is_some_and(|url| !is_postgres(url.expose())) {
+            let problem = "must be postgres://USER:PASSWORD@HOST/NAME";
+            return Err(self.report("DATABASE_LISTEN_URL", problem));
         }
-        match problems.parse("DATABASE_URL", url.expose(), database)? {
-            // Notifications do not come through a pooler that takes the connection back.
-            None => Some(Database::Postgres(PostgresSettings {
-                listen_url: listen_url
-                    .or_else(|| (pool_mode == Some(PoolMode::Session)).then(|| url.clone())),
-                url: url.clone(),
-                pool_mode: pool_mode?,
-            })),
-            Some(path) => Some(Database::Sqlite(path)),
-        }
+        Ok(url)
     }
 
     fn signing_key(
-        problems: &mut Problems,
+        &mut self,
         database: Option<&DatabaseSettings>,
-    ) -> Option<SigningKeySource> {
-        let given = problems
-            .secret_file("JWT_SECRET_KEY_FILE")
-            .or_else(|| problems.variable("JWT_SECRET_KEY"));
-        match (given, database.map(|settings| &settings.database)) {
-            (Some(secret), _) => problems
-                .parse("JWT_SECRET_KEY", secret.expose(), |text| {
-                    SigningKey::parse(text.as_bytes()).map_err(|error| error.to_string())
-                })
-                .map(SigningKeySource::Given),
-            // Named, but it cannot be read: that has been reported.
-            (None, _) if problems.variable("JWT_SECRET_KEY_FILE").is_some() => None,
-            (None, Some(Database::Sqlite(path))) => {
-                Some(SigningKeySource::KeptIn(path.with_extension("key")))
-            }
-            (None, Some(Database::Postgres(_))) => problems.add(
+    ) -> Result<SigningKeySource, Reported> {
+        if let Some(secret) = self.secret("JWT_SECRET_KEY")? {
+            let key = self.parse("JWT_SECRET_KEY", secret.expose(), |text| {
+                SigningKey::parse(text.as_bytes()).map_err(|error| error.to_string())
+            })?;
+            return Ok(SigningKeySource::Given(key));
+        }
+        match &database.ok_or(Reported)?.database {
+            Database::Sqlite(path) => Ok(SigningKeySource::KeptIn(path.with_extension("key"))),
+            Database::Postgres(_) => Err(self.report(
                 "JWT_SECRET_KEY",
                 "is needed with Postgres, the same on every instance: \
                  make one with `openssl rand -hex 32`",
-            ),
-            (None, None) => None,
+            )),
         }
     }
 
-    fn tokens(&self, problems: &mut Problems) -> Option<TokenSettings> {
-        let issuer = problems.parse("JWT_ISSUER", &self.jwt_issuer, text);
-        let lifetime =
-            problems.parse("JWT_ACCESS_TOKEN_EXPIRES", &self.jwt_access_token_expires, seconds);
-        let session_lifetime =
-            problems.parse("JWT_REFRESH_TOKEN_EXPIRES", &self.jwt_refresh_token_expires, seconds);
-        let idle_timeout =
-            problems.parse("SESSION_IDLE_TIMEOUT", &self.session_idle_timeout, whole_seconds);
-        let leeway = problems.parse("JWT_LEEWAY", &self.jwt_leeway, whole_seconds);
-        Some(TokenSettings {
-            issuer: issuer?,
-            lifetime: lifetime?,
-            session_lifetime: session_lifetime?,
-            session_idle_timeout: Some(idle_timeout?).filter(|timeout| !timeout.is_zero()),
-            leeway: leeway?,
+    fn tokens(&mut self) -> Result<TokenSettings, Reported> {
+        build!(TokenSettings {
+            issuer: setting!(self, jwt_issuer, text),
+            lifetime: setting!(self, jwt_access_token_expires, positive_seconds),
+            session_lifetime: setting!(self, jwt_refresh_token_expires, positive_seconds),
+            session_idle_timeout: setting!(self, session_idle_timeout, seconds_or_unlimited),
+            leeway: setting!(self, jwt_leeway, seconds),
         })
     }
 
-    fn hashing(&self, problems: &mut Problems) -> Option<HashSettings> {
-        let iterations =
-            problems.parse("PBKDF2_ITERATIONS", &self.pbkdf2_iterations, at_least(MIN_ITERATIONS));
-        let threads = problems.parse("HASH_THREADS", &self.hash_threads, threads);
-        let max_wait = problems.parse("HASH_MAX_WAIT", &self.hash_max_wait, whole_seconds);
-        Some(HashSettings {
-            iterations: iterations.and_then(NonZeroU32::new)?,
-            threads: threads?,
-            max_wait: max_wait?,
+    fn hashing(&mut self) -> Result<HashSettings, Reported> {
+        build!(HashSettings {
+            iterations: setting!(self, pbkdf2_iterations, iterations),
+            threads: setting!(self, hash_threads, threads),
+            max_wait: setting!(self, hash_max_wait, seconds),
         })
     }
 
-    fn revocations(&self, problems: &mut Problems) -> Option<RevocationSettings> {
-        let capacity =
-            problems.parse("REVOCATION_CAPACITY", &self.revocation_capacity, at_least(1));
-        let sweep_interval =
-            problems.parse("REVOCATION_SWEEP_INTERVAL", &self.revocation_sweep_interval, seconds);
-        let max_staleness =
-            problems.parse("REVOCATION_MAX_STALENESS", &self.revocation_max_staleness, seconds);
-        let poll_interval =
-            problems.parse("REVOCATION_POLL_INTERVAL", &self.revocation_poll_interval, seconds);
-        if let (Some(poll_interval), Some(max_staleness)) = (poll_interval, max_staleness)
+    fn revocations(&mut self) -> Result<RevocationSettings, Reported> {
+        let max_staleness = setting!(self, revocation_max_staleness, positive_seconds);
+        let poll_interval = setting!(self, revocation_poll_interval, positive_seconds);
+        if let (Ok(poll_interval), Ok(max_staleness)) = (poll_interval, max_staleness)
             && poll_interval >= max_staleness
         {
-            problems.add::<()>(
+            self.report(
                 "REVOCATION_POLL_INTERVAL",
                 "must be less than REVOCATION_MAX_STALENESS: a third of it, say",
             );
         }
-        Some(RevocationSettings {
-            capacity: capacity?.into(),
-            sweep_interval: sweep_interval?,
-            max_staleness: max_staleness?,
-            poll_interval: poll_interval?,
+        build!(RevocationSettings {
+            capacity: setting!(self, revocation_capacity, at_least(1)).map(u64::from),
+            sweep_interval: setting!(self, revocation_sweep_interval, positive_seconds),
+            max_staleness,
+            poll_interval,
         })
     }
 
-    fn log(&self, problems: &mut Problems) -> Option<LogSettings> {
-        let format = problems.parse("LOG_FORMAT", &self.log_format, |raw| {
-            LogFormat::from_str(raw, true).map_err(|_| "must be auto, json or pretty".to_owned())
-        });
-        let filter = problems.parse("RUST_LOG", &self.rust_log, |raw| {
-            raw.parse::<Targets>().map_err(|error| format!("is no filter: {error}"))
-        });
-        Some(LogSettings { format: format?, filter: filter? })
+    fn log(&mut self) -> Result<LogSettings, Reported> {
+        build!(LogSettings {
+            format: setting!(self, log_format, log_format),
+            filter: setting!(self, rust_log, log_filter),
+        })
     }
-}
 
-/// Collects what is wrong instead of stopping at the first of it.
-#[derive(Default)]
-struct Problems(Vec<String>);
+    /// Reads a secret from the file that the variable `{name}_FILE` names or, if that is not set,
+    /// from the variable `name`.
+    fn secret(&mut self, name: &str) -> Result<Option<Secret>, Reported> {
+        match self.secret_file(&format!("{name}_FILE"))? {
+            Some(secret) => Ok(Some(secret)),
+            None => self.variable(name),
+        }
+    }
 
-impl Problems {
+    /// Reads the file that a variable names.
+    fn secret_file(&mut self, name: &str) -> Result<Option<Secret>, Reported> {
+        let Some(path) = self.variable(name)? else { return Ok(None) };
+        match fs::read_to_string(path.expose()) {
+            Ok(content) => Ok(Some(Secret::new(content.trim().to_owned()))),
+            Err(error) => {
+                Err(self.report(name, &format!("names a file that cannot be read: {error}")))
+            }
+        }
+    }
+
+    /// Reads a variable that is not an option of the command line. An empty one counts as unset,
+    /// since `.env.example` contains such lines.
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+    fn variable(&mut self, name: &str) -> Result<Option<Secret>, Reported> {
+        match std::env::var(name) {
+            Ok(value) if value.is_empty() => Ok(None),
+            Ok(value) => Ok(Some(Secret::new(value))),
+            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotUnicode(_)) => Err(self.report(name, "must be text in UTF-8")),
+        }
+    }
+
     fn parse<T>(
         &mut self,
         variable: &str,
         raw: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        parse(raw).map_or_else(|problem| self.add(variable, &problem), Some)
+    ) -> Result<T, Reported> {
+        parse(raw).map_err(|problem| self.report(variable, &problem))
     }
 
-    fn add<T>(&mut self, variable: &str, problem: &str) -> Option<T> {
-        self.0.push(format!("{variable} {problem}"));
-        None
-    }
-
-    /// Refuses a hashing queue in which a login may wait until its request has timed out.
-    fn require_patience(&mut self, http: Option<&HttpSettings>, hashing: Option<&HashSettings>) {
-        if let (Some(http), Some(hashing)) = (http, hashing)
-            && hashing.max_wait >= http.request_timeout
-        {
-            self.add::<()>("HASH_MAX_WAIT", "must be less than REQUEST_TIMEOUT");
-        }
-    }
-
-    /// Reads a variable that may be secret. An empty one counts as none, as in a `.env` not filled
-    /// in.
-    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
-    fn variable(&mut self, name: &str) -> Option<Secret> {
-        match std::env::var(name) {
-            Ok(value) => Some(value).filter(|value| !value.is_empty()).map(Secret::new),
-            Err(VarError::NotPresent) => None,
-            Err(VarError::NotUnicode(_)) => self.add(name, "must be text in UTF-8"),
-        }
-    }
-
-    /// Reads the file that a variable names, if it names one.
-    fn secret_file(&mut self, name: &str) -> Option<Secret> {
-        let path = self.variable(name)?;
-        match fs::read_to_string(path.expose()) {
-            Ok(content) => Some(Secret::new(content.trim().to_owned())),
-            Err(error) => self.add(name, &format!("names a file that cannot be read: {error}")),
-        }
-    }
-
-    fn settle<T>(self, value: Option<T>) -> Result<T, ConfigError> {
-        value.filter(|_| self.0.is_empty()).ok_or(ConfigError(self.0))
+    fn report(&mut self, variable: &str, problem: &str) -> Reported {
+        self.problems.push(format!("{variable} {problem}"));
+        Reported
     }
 }
 
@@ -300,14 +305,26 @@ fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> {
     }
 }
 
-fn seconds(raw: &str) -> Result<Duration, String> {
-    at_least(1)(raw).map(|seconds| Duration::from_secs(seconds.into()))
+fn iterations(raw: &str) -> Result<NonZeroU32, String> {
+    let count = at_least(MIN_ITERATIONS)(raw)?;
+    count.try_into().map_err(|error: TryFromIntError| error.to_string())
 }
 
-fn whole_seconds(raw: &str) -> Result<Duration, String> {
+fn seconds(raw: &str) -> Result<Duration, String> {
     number::<u32>(raw).map(|seconds| Duration::from_secs(seconds.into()))
 }
 
+fn positive_seconds(raw: &str) -> Result<Duration, String> {
+    at_least(1)(raw).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// Parses a duration; 0 means no limit.
+fn seconds_or_unlimited(raw: &str) -> Result<Option<Duration>, String> {
+    let duration = seconds(raw)?;
+    Ok(if duration.is_zero() { None } else { Some(duration) })
+}
+
+/// Parses a number of threads; 0 means one per core.
 fn threads(raw: &str) -> Result<usize, String> {
     match number(raw)? {
         0 => Ok(thread::available_parallelism().map_or(1, Into::into)),
@@ -316,33 +333,44 @@ fn threads(raw: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads networks; a single address is one, too.
+/// Parses networks separated by commas. A plain address is a network of one address.
 fn networks(raw: &str) -> Result<Vec<IpNet>, String> {
-    let network = |text: &str| match text.parse::<IpAddr>() {
+    raw.split(',').map(str::trim).filter(|text| !text.is_empty()).map(network).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.into()),
         Err(_) => {
             text.parse().map_err(|_| format!("must be networks like 10.0.0.0/8, not `{text}`"))
         }
-    };
-    raw.split(',').map(str::trim).filter(|text| !text.is_empty()).map(network).collect()
+    }
 }
 
 fn pool_mode(raw: &str) -> Result<PoolMode, String> {
     PoolMode::from_str(raw, true).map_err(|_| "must be session or transaction".to_owned())
 }
 
+fn log_format(raw: &str) -> Result<LogFormat, String> {
+    LogFormat::from_str(raw, true).map_err(|_| "must be auto, json or pretty".to_owned())
+}
+
+fn log_filter(raw: &str) -> Result<Targets, String> {
+    raw.parse().map_err(|error| format!("must be a log filter: {error}"))
+}
+
 fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
-/// Returns the path of the file, or `None` where the URL is one of Postgres.
-fn database(url: &str) -> Result<Option<PathBuf>, String> {
+/// Returns the path in a SQLite URL, or `None` for a PostgreSQL URL.
+fn sqlite_path(url: &str) -> Result<Option<PathBuf>, String> {
     match url.strip_prefix("sqlite://") {
         None if is_postgres(url) => Ok(None),
         Some(path) if !path.is_empty() && path != ":memory:" && !path.contains('?') => {
             Ok(Some(path.into()))
         }
-        // The URL is not repeated: it may hold a password.
+        // Without the URL, which may contain a password.
         _ => Err("must be postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH, without options"
             .to_owned()),
     }
@@ -352,7 +380,7 @@ fn database(url: &str) -> Result<Option<PathBuf>, String> {
 mod tests {
     use clap::Parser;
 
-    use super::super::Cli;
+    use super::super::cli::Cli;
     use super::*;
 
     fn check(arguments: &[&str]) -> Result<Config, ConfigError> {
@@ -361,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn without_any_setting_it_is_sqlite_and_a_key_beside_it() {
+    fn defaults_are_sqlite_and_a_key_beside_it() {
         let config = check(&[]).unwrap();
 
         assert_eq!((config.http.host.as_str(), config.http.port), ("127.0.0.1", 5000));
@@ -397,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn revocations_have_to_be_looked_for_more_often_than_the_bound() {
+    fn poll_interval_must_be_below_the_staleness_bound() {
         assert!(check(&["--revocation-poll-interval=4"]).is_ok());
         let problem = check(&["--revocation-poll-interval=5"]).unwrap_err();
         assert_eq!(
@@ -407,14 +435,14 @@ mod tests {
     }
 
     #[test]
-    fn a_login_may_not_wait_for_hashing_until_its_request_times_out() {
+    fn hash_wait_must_be_below_the_request_timeout() {
         assert!(check(&["--hash-max-wait=9"]).is_ok());
         let problem = check(&["--hash-max-wait=10"]).unwrap_err();
         assert_eq!(problem.to_string(), "HASH_MAX_WAIT must be less than REQUEST_TIMEOUT");
     }
 
     #[test]
-    fn a_database_url_that_is_refused_is_not_repeated() {
+    fn refused_database_url_is_not_repeated() {
         let problem = check(&["--database-url=mysql://root:hunter2@localhost"]).unwrap_err();
 
         assert!(problem.to_string().starts_with("DATABASE_URL must be"), "{problem}");
@@ -422,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_password() {
+    fn debug_hides_passwords() {
         let url = Secret::new("postgres://portcullis:hunter2@localhost/portcullis".to_owned());
         assert_eq!(format!("{url:?}"), "Secret(..)");
         let cli = Cli::try_parse_from(["portcullis", "--database-url=postgres://a:hunter2@b/c"]);
@@ -430,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn the_local_address_of_an_open_listener_is_loopback() {
+    fn local_address_of_an_unspecified_host_is_loopback() {
         for (host, local) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")] {
             let cli = Cli::try_parse_from(["portcullis", "healthcheck", "--host", host]).unwrap();
             assert_eq!(cli.settings.local_address().unwrap(), (local.to_owned(), 5000));

@@ -1,40 +1,59 @@
-//! The command line, which is also the manual that `--help` prints.
+//! The command line and its help text.
 
 use clap::{Args, Parser};
 
-use super::{Command, ConfigError, Secret};
+use super::command::Command;
+use super::settings::{ConfigError, Secret};
 
-const SECRETS_HELP: &str = "\
-Secrets, from the environment alone:
-  JWT_SECRET_KEY       Signs the tokens; at least 32 bytes, the same on every instance.
-                       Needed with Postgres; with SQLite one is made and kept beside the database.
-  DATABASE_LISTEN_URL  Where to be told of revocations at once: a direct connection to the Postgres
-                       server behind the pooler at DATABASE_URL. Without one, DATABASE_URL serves in
-                       session mode, and in transaction mode revocations are polled for.
+/// Width of the help. Fixed, so that the output does not depend on the terminal: `docs/help.txt` is
+/// a copy of it.
+const HELP_WIDTH: usize = 80;
 
-JWT_SECRET_KEY_FILE, DATABASE_URL_FILE and DATABASE_LISTEN_URL_FILE may name files that hold the
-values, and win over the variables without _FILE. A `.env` file in the working directory is read too; the
-environment wins over it.
+const AFTER_HELP: &str = "\
+Secrets (environment variables only):
+  JWT_SECRET_KEY       Key that signs the tokens: at least 32 bytes, the same on
+                       every instance. Required with PostgreSQL. With SQLite, a
+                       key is generated and stored beside the database if none
+                       is set.
+  DATABASE_LISTEN_URL  Direct connection to the PostgreSQL server, past the
+                       pooler at DATABASE_URL, that receives a notification of
+                       each revocation. Without it, DATABASE_URL is used in
+                       session mode, and revocations are polled in transaction
+                       mode.
 
-Exit codes: 0 done; 1 failed; 2 asked wrongly; 3 no such account; 4 refused, since the name is taken
-or the account is the last administrator.";
+JWT_SECRET_KEY_FILE, DATABASE_URL_FILE and DATABASE_LISTEN_URL_FILE can name
+files that contain the values. They take precedence over the variables without
+_FILE.
 
-const MALFORMED_LINE: &str = ".env has a malformed line: quote values that hold spaces or #";
+A `.env` file in the working directory is read. Environment variables take
+precedence over it, and options over both.
 
-/// An authentication service for REST clients.
+Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 no such account;
+4 conflict: the username is taken, or the account is the last administrator.";
+
+const MALFORMED_LINE: &str = ".env has a malformed line: quote values that contain spaces or #";
+
+/// Authentication service for REST APIs: users, sessions, access tokens and their revocation
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, about, after_help = SECRETS_HELP)]
+#[command(
+    name = "portcullis",
+    version,
+    after_help = AFTER_HELP,
+    term_width = HELP_WIDTH,
+    mut_args(|argument| argument.hide_env_values(true))
+)]
 pub struct Cli {
-    /// What to do; `serve` when nothing is said.
+    /// Command to run; `None` for [`Command::Serve`].
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// The settings as they were given.
+    /// The settings as text.
     #[command(flatten)]
     pub settings: RawSettings,
 }
 
-/// The settings as text. Their doc comments are the manual that `--help` prints.
+/// The settings as text. Each doc comment is the help of an option, and the field's name in upper
+/// case is the environment variable.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct RawSettings {
@@ -42,29 +61,29 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "127.0.0.1", global = true)]
     pub(super) host: String,
 
-    /// Port to listen on; 0 takes any free one
+    /// Port to listen on; 0 selects a free one
     #[arg(long, env, default_value = "5000", global = true)]
     pub(super) port: String,
 
-    /// Threads that serve HTTP; 0 means one a core
+    /// Number of threads that serve HTTP; 0 means one per core
     #[arg(long, env, default_value = "0", value_name = "THREADS", global = true)]
     pub(super) http_workers: String,
 
-    /// Reverse proxies, as networks separated by commas (10.0.0.0/8,::1): behind one, the address of a
-    /// client is what X-Forwarded-For or, without it, Forwarded says
+    /// Trusted reverse proxies, as networks separated by commas (10.0.0.0/8,::1). Behind them, the
+    /// client address is taken from X-Forwarded-For or, without that header, from Forwarded
     #[arg(long, env, default_value = "", value_name = "NETWORKS", global = true)]
     pub(super) trusted_proxies: String,
 
-    /// Longest that a request waits for the database or for hashing before it gets 503
+    /// Longest wait of a request for the database or for password hashing; it then gets 503
     #[arg(long, env, default_value = "10", value_name = "SECONDS", global = true)]
     pub(super) request_timeout: String,
 
-    /// Longest that a shutdown goes on answering, sending clients elsewhere, before it disconnects
-    /// the idle ones
+    /// Longest time for which a shutdown keeps answering, with `Connection: close`, before it
+    /// disconnects idle clients
     #[arg(long, env, default_value = "2", value_name = "SECONDS", global = true)]
     pub(super) shutdown_drain: String,
 
-    /// Longest that a shutdown then waits for requests in flight
+    /// Longest wait for the requests in flight after the drain
     #[arg(long, env, default_value = "30", value_name = "SECONDS", global = true)]
     pub(super) shutdown_timeout: String,
 
@@ -74,28 +93,28 @@ pub struct RawSettings {
         env,
         default_value = "sqlite://data/portcullis.db",
         value_name = "URL",
-        hide_env_values = true,
         global = true
     )]
     pub(super) database_url: Secret,
 
-    /// Most connections to the database
+    /// Largest number of pooled database connections; at least 2
     #[arg(long, env, default_value = "10", value_name = "COUNT", global = true)]
     pub(super) database_max_connections: String,
 
-    /// Longest wait for a connection to the database
+    /// Longest wait for a pooled database connection
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) database_acquire_timeout: String,
 
-    /// For how long a connection at DATABASE_URL is lent: session, or transaction behind PgBouncer in that mode
+    /// Pool mode of the connections at DATABASE_URL: session, or transaction behind a PgBouncer in
+    /// that mode
     #[arg(long, env, default_value = "session", value_name = "MODE", global = true)]
     pub(super) database_pool_mode: String,
 
-    /// Life of an access token; a shorter one applies to tokens already issued
+    /// Lifetime of an access token. A shorter one also applies to tokens already issued
     #[arg(long, env, default_value = "3600", value_name = "SECONDS", global = true)]
     pub(super) jwt_access_token_expires: String,
 
-    /// Life of a session, and so of its refresh tokens, however much it is used
+    /// Lifetime of a session and its refresh tokens, regardless of use
     #[arg(long, env, default_value = "2592000", value_name = "SECONDS", global = true)]
     pub(super) jwt_refresh_token_expires: String,
 
@@ -103,20 +122,21 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "0", value_name = "SECONDS", global = true)]
     pub(super) session_idle_timeout: String,
 
-    /// The `iss` claim of the tokens; tokens with another one are refused
+    /// The `iss` claim of the tokens; tokens with a different one are refused
     #[arg(long, env, default_value = "portcullis", value_name = "NAME", global = true)]
     pub(super) jwt_issuer: String,
 
-    /// How far the clocks of two machines may differ
+    /// Tolerated difference between the clocks of two machines
     #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]
     pub(super) jwt_leeway: String,
 
-    /// Cost of a password hash; at least 100000. Older hashes follow at the next login; while they
-    /// are dearer than this, their owners' names can be told by the time that a refusal takes
+    /// Iterations of a password hash; at least 100000. An older hash is replaced at the next
+    /// login. Until then, if it has more iterations than this, the time of a refused login reveals
+    /// that the account exists
     #[arg(long, env, default_value = "600000", value_name = "COUNT", global = true)]
     pub(super) pbkdf2_iterations: String,
 
-    /// Threads that hash passwords; 0 means one a core
+    /// Number of threads that hash passwords; 0 means one per core
     #[arg(long, env, default_value = "0", value_name = "THREADS", global = true)]
     pub(super) hash_threads: String,
 
@@ -124,33 +144,36 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) hash_max_wait: String,
 
-    /// Most revocations held in memory, about 310 bytes each; beyond it the database is asked
+    /// Largest number of revocations in memory, about 310 bytes each; beyond it, tokens are
+    /// checked against the database
     #[arg(long, env, default_value = "4000000", value_name = "COUNT", global = true)]
     pub(super) revocation_capacity: String,
 
-    /// Bound of a logout: no instance accepts its token longer than this after it was acknowledged by
-    /// another. An instance that knows nothing newer asks the database about every token
+    /// Staleness bound: no instance accepts a revoked token longer than this after another
+    /// instance has acknowledged the logout. An instance that falls further behind checks every
+    /// token against the database
     #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]
     pub(super) revocation_max_staleness: String,
 
-    /// Longest time between two looks at what other instances have revoked; without a listener, the
-    /// time that a logout takes to get there
+    /// Longest time between two reads of the revocations of other instances. Without
+    /// notifications, a logout takes up to this long to reach them
     #[arg(long, env, default_value = "1", value_name = "SECONDS", global = true)]
     pub(super) revocation_poll_interval: String,
 
-    /// Time between two sweeps of what has expired: revocations, sessions, audit records
+    /// Interval of the cleanup of expired revocations, sessions and audit records
     #[arg(long, env, default_value = "60", value_name = "SECONDS", global = true)]
     pub(super) revocation_sweep_interval: String,
 
-    /// How long audit records are kept
+    /// Retention of audit records
     #[arg(long, env, default_value = "31536000", value_name = "SECONDS", global = true)]
     pub(super) audit_retention: String,
 
-    /// Form of the log; auto is pretty on a terminal and json elsewhere
+    /// Log format; auto means pretty on a terminal and json elsewhere
     #[arg(long, env, default_value = "auto", value_name = "auto|json|pretty", global = true)]
     pub(super) log_format: String,
 
-    /// What to log, as TARGET=LEVEL,… with one level for the rest; portcullis=debug adds a line a request
+    /// Log filter: TARGET=LEVEL,… and one level for all other targets. portcullis=debug logs every
+    /// request
     #[arg(
         long,
         env,
@@ -162,14 +185,14 @@ pub struct RawSettings {
 }
 
 impl Cli {
-    /// Reads the command line and the environment, and before them a `.env` file where there is
-    /// one. On a malformed command line it prints why and exits.
+    /// Reads the `.env` file, if there is one, the environment and the command line. Prints the
+    /// reason and exits if the command line is malformed.
     ///
     /// # Errors
-    /// When the `.env` file cannot be read.
+    /// Returns an error if the `.env` file is malformed or cannot be read.
     pub fn load() -> Result<Self, ConfigError> {
         match dotenvy::from_path(".env") {
-            // The line itself is not repeated: it may hold a secret.
+            // The error of dotenvy contains the line, and the line may contain a secret.
             Err(dotenvy::Error::LineParse(..)) => Err(ConfigError(vec![MALFORMED_LINE.to_owned()])),
             Err(error) if !error.not_found() => Err(ConfigError(vec![format!(".env: {error}")])),
             _ => Ok(Self::parse()),
@@ -184,7 +207,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_file_lists_every_variable_with_its_default() {
+    fn every_variable_is_named_like_its_field() {
+        for argument in Cli::command().get_arguments() {
+            let Some(variable) = argument.get_env() else { continue };
+            assert_eq!(variable.to_str(), Some(argument.get_id().as_str().to_uppercase().as_str()));
+        }
+    }
+
+    #[test]
+    fn example_file_lists_every_variable_with_its_default() {
         let example = include_str!("../../.env.example");
         let command = Cli::command();
         for argument in command.get_arguments() {

@@ -1,98 +1,99 @@
-//! What the program can be told to do.
+//! The subcommands of the program.
 
 use clap::{Args, Subcommand};
 
-/// What the program can do.
+/// A subcommand of the program.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Serve the API (the default)
     Serve,
-    /// Exit with 0 when the instance at HOST and PORT is ready, with 1 when it is not
+    /// Exit with 0 if the instance at HOST and PORT is ready, otherwise with 1
     Healthcheck,
-    /// Manage accounts, on the same database as a running service, which obeys within its bound
+    /// Manage accounts in the database. A running service applies the changes within its staleness
+    /// bound
     User(UserArgs),
-    /// Make secrets
+    /// Generate secrets
     #[command(subcommand)]
     Secret(SecretCommand),
-    /// Bring the schema of the database up to date, as every start does
+    /// Migrate the schema of the database, as every start of the service does
     Migrate,
     /// Print the OpenAPI document of the API
     Openapi,
 }
 
-/// How accounts are managed.
+/// Arguments of `portcullis user`.
 #[derive(Clone, Debug, Args)]
 pub struct UserArgs {
-    /// What to do.
+    /// Operation on the accounts.
     #[command(subcommand)]
     pub command: UserCommand,
 
-    /// Print a JSON object a line instead of a table
+    /// Print one JSON object per line instead of a table
     #[arg(long, global = true)]
     pub json: bool,
 }
 
-/// What can be done to accounts. A password is asked for without echo, or read from standard input where
-/// that is no terminal.
+/// An operation on accounts. On a terminal, a password is prompted for without echo; otherwise it
+/// is the first line of standard input.
 #[derive(Clone, Debug, Subcommand)]
 pub enum UserCommand {
-    /// Create an account; its password is asked for, or read from standard input
+    /// Create an account; prompts for the password or reads it from standard input
     Create {
-        /// What its owner logs in with
+        /// Username of the new account
         username: String,
-        /// What it may do; may be repeated
+        /// Role of the account: user, admin or introspector; can be repeated
         #[arg(long = "role", value_name = "ROLE", default_value = "user")]
         roles: Vec<String>,
     },
-    /// List all accounts in the order of their usernames
+    /// List all accounts by username
     List {
-        /// Only those whose usernames begin with this
+        /// List only the usernames with this prefix
         #[arg(long)]
         prefix: Option<String>,
     },
-    /// Show an account with its sessions
+    /// Show an account and its sessions
     Show {
-        /// Whose
+        /// Username of the account
         username: String,
     },
-    /// Let nobody log in to an account any more, and end its sessions
+    /// Disable logins to an account and end its sessions
     Disable {
-        /// Whose
+        /// Username of the account
         username: String,
     },
-    /// Let the owner of an account log in again
+    /// Enable logins to a disabled account
     Enable {
-        /// Whose
+        /// Username of the account
         username: String,
     },
-    /// Set the password, which is asked for or read from standard input, and end all sessions
+    /// Set the password, prompted for or read from standard input, and end all sessions
     SetPassword {
-        /// Whose
+        /// Username of the account
         username: String,
     },
-    /// Set the roles, and end all sessions
+    /// Replace the roles and end all sessions
     SetRoles {
-        /// Whose
+        /// Username of the account
         username: String,
-        /// All that it has from then on: user, admin, introspector
+        /// New roles: user, admin, introspector
         #[arg(required = true)]
         roles: Vec<String>,
     },
-    /// Delete an account, and free its name
+    /// Delete an account; its username becomes available again
     Delete {
-        /// Whose
+        /// Username of the account
         username: String,
     },
     /// End all sessions of an account
     EndSessions {
-        /// Whose
+        /// Username of the account
         username: String,
     },
 }
 
-/// What secrets can be made.
+/// A kind of secret to generate.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Print a random one that is good for JWT_SECRET_KEY
+    /// Print a random value for JWT_SECRET_KEY
     Generate,
 }

@@ -1,118 +1,82 @@
-//! The audit log: who did what to whose account or session, when, and from where.
+//! The audit log: actions, their requesters and their subjects.
 
+use strum::{EnumString, IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 
-use super::{Client, Label, SessionId, User, UserId};
+use super::{Requester, SessionId, User, UserId};
 
-/// What was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Audited action. The names of the variants are stable: clients and queries use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
+#[strum(const_into_str)]
 pub enum AuditAction {
-    /// Somebody made an account of their own.
+    /// A user registered.
+    #[strum(serialize = "user.registered")]
     UserRegistered,
-    /// An administrator made an account.
+    /// An administrator created an account.
+    #[strum(serialize = "user.created")]
     UserCreated,
-    /// An account got another password.
+    /// The password of an account was replaced.
+    #[strum(serialize = "user.password_changed")]
     PasswordChanged,
-    /// An account got other roles.
+    /// The roles of an account were replaced.
+    #[strum(serialize = "user.roles_changed")]
     RolesChanged,
-    /// An account was shut.
+    /// An account was disabled.
+    #[strum(serialize = "user.disabled")]
     UserDisabled,
-    /// An account was opened again.
+    /// An account was enabled.
+    #[strum(serialize = "user.enabled")]
     UserEnabled,
     /// An account was deleted.
+    #[strum(serialize = "user.deleted")]
     UserDeleted,
-    /// Somebody logged in.
+    /// A user logged in.
+    #[strum(serialize = "session.opened")]
     SessionOpened,
-    /// One session was ended.
+    /// A session was ended.
+    #[strum(serialize = "session.ended")]
     SessionEnded,
     /// All sessions of an account were ended.
+    #[strum(serialize = "session.all_ended")]
     SessionsEnded,
-    /// A refresh token was used again after it was exchanged: its session was ended.
+    /// A refresh token was replayed, which ended its session.
+    #[strum(serialize = "session.refresh_token_reused")]
     RefreshTokenReused,
-    /// One token was revoked.
+    /// An access token was revoked.
+    #[strum(serialize = "token.revoked")]
     TokenRevoked,
 }
 
-impl Label for AuditAction {
-    const ALL: &'static [Self] = &[
-        Self::UserRegistered,
-        Self::UserCreated,
-        Self::PasswordChanged,
-        Self::RolesChanged,
-        Self::UserDisabled,
-        Self::UserEnabled,
-        Self::UserDeleted,
-        Self::SessionOpened,
-        Self::SessionEnded,
-        Self::SessionsEnded,
-        Self::RefreshTokenReused,
-        Self::TokenRevoked,
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::UserRegistered => "user.registered",
-            Self::UserCreated => "user.created",
-            Self::PasswordChanged => "user.password_changed",
-            Self::RolesChanged => "user.roles_changed",
-            Self::UserDisabled => "user.disabled",
-            Self::UserEnabled => "user.enabled",
-            Self::UserDeleted => "user.deleted",
-            Self::SessionOpened => "session.opened",
-            Self::SessionEnded => "session.ended",
-            Self::SessionsEnded => "session.all_ended",
-            Self::RefreshTokenReused => "session.refresh_token_reused",
-            Self::TokenRevoked => "token.revoked",
-        }
-    }
-}
-
-/// Who does something, and from where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Initiator {
-    /// The account, where one was logged in.
-    pub user_id: Option<UserId>,
-    /// The session that has to be open still when it is done, where it was asked for in one.
-    pub session: Option<SessionId>,
-    /// From where; nowhere is the command line.
-    pub client: Option<Client>,
-}
-
-impl Initiator {
-    /// Whoever may run the program on the database.
-    pub const COMMAND_LINE: Self = Self { user_id: None, session: None, client: None };
-}
-
-/// One thing that was done. It holds no secret, and outlives whom it is about.
+/// Record of an action. It holds no secrets and outlives the account that it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRecord {
-    /// When.
+    /// Time of the action.
     pub at: OffsetDateTime,
-    /// What.
     pub action: AuditAction,
-    /// By whom.
-    pub by: Initiator,
-    /// Whose account or session it was done to.
+    /// Performer of the action.
+    pub requester: Requester,
+    /// Account that was acted on.
     pub subject: UserId,
-    /// Which session, where it was about one.
-    pub session: Option<SessionId>,
-    /// What the rest leaves open: the username of the account, its new roles, the id of the token.
+    /// Session that was acted on.
+    pub session_id: Option<SessionId>,
+    /// Username, roles or token id, depending on the action.
     pub detail: Option<String>,
 }
 
 impl AuditRecord {
-    /// Says what was done to an account.
+    /// Creates the record of an action on an account, with its username and roles as the detail.
     #[must_use]
-    pub fn of_user(at: OffsetDateTime, action: AuditAction, user: &User, by: Initiator) -> Self {
+    pub fn for_user(
+        at: OffsetDateTime,
+        action: AuditAction,
+        user: &User,
+        requester: Requester,
+    ) -> Self {
         let detail = match action {
-            AuditAction::RolesChanged => role_names(user),
-            AuditAction::UserCreated => format!("{}: {}", user.username.as_str(), role_names(user)),
+            AuditAction::RolesChanged => user.roles.to_string(),
+            AuditAction::UserCreated => format!("{}: {}", user.username.as_str(), user.roles),
             _ => user.username.as_str().to_owned(),
         };
-        Self { at, action, by, subject: user.id, session: None, detail: Some(detail) }
+        Self { at, action, requester, subject: user.id, session_id: None, detail: Some(detail) }
     }
-}
-
-fn role_names(user: &User) -> String {
-    user.roles.names().collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! Identifiers: UUIDs that cannot be mistaken for one another.
+//! Identifiers: UUIDs of distinct types.
 
 use std::fmt;
 
@@ -13,13 +13,13 @@ macro_rules! uuid_newtype {
         pub struct $name(Uuid);
 
         impl $name {
-            /// Makes a new random identifier (RFC 9562, version 4).
+            /// Creates a random identifier (UUID version 4, RFC 9562).
             #[must_use]
             pub fn random() -> Self {
                 Self(Uuid::new_v4())
             }
 
-            /// Returns the identifier as a plain UUID.
+            /// Returns the identifier as a UUID.
             #[must_use]
             pub fn as_uuid(self) -> Uuid {
                 self.0
@@ -41,14 +41,14 @@ macro_rules! uuid_newtype {
 }
 
 uuid_newtype! {
-    /// Names an account for its whole life, whatever its username (`sub`).
+    /// Identifier of an account (`sub`), fixed for its life.
     UserId
 }
 uuid_newtype! {
-    /// Names what one login opened (`sid`).
+    /// Identifier of a session (`sid`).
     SessionId
 }
 uuid_newtype! {
-    /// Names one token (`jti`, RFC 7519 section 4.1.7).
+    /// Identifier of an access token (`jti`, RFC 7519 section 4.1.7).
     TokenId
 }

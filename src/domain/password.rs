@@ -1,4 +1,4 @@
-//! Passwords as people type them.
+//! Passwords in plain text.
 
 use std::fmt;
 
@@ -10,15 +10,16 @@ use zeroize::Zeroizing;
 const MIN_CHARS: usize = 8;
 const MAX_CHARS: usize = 256;
 
-/// A password of acceptable length: 8 to 256 characters, any character (NIST SP 800-63B).
+/// Password of 8 to 256 characters, with any character allowed. (NIST SP 800-63B-4 section 3.1.1.2 asks
+/// for at least 15 where the password is the only factor.)
 ///
-/// Two ways of typing the same text are one password: the mappings of RFC 8265 `OpaqueString` are
-/// applied (every space becomes U+0020, then Unicode form C). Its list of allowed code points is
-/// not: that list is of Unicode 6.3 and would refuse every letter and emoji made since.
+/// Equivalent input is one password: the mappings of RFC 8265 `OpaqueString` are applied (every space
+/// becomes U+0020, then Unicode form C). Its set of allowed code points is not: it is of Unicode 6.3 and
+/// would refuse every letter and emoji added since.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
-/// The rule that a password broke. Its text is for the person who chose it.
+/// Rule that a password violates. The text is for its user.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PasswordError {
     /// Fewer than 8 characters.
@@ -30,10 +31,10 @@ pub enum PasswordError {
 }
 
 impl Password {
-    /// Reads a password.
+    /// Parses a password.
     ///
     /// # Errors
-    /// When it is too short or too long, counted in characters after mapping.
+    /// Returns [`PasswordError`] if it is too short or too long, in characters after the mapping.
     pub fn parse(raw: &str) -> Result<Self, PasswordError> {
         let text = Zeroizing::new(mapped(raw));
         match text.chars().take(MAX_CHARS + 1).count() {
@@ -43,7 +44,7 @@ impl Password {
         }
     }
 
-    /// Returns what is hashed.
+    /// Returns the bytes to hash.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
@@ -54,7 +55,7 @@ fn mapped(raw: &str) -> String {
     let profile = OpaqueString::new();
     let mapped =
         profile.additional_mapping_rule(raw).and_then(|text| profile.normalization_rule(text));
-    // Neither rule can fail; were one to, the text as it was typed is a password too.
+    // Neither rule can fail; if one did, the input would be used as it is.
     mapped.map_or_else(|_| raw.to_owned(), Into::into)
 }
 
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_length_is_counted_in_characters() {
+    fn length_is_counted_in_characters() {
         assert_eq!(Password::parse("short12").unwrap_err(), PasswordError::TooShort);
         assert!(Password::parse("testpass").is_ok());
         assert!(Password::parse("пароль12").is_ok());
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_typed_in_two_ways_is_one_password() {
+    fn equivalent_input_is_one_password() {
         let composed = Password::parse("caf\u{e9} noir").unwrap();
         let decomposed = Password::parse("cafe\u{301}\u{a0}noir").unwrap();
 
@@ -88,19 +89,19 @@ mod tests {
     }
 
     #[test]
-    fn case_and_width_are_kept() {
+    fn case_and_width_are_preserved() {
         let password = Password::parse("Ｆull Ｗidth").unwrap();
 
         assert_eq!(password.as_bytes(), "Ｆull Ｗidth".as_bytes());
     }
 
     #[test]
-    fn a_character_newer_than_the_rfc_is_welcome() {
+    fn characters_newer_than_the_rfc_are_accepted() {
         assert!(Password::parse("🫠🫡🫢🫣🫤🥹🫥🫦").is_ok());
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_hides_the_password() {
         let password = Password::parse("correct horse").unwrap();
 
         assert_eq!(format!("{password:?}"), "Password(..)");
@@ -108,13 +109,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_of_the_right_length_is_accepted(text in "[ -~]{8,256}") {
+        fn ascii_text_of_valid_length_is_accepted(text in "[ -~]{8,256}") {
             let password = Password::parse(&text).unwrap();
             prop_assert_eq!(password.as_bytes(), text.as_bytes());
         }
 
         #[test]
-        fn parsing_twice_changes_nothing(text in any::<String>()) {
+        fn parsing_is_idempotent(text in any::<String>()) {
             if let Ok(once) = Password::parse(&text) {
                 let again = Password::parse(std::str::from_utf8(once.as_bytes()).unwrap()).unwrap();
                 prop_assert_eq!(again.as_bytes(), once.as_bytes());

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 const ALGORITHM: &str = "pbkdf2-sha256";
 
-/// A PBKDF2-HMAC-SHA256 hash: `$pbkdf2-sha256$i=600000,l=32$<salt>$<key>`.
+/// PBKDF2-HMAC-SHA256 hash: `$pbkdf2-sha256$i=600000,l=32$<salt>$<key>`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     iterations: NonZeroU32,
@@ -17,27 +17,27 @@ pub struct PasswordHash {
     key: Output,
 }
 
-/// Why a text is not a hash of ours.
-#[derive(Debug, Error, PartialEq, Eq)]
+/// Reason why a text is not a supported hash.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PasswordHashError {
-    /// Not a PHC string, or a salt or key of a length that the format does not have.
+    /// Not a PHC string, or a salt or key of a length outside the format.
     #[error("not a PHC string: {0}")]
     Malformed(#[from] phc::Error),
-    /// A PHC string of another algorithm, or with parameters that this one does not have.
+    /// A PHC string of another algorithm or with other parameters.
     #[error("not a {ALGORITHM} hash with `i`, `l`, a salt and a key")]
-    Foreign,
+    Unsupported,
 }
 
 impl PasswordHash {
-    /// Puts a hash together from its parts.
+    /// Creates a hash from its parts.
     ///
     /// # Errors
-    /// When the salt is not 8 to 48 bytes long or the key not 10 to 64.
+    /// Returns [`PasswordHashError::Malformed`] if the salt is not 8 to 48 bytes long or the key not 10 to 64.
     pub fn new(iterations: NonZeroU32, salt: &[u8], key: &[u8]) -> Result<Self, PasswordHashError> {
         Ok(Self { iterations, salt: Salt::new(salt)?, key: Output::new(key)? })
     }
 
-    /// Returns the number of PBKDF2 iterations that made the key.
+    /// Returns the number of PBKDF2 iterations.
     #[must_use]
     pub fn iterations(&self) -> NonZeroU32 {
         self.iterations
@@ -62,17 +62,17 @@ impl FromStr for PasswordHash {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let phc = PhcString::new(text)?;
         let (Some(salt), Some(key)) = (phc.salt, phc.hash) else {
-            return Err(PasswordHashError::Foreign);
+            return Err(PasswordHashError::Unsupported);
         };
         let iterations = phc.params.get_decimal("i").and_then(NonZeroU32::new);
         let length = phc.params.get_decimal("l").and_then(|length| usize::try_from(length).ok());
-        let is_ours = phc.algorithm.as_str() == ALGORITHM
+        let is_supported = phc.algorithm.as_str() == ALGORITHM
             && phc.version.is_none()
             && phc.params.iter().count() == 2
             && length == Some(key.len());
         match iterations {
-            Some(iterations) if is_ours => Ok(Self { iterations, salt, key }),
-            _ => Err(PasswordHashError::Foreign),
+            Some(iterations) if is_supported => Ok(Self { iterations, salt, key }),
+            _ => Err(PasswordHashError::Unsupported),
         }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
                          AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
     #[test]
-    fn a_valid_string_is_read_whole() {
+    fn valid_string_is_parsed() {
         let hash: PasswordHash = VALID.parse().unwrap();
 
         assert_eq!(hash.iterations().get(), 600_000);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_strings_are_refused() {
         let tampered = [
             ("pbkdf2-sha256", "argon2id"),
             ("i=600000", "i=0"),
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_neither_salt_nor_key() {
+    fn debug_hides_salt_and_key() {
         let hash: PasswordHash = VALID.parse().unwrap();
 
         assert_eq!(format!("{hash:?}"), "PasswordHash(i=600000, ..)");
@@ -136,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(
+        fn written_hash_is_parsed_back(
             iterations in 1..=u32::MAX,
             salt in prop::collection::vec(any::<u8>(), 8..=48),
             key in prop::collection::vec(any::<u8>(), 10..=64),
@@ -147,7 +147,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text in any::<String>()) {
+        fn parser_never_panics(text in any::<String>()) {
             let _ = text.parse::<PasswordHash>();
         }
     }

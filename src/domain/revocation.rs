@@ -1,4 +1,4 @@
-//! Revocations: which tokens are dead, and until when that matters.
+//! Revocations of access tokens and sessions.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use uuid::Uuid;
 
 use super::{SessionId, TokenId};
 
-/// How much longer than it matters a revocation is kept, in memory and in the database, so that two
-/// machines whose clocks differ, or one whose clock is set back, do not revive a token.
-pub const RETENTION: Duration = Duration::from_mins(5);
+/// Time for which a revocation is kept after its expiry, in memory and in the database. Clocks that
+/// differ by less, or are set back by less, revive no token.
+pub const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_mins(5);
 
-/// What a revocation takes: one token (`jti`), or every token of a session (`sid`).
+/// Identifier of a revoked token (`jti`) or session (`sid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RevocationId(Uuid);
 
 impl RevocationId {
-    /// Returns the identifier as a plain UUID.
+    /// Returns the identifier as a UUID.
     #[must_use]
     pub fn as_uuid(self) -> Uuid {
         self.0
@@ -41,11 +41,10 @@ impl From<SessionId> for RevocationId {
     }
 }
 
-/// The end of a token or of a session.
+/// Revocation of a token or a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// What has ended.
     pub id: RevocationId,
-    /// When the last token that bears `id` has expired by itself, leeway included.
+    /// Expiry of the last token with this id, leeway included.
     pub expires_at: OffsetDateTime,
 }

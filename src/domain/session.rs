@@ -1,73 +1,43 @@
-//! Sessions: what a login opens, and everything that ends together.
+//! Sessions and the generations of their refresh tokens.
 
-use std::net::IpAddr;
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use super::{SessionId, UserId};
+use super::{RequestOrigin, SessionId, UserId};
 
-/// The longest `User-Agent` that is kept, in characters.
-const MAX_USER_AGENT: usize = 256;
-
-/// What a login opened.
+/// Session: opened by a login, the unit of logout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// Names it in every token that belongs to it (`sid`).
+    /// Identifier; the `sid` claim of every access token of the session.
     pub id: SessionId,
-    /// Who logged in.
+    /// Account of the session.
     pub user_id: UserId,
-    /// When that was.
+    /// Time of the login.
     pub created_at: OffsetDateTime,
-    /// When its refresh token was last exchanged, or given out first.
+    /// Time of the login or of the latest exchange of a refresh token.
     pub last_used_at: OffsetDateTime,
-    /// When it ends, however much it is used.
+    /// Expiry; use does not extend it.
     pub expires_at: OffsetDateTime,
-    /// From where the login came.
-    pub client: Client,
+    /// Origin of the login.
+    pub origin: RequestOrigin,
 }
 
-/// Where a request comes from, for people to recognise.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// The network address.
-    pub address: IpAddr,
-    /// The program, as it calls itself.
-    pub user_agent: UserAgent,
-}
-
-/// What a program calls itself: at most 256 characters, none of them a control character.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct UserAgent(String);
-
-impl UserAgent {
-    /// Keeps what is harmless of a text.
-    #[must_use]
-    pub fn clean(text: &str) -> Self {
-        Self(text.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect())
-    }
-
-    /// Returns the text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-/// How often the refresh token of a session was exchanged. Each token is good for one generation.
+/// Number of exchanges of a session's refresh token. Each refresh token is valid for one generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
 impl Generation {
-    /// That of a session just opened.
+    /// Generation of a new session.
     pub const FIRST: Self = Self(0);
 
-    /// Returns the one after.
+    /// Returns the generation after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// Returns its number.
+    /// Returns the generation as a number.
     #[must_use]
     pub fn number(self) -> u64 {
         self.0
@@ -80,14 +50,50 @@ impl From<u64> for Generation {
     }
 }
 
+/// Period in which an exchanged refresh token gets its successor once more: clients retry when a reply is
+/// lost, and may send several requests at once.
+const REUSE_GRACE_PERIOD: Duration = Duration::from_secs(10);
+
+/// Judgement about a presented refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenUse {
+    /// The token was exchanged just now, or within the reuse grace period.
+    Valid,
+    /// The token was exchanged earlier: it has been stolen.
+    Replay,
+    /// The token was never issued.
+    Unknown,
+}
+
+impl Generation {
+    /// Judges a token of this generation. `current` is the generation of its session after the exchange,
+    /// `age` the time since the session entered it.
+    #[must_use]
+    pub fn token_use(self, current: Self, age: Duration) -> TokenUse {
+        if current == self.next() && age <= REUSE_GRACE_PERIOD {
+            TokenUse::Valid
+        } else if current > self {
+            TokenUse::Replay
+        } else {
+            TokenUse::Unknown
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_user_agent_is_cut_and_holds_no_control_character() {
-        assert_eq!(UserAgent::clean("curl/8.5\r\nX: y\u{7}\u{9b}é").as_str(), "curl/8.5X: yé");
-        assert_eq!(UserAgent::clean(&"ü".repeat(300)).as_str(), "ü".repeat(256));
-        assert_eq!(UserAgent::clean("\n"), UserAgent::default());
+    fn token_is_valid_until_the_grace_period_ends() {
+        let [first, second, third] = [0, 1, 2].map(Generation::from);
+        let late = REUSE_GRACE_PERIOD + Duration::from_nanos(1);
+
+        assert_eq!(first.token_use(second, Duration::ZERO), TokenUse::Valid);
+        assert_eq!(first.token_use(second, REUSE_GRACE_PERIOD), TokenUse::Valid);
+        assert_eq!(first.token_use(second, late), TokenUse::Replay);
+        assert_eq!(first.token_use(third, Duration::ZERO), TokenUse::Replay);
+        assert_eq!(first.token_use(first, Duration::ZERO), TokenUse::Unknown);
+        assert_eq!(second.token_use(first, Duration::ZERO), TokenUse::Unknown);
     }
 }

@@ -1,21 +1,21 @@
-//! The secret that signs tokens.
+//! The secret that signs access tokens.
 
 use std::fmt;
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// The key of HMAC-SHA-256 must be as long as its output (RFC 7518 section 3.2).
+/// Minimum length: that of the output of HMAC-SHA-256 (RFC 7518 section 3.2).
 const MIN_BYTES: usize = 32;
 
-/// A secret of at least 32 bytes.
+/// Secret of at least 32 bytes.
 #[derive(Clone)]
 pub struct SigningKey(Zeroizing<Vec<u8>>);
 
-/// Why a secret cannot sign tokens.
+/// Reason why a secret cannot sign tokens.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SigningKeyError {
-    /// Too easy to guess.
+    /// Fewer than 32 bytes.
     #[error(
         "is {0} bytes long and must be at least {MIN_BYTES}: make one with `openssl rand -hex 32`"
     )]
@@ -23,10 +23,10 @@ pub enum SigningKeyError {
 }
 
 impl SigningKey {
-    /// Takes a secret from its bytes; white space around it does not count.
+    /// Parses a secret. Surrounding white space is removed.
     ///
     /// # Errors
-    /// When it is under 32 bytes long.
+    /// Returns [`SigningKeyError::TooShort`] if fewer than 32 bytes remain.
     pub fn parse(bytes: &[u8]) -> Result<Self, SigningKeyError> {
         let bytes = bytes.trim_ascii();
         if bytes.len() < MIN_BYTES {
@@ -35,7 +35,7 @@ impl SigningKey {
         Ok(Self(Zeroizing::new(bytes.to_vec())))
     }
 
-    /// Returns the secret itself.
+    /// Returns the secret.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_under_32_bytes_is_refused_with_the_command_that_makes_a_good_one() {
+    fn short_secret_is_refused_with_advice() {
         let error = SigningKey::parse(&[b'x'; 31]).unwrap_err();
 
         assert!(error.to_string().contains("openssl rand -hex 32"), "{error}");
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_around_a_secret_does_not_count() {
+    fn surrounding_white_space_is_removed() {
         let key = SigningKey::parse(b" 0123456789abcdef0123456789abcdef\n").unwrap();
 
         assert_eq!(key.expose(), b"0123456789abcdef0123456789abcdef");
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_hides_the_secret() {
         let key = SigningKey::parse(&[b'x'; 32]).unwrap();
 
         assert_eq!(format!("{key:?}"), "SigningKey(..)");

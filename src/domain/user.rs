@@ -1,50 +1,50 @@
-//! Accounts, and what may become of them.
+//! Accounts.
 
 use time::OffsetDateTime;
 
-use super::{AuditAction, PasswordHash, Role, Roles, UserId, Username};
+use super::{Role, Roles, UserId, Username};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
-    /// Names the account for its whole life.
+    /// Identifier, fixed for the life of the account.
     pub id: UserId,
-    /// What its owner logs in with.
+    /// Username, unique among all accounts.
     pub username: Username,
-    /// What it may do.
+    /// Roles of the account.
     pub roles: Roles,
-    /// When it was registered.
+    /// Time of registration.
     pub created_at: OffsetDateTime,
-    /// Since when nobody can log in to it, if that is so.
+    /// Time since which logins are refused; `None` for an enabled account.
     pub disabled_at: Option<OffsetDateTime>,
-    /// What it has been through.
+    /// Number of changes so far.
     pub version: UserVersion,
 }
 
 impl User {
-    /// Tells whether it can be used to manage the others.
+    /// Returns `true` if the account is an enabled administrator.
     #[must_use]
     pub fn is_active_admin(&self) -> bool {
         self.roles.contains(Role::Admin) && self.disabled_at.is_none()
     }
 }
 
-/// Goes up with whatever ends the sessions of an account, such as a new password: who was checked
-/// against one version has proved nothing to the next.
+/// Number of changes of an account that ended its sessions. A password check against one version
+/// proves nothing about the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserVersion(u64);
 
 impl UserVersion {
-    /// That of an account just registered.
+    /// Version of a new account.
     pub const FIRST: Self = Self(0);
 
-    /// Returns the one after.
+    /// Returns the version after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// Returns its number.
+    /// Returns the version as a number.
     #[must_use]
     pub fn number(self) -> u64 {
         self.0
@@ -54,47 +54,5 @@ impl UserVersion {
 impl From<u64> for UserVersion {
     fn from(number: u64) -> Self {
         Self(number)
-    }
-}
-
-/// What becomes of an account. Each of them, where it is not so already, ends its sessions.
-#[derive(Clone, Debug)]
-pub enum UserEdit {
-    /// It gets another password.
-    Password(PasswordHash),
-    /// It gets other roles.
-    Roles(Roles),
-    /// Nobody can log in to it any more.
-    Disable,
-    /// Its owner can log in to it again.
-    Enable,
-    /// It is deleted, and its name is free.
-    Delete,
-    /// It stays as it is.
-    EndSessions,
-}
-
-impl UserEdit {
-    /// Returns what the audit log calls it.
-    #[must_use]
-    pub fn action(&self) -> AuditAction {
-        match self {
-            Self::Password(_) => AuditAction::PasswordChanged,
-            Self::Roles(_) => AuditAction::RolesChanged,
-            Self::Disable => AuditAction::UserDisabled,
-            Self::Enable => AuditAction::UserEnabled,
-            Self::Delete => AuditAction::UserDeleted,
-            Self::EndSessions => AuditAction::SessionsEnded,
-        }
-    }
-
-    /// Tells whether an administrator is none afterwards.
-    #[must_use]
-    pub fn removes_admin(&self) -> bool {
-        match self {
-            Self::Roles(roles) => !roles.contains(Role::Admin),
-            Self::Disable | Self::Delete => true,
-            Self::Password(_) | Self::Enable | Self::EndSessions => false,
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! `/admin/users`: what administrators do with the accounts of others.
+//! `/admin/users`: administration of all accounts.
 
 use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, Json, Path, Query};
@@ -6,43 +6,43 @@ use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::account::{Account, require};
-use super::auth::RawCredentials;
-use super::body::Body;
-use super::openapi::{
+use super::authenticated::Authenticated;
+use super::body::JsonBody;
+use super::credentials::{RawCredentials, parse_new_password};
+use super::error::ApiError;
+use super::page::{next_after, parse_limit};
+use super::refused::{
     BadJson, BadPassword, BadQuery, BadRoles, BadToken, BadUsername, LastAdmin, MissingCredentials,
     MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite, NotFound, Overloaded, Refused,
     UserExists,
 };
-use super::page::limit;
-use super::sessions::SessionList;
-use super::{Api, ApiError, Authenticated};
+use super::state::Api;
+use super::views::{ManagedAccountView, SessionListView};
 use crate::actors::{
-    ChangeUser, EndSession, FindUser, HashPassword, ListSessions, ListUsers, Register, SessionError,
+    ChangeUser, EndSession, FindUser, ListSessions, ListUsers, Register, SetPassword,
 };
-use crate::clock::timestamp;
 use crate::domain::{
-    Client, Initiator, Label, Password, Permission, Role, Roles, SessionId, User, UserEdit, UserId,
-    Username,
+    AuditAction, Password, Permission, RequestOrigin, Role, Roles, SessionId, User, UserEdit,
+    UserId, Username,
 };
-use crate::store::UserPage;
+use crate::store::UserQuery;
 
-/// The query of a list of accounts, as it came.
+/// Query of a list of accounts.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct RawUserPage {
-    /// What the usernames begin with, in whatever case.
+pub(super) struct RawUserQuery {
+    /// Prefix of the usernames, case-insensitive.
     #[param(max_length = 150, example = "test")]
     prefix: Option<String>,
-    /// The username after which they come.
+    /// `next` of the previous page.
     #[param(max_length = 150, example = "alice")]
     after: Option<String>,
-    /// How many they are at most.
+    /// Maximum number of accounts.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
 
-/// The body of a new account, as it came.
+/// New account.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = NewAccount)]
 pub(super) struct RawUser {
@@ -50,12 +50,12 @@ pub(super) struct RawUser {
     username: Option<String>,
     #[schema(value_type = Password)]
     password: Option<String>,
-    /// `user` where nothing is said.
+    /// Roles; `["user"]` by default.
     #[schema(value_type = Option<Roles>, inline)]
     roles: Option<Vec<String>>,
 }
 
-/// The body of a change of roles, as it came.
+/// New roles.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = NewRoles)]
 pub(super) struct RawRoles {
@@ -63,7 +63,7 @@ pub(super) struct RawRoles {
     roles: Option<Vec<String>>,
 }
 
-/// The body of a change of password, as it came.
+/// New password.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = NewPassword)]
 pub(super) struct RawPassword {
@@ -71,93 +71,92 @@ pub(super) struct RawPassword {
     password: Option<String>,
 }
 
-/// An account as administrators see it.
-#[derive(Serialize, ToSchema)]
-struct ManagedAccount {
-    #[serde(flatten)]
-    account: Account,
-    /// Since when nobody can log in to it, if that is so.
-    #[schema(required, format = "date-time", example = "2026-05-01T10:30:00Z")]
-    disabled_at: Option<String>,
-}
-
-/// A page of accounts. The next one begins after the last of them.
+/// Page of accounts, ordered by username.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Accounts)]
-struct UserList {
-    users: Vec<ManagedAccount>,
-    /// What `after` has to be for the next page, if there may be one.
+struct AccountListView {
+    users: Vec<ManagedAccountView>,
+    /// `after` of the next page, which may be empty; `null` on the last page.
     #[schema(required, example = "testuser")]
     next: Option<String>,
 }
 
-/// Lists accounts in the order of their usernames, a page at a time.
+/// List accounts
+///
+/// Ordered by username, a page at a time.
 #[utoipa::path(
     get, path = "/admin/users", operation_id = "list_users", tag = "administration",
     security(("bearer" = ["users:read"])),
-    params(RawUserPage),
+    params(RawUserQuery),
     responses(
-        (status = 200, description = "A page of them", body = UserList),
+        (status = 200, description = "A page of accounts", body = AccountListView),
         Refused<(BadToken, NeedsUsersRead, BadQuery, BadUsername)>,
     ),
 )]
 pub(super) async fn list(
     api: Data<Api>,
     bearer: Authenticated,
-    Query(query): Query<RawUserPage>,
+    Query(query): Query<RawUserQuery>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersRead)?;
-    let page = UserPage::try_from(query)?;
+    bearer.require_permission(Permission::UsersRead)?;
+    let query = UserQuery::try_from(query)?;
 
-    let limit = page.limit;
-    let users = api.users.ask(ListUsers { page }).await?;
+    let limit = query.limit;
+    let users = api.users.ask(ListUsers { query }).await?;
 
-    Ok(Json(UserList::of(users, limit)))
+    Ok(Json(AccountListView::new(&users, limit)))
 }
 
-/// Adds an account.
+/// Create an account
 #[utoipa::path(
     post, path = "/admin/users", operation_id = "create_user", tag = "administration",
     security(("bearer" = ["users:write"])),
     request_body = RawUser,
     responses(
         (
-            status = 201, description = "The account is there", body = ManagedAccount,
+            status = 201, description = "The new account", body = ManagedAccountView,
             headers(("Location" = String)),
             links(
-                ("read" = (operation_id = "read_user", parameters(("id" = "$response.body#/id")))),
-                ("delete" = (operation_id = "delete_user", parameters(("id" = "$response.body#/id")))),
+                ("read" = (
+                    operation_id = "read_user", parameters(("id" = "$response.body#/id")),
+                )),
+                ("delete" = (
+                    operation_id = "delete_user", parameters(("id" = "$response.body#/id")),
+                )),
             ),
         ),
         Refused<(
-            BadToken, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername, BadPassword, BadRoles,
-            UserExists, Overloaded,
+            BadToken, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername, BadPassword,
+            BadRoles, UserExists, Overloaded,
         )>,
     ),
 )]
 pub(super) async fn create(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
-    Body(body): Body<RawUser>,
+    origin: RequestOrigin,
+    JsonBody(body): JsonBody<RawUser>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersWrite)?;
-    let register = body.parse(bearer.from(client))?;
+    bearer.require_permission(Permission::UsersWrite)?;
+    let (username, password, roles) = body.parse()?;
 
-    let user = api.users.ask(register).await?;
+    let requester = bearer.requester(origin);
+    let user = api.users.ask(Register { username, password, roles, requester }).await?;
 
-    tracing::info!(user.id = %bearer.0.user_id, subject.id = %user.id, "account created");
+    tracing::info!(user.id = %bearer.claims.user_id, subject.id = %user.id, "account created");
     let location = format!("/admin/users/{}", user.id);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(ManagedAccount::of(user)))
+    Ok(HttpResponse::Created()
+        .insert_header((LOCATION, location))
+        .json(ManagedAccountView::from(&user)))
 }
 
-/// Shows an account.
+/// Read an account
 #[utoipa::path(
     get, path = "/admin/users/{id}", operation_id = "read_user", tag = "administration",
     security(("bearer" = ["users:read"])),
-    params(("id" = inline(UserId), Path)),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
-        (status = 200, description = "The account", body = ManagedAccount),
+        (status = 200, description = "The account", body = ManagedAccountView),
         Refused<(BadToken, NeedsUsersRead, NotFound)>,
     ),
 )]
@@ -166,95 +165,113 @@ pub(super) async fn read(
     bearer: Authenticated,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersRead)?;
+    bearer.require_permission(Permission::UsersRead)?;
 
-    let user = api.users.ask(FindUser { id: *id }).await?;
+    let user = api.users.ask(FindUser { user_id: *id }).await?;
 
-    Ok(Json(ManagedAccount::of(user)))
+    Ok(Json(ManagedAccountView::from(&user)))
 }
 
-/// Deletes an account with its sessions, and frees its name.
+/// Delete an account
+///
+/// Ends its sessions and frees its username.
 #[utoipa::path(
     delete, path = "/admin/users/{id}", operation_id = "delete_user", tag = "administration",
     security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path)),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
-        (status = 204, description = "Committed"),
+        (status = 204, description = "The account was deleted"),
         Refused<(BadToken, NeedsUsersWrite, NotFound, LastAdmin)>,
     ),
 )]
 pub(super) async fn delete(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    change(&api, &bearer, client, *id, UserEdit::Delete).await?;
+    change(&api, &bearer, origin, *id, UserEdit::Delete).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Lets nobody log in to an account any more, and ends its sessions.
+/// Disable an account
+///
+/// Refuses further logins and ends its sessions.
 #[utoipa::path(
-    post, path = "/admin/users/{id}/disable", operation_id = "disable_user", tag = "administration",
-    security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path)),
-    responses((status = 200, description = "The account as it is now", body = ManagedAccount), Refused<(BadToken, NeedsUsersWrite, NotFound, LastAdmin)>),
+    post, path = "/admin/users/{id}/disable", operation_id = "disable_user",
+    tag = "administration", security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
+    responses(
+        (status = 200, description = "The changed account", body = ManagedAccountView),
+        Refused<(BadToken, NeedsUsersWrite, NotFound, LastAdmin)>,
+    ),
 )]
 pub(super) async fn disable(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    change(&api, &bearer, client, *id, UserEdit::Disable).await.map(Json)
+    change(&api, &bearer, origin, *id, UserEdit::Disable).await.map(Json)
 }
 
-/// Lets the owner of an account log in again.
+/// Enable an account
+///
+/// Allows logins again.
 #[utoipa::path(
-    post, path = "/admin/users/{id}/enable", operation_id = "enable_user", tag = "administration",
-    security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path)),
-    responses((status = 200, description = "The account as it is now", body = ManagedAccount), Refused<(BadToken, NeedsUsersWrite, NotFound)>),
+    post, path = "/admin/users/{id}/enable", operation_id = "enable_user",
+    tag = "administration", security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
+    responses(
+        (status = 200, description = "The changed account", body = ManagedAccountView),
+        Refused<(BadToken, NeedsUsersWrite, NotFound)>,
+    ),
 )]
 pub(super) async fn enable(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    change(&api, &bearer, client, *id, UserEdit::Enable).await.map(Json)
+    change(&api, &bearer, origin, *id, UserEdit::Enable).await.map(Json)
 }
 
-/// Sets the roles of an account, and ends its sessions.
+/// Set the roles of an account
+///
+/// Ends its sessions.
 #[utoipa::path(
     put, path = "/admin/users/{id}/roles", operation_id = "set_roles", tag = "administration",
     security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path)), request_body = RawRoles,
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
+    request_body = RawRoles,
     responses(
-        (status = 200, description = "The account as it is now", body = ManagedAccount),
+        (status = 200, description = "The changed account", body = ManagedAccountView),
         Refused<(BadToken, NeedsUsersWrite, NotFound, BadJson, MissingRoles, BadRoles, LastAdmin)>,
     ),
 )]
 pub(super) async fn set_roles(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     id: Path<UserId>,
-    Body(body): Body<RawRoles>,
+    JsonBody(body): JsonBody<RawRoles>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersWrite)?;
-    let roles = parse_roles(&body.roles.ok_or(ApiError::MissingRoles)?)?;
+    bearer.require_permission(Permission::UsersWrite)?;
+    let roles = Roles::parse(body.roles.ok_or(ApiError::MissingRoles)?)?;
 
-    change(&api, &bearer, client, *id, UserEdit::Roles(roles)).await.map(Json)
+    change(&api, &bearer, origin, *id, UserEdit::Roles(roles)).await.map(Json)
 }
 
-/// Sets the password of an account, and ends its sessions.
+/// Set the password of an account
+///
+/// Ends its sessions.
 #[utoipa::path(
-    put, path = "/admin/users/{id}/password", operation_id = "set_password", tag = "administration",
-    security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path)), request_body = RawPassword,
+    put, path = "/admin/users/{id}/password", operation_id = "set_password",
+    tag = "administration", security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
+    request_body = RawPassword,
     responses(
-        (status = 200, description = "The account as it is now", body = ManagedAccount),
+        (status = 200, description = "The changed account", body = ManagedAccountView),
         Refused<(
             BadToken, NeedsUsersWrite, NotFound, BadJson, MissingPassword, BadPassword, Overloaded,
         )>,
@@ -263,24 +280,27 @@ pub(super) async fn set_roles(
 pub(super) async fn set_password(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     id: Path<UserId>,
-    Body(body): Body<RawPassword>,
+    JsonBody(body): JsonBody<RawPassword>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersWrite)?;
-    let password = Password::parse(&require(body.password)?)?;
+    bearer.require_permission(Permission::UsersWrite)?;
+    let password = parse_new_password(body.password)?;
 
-    let hash = api.users.ask(HashPassword { password }).await?;
-    change(&api, &bearer, client, *id, UserEdit::Password(hash)).await.map(Json)
+    let requester = bearer.requester(origin);
+    let user = api.users.ask(SetPassword { user_id: *id, password, requester }).await?;
+
+    log_change(&bearer, *id, AuditAction::PasswordChanged);
+    Ok(Json(ManagedAccountView::from(&user)))
 }
 
-/// Lists the sessions of a user.
+/// List the open sessions of a user
 #[utoipa::path(
-    get, path = "/admin/users/{id}/sessions", operation_id = "list_sessions_of_user", tag = "administration",
-    security(("bearer" = ["users:read"])),
-    params(("id" = inline(UserId), Path)),
+    get, path = "/admin/users/{id}/sessions", operation_id = "list_sessions_of_user",
+    tag = "administration", security(("bearer" = ["users:read"])),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
-        (status = 200, description = "Those that are open", body = SessionList),
+        (status = 200, description = "The open sessions", body = SessionListView),
         Refused<(BadToken, NeedsUsersRead, NotFound)>,
     ),
 )]
@@ -289,121 +309,125 @@ pub(super) async fn list_sessions(
     bearer: Authenticated,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersRead)?;
+    bearer.require_permission(Permission::UsersRead)?;
 
-    let User { id: user_id, .. } = api.users.ask(FindUser { id: *id }).await?;
-    let sessions = api.sessions.ask(ListSessions { user_id }).await?;
+    let user = api.users.ask(FindUser { user_id: *id }).await?;
+    let sessions = api.sessions.ask(ListSessions { user_id: user.id }).await?;
 
-    Ok(Json(SessionList::of(sessions, bearer.0.session_id)))
+    Ok(Json(SessionListView::new(&sessions, bearer.claims.session_id)))
 }
 
-/// Ends every session of a user.
+/// End every session of a user
 #[utoipa::path(
-    delete, path = "/admin/users/{id}/sessions", operation_id = "end_sessions_of_user", tag = "administration",
-    security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path)),
+    delete, path = "/admin/users/{id}/sessions", operation_id = "end_sessions_of_user",
+    tag = "administration", security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
-        (status = 204, description = "Committed"),
+        (status = 204, description = "Every session has ended"),
         Refused<(BadToken, NeedsUsersWrite, NotFound)>,
     ),
 )]
 pub(super) async fn end_sessions(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    change(&api, &bearer, client, *id, UserEdit::EndSessions).await?;
+    change(&api, &bearer, origin, *id, UserEdit::EndSessions).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Ends one session of a user.
+/// End one session of a user
 #[utoipa::path(
-    delete, path = "/admin/users/{id}/sessions/{session}", operation_id = "end_session_of_user", tag = "administration",
-    security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path), ("session" = inline(SessionId), Path)),
+    delete, path = "/admin/users/{id}/sessions/{session}", operation_id = "end_session_of_user",
+    tag = "administration", security(("bearer" = ["users:write"])),
+    params(
+        ("id" = inline(UserId), Path, description = "Id of the account"),
+        ("session" = inline(SessionId), Path, description = "Id of the session"),
+    ),
     responses(
-        (status = 204, description = "Committed"),
+        (status = 204, description = "The session has ended"),
         Refused<(BadToken, NeedsUsersWrite, NotFound)>,
     ),
 )]
 pub(super) async fn end_session(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     path: Path<(UserId, SessionId)>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersWrite)?;
-    let (owner, session) = path.into_inner();
+    bearer.require_permission(Permission::UsersWrite)?;
+    let (owner, session_id) = path.into_inner();
 
-    let by = bearer.from(client);
-    api.sessions.ask(EndSession { session, owner: Some(owner), by }).await?;
+    let requester = bearer.requester(origin);
+    api.sessions.ask(EndSession { session_id, owner: Some(owner), requester }).await?;
 
-    tracing::info!(user.id = %bearer.0.user_id, session.id = %session, "session ended");
+    tracing::info!(user.id = %bearer.claims.user_id, session.id = %session_id, "session ended");
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Changes an account, whatever it has become since the administrator saw it.
+/// Edits an account, if the bearer is allowed to.
 async fn change(
     api: &Api,
     bearer: &Authenticated,
-    client: Client,
+    origin: RequestOrigin,
     user_id: UserId,
     edit: UserEdit,
-) -> Result<ManagedAccount, ApiError> {
-    bearer.require(Permission::UsersWrite)?;
+) -> Result<ManagedAccountView, ApiError> {
+    bearer.require_permission(Permission::UsersWrite)?;
 
-    let (action, by) = (edit.action(), bearer.from(client));
-    let change = ChangeUser { user_id, version: None, edit, but: None, by };
-    let user = api.sessions.ask(change).await.map_err(|error| match error {
-        SessionError::UserChanged => ApiError::NotFound,
-        error => error.into(),
-    })?;
+    let action = edit.action();
+    let requester = bearer.requester(origin);
+    let user = api.users.ask(ChangeUser { user_id, edit, requester }).await?;
 
-    let action = action.as_str();
-    tracing::info!(user.id = %bearer.0.user_id, subject.id = %user_id, action, "account changed");
-    Ok(ManagedAccount::of(user))
+    log_change(bearer, user_id, action);
+    Ok(ManagedAccountView::from(&user))
+}
+
+fn log_change(bearer: &Authenticated, subject: UserId, action: AuditAction) {
+    let user_id = bearer.claims.user_id;
+    let action = action.into_str();
+    tracing::info!(user.id = %user_id, subject.id = %subject, action, "account changed");
 }
 
 impl RawUser {
-    fn parse(self, by: Initiator) -> Result<Register, ApiError> {
+    fn parse(self) -> Result<(Username, Password, Roles), ApiError> {
         let Self { username, password, roles } = self;
-        let (username, password) = RawCredentials { username, password }.require()?;
+        let credentials = RawCredentials { username, password };
+        let (username, password) = credentials.parse()?;
         let roles = match roles {
-            Some(names) => parse_roles(&names)?,
+            Some(names) => Roles::parse(names)?,
             None => Roles::from_iter([Role::User]),
         };
-        let (username, password) = (Username::parse(&username)?, Password::parse(&password)?);
-        Ok(Register { username, password, roles, by })
+        Ok((username, password, roles))
     }
 }
 
-fn parse_roles(names: &[String]) -> Result<Roles, ApiError> {
-    Ok(Roles::parse(names.iter().map(String::as_str))?)
-}
-
-impl TryFrom<RawUserPage> for UserPage {
+impl TryFrom<RawUserQuery> for UserQuery {
     type Error = ApiError;
 
-    fn try_from(raw: RawUserPage) -> Result<Self, ApiError> {
-        let name = |raw: Option<String>| {
-            raw.filter(|raw| !raw.is_empty()).map(|raw| Username::parse(&raw)).transpose()
-        };
-        Ok(Self { prefix: name(raw.prefix)?, after: name(raw.after)?, limit: limit(raw.limit)? })
+    fn try_from(raw: RawUserQuery) -> Result<Self, ApiError> {
+        Ok(Self {
+            prefix: parse_username(raw.prefix)?,
+            after: parse_username(raw.after)?,
+            limit: parse_limit(raw.limit)?,
+        })
     }
 }
 
-impl UserList {
-    fn of(users: Vec<User>, limit: u32) -> Self {
-        let is_full = users.len() >= limit as usize;
-        let last = users.last().filter(|_| is_full);
-        let next = last.map(|user| user.username.as_str().to_owned());
-        Self { users: users.into_iter().map(ManagedAccount::of).collect(), next }
+/// Parses the username of a query; an empty one is like none.
+fn parse_username(raw: Option<String>) -> Result<Option<Username>, ApiError> {
+    match raw {
+        Some(raw) if !raw.is_empty() => Ok(Some(Username::parse(&raw)?)),
+        _ => Ok(None),
     }
 }
 
-impl ManagedAccount {
-    fn of(user: User) -> Self {
-        Self { disabled_at: user.disabled_at.map(timestamp), account: Account::of(user) }
+impl AccountListView {
+    fn new(users: &[User], limit: u32) -> Self {
+        Self {
+            users: users.iter().map(ManagedAccountView::from).collect(),
+            next: next_after(users, limit, |user| user.username.as_str().to_owned()),
+        }
     }
 }

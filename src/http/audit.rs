@@ -1,4 +1,4 @@
-//! `/admin/audit`: who did what, to whom, when, and from where.
+//! `/admin/audit`: the audit log.
 
 use actix_web::Responder;
 use actix_web::web::{Data, Json, Query};
@@ -7,102 +7,109 @@ use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 use utoipa::{IntoParams, ToSchema};
 
-use super::openapi::{BadQuery, BadToken, NeedsUsersRead, Refused};
-use super::page::limit;
-use super::{Api, ApiError, Authenticated};
-use crate::actors::ReadAudit;
+use super::authenticated::Authenticated;
+use super::error::ApiError;
+use super::page::{next_after, parse_limit};
+use super::refused::{BadQuery, BadToken, NeedsUsersRead, Refused};
+use super::state::Api;
+use crate::actors::ListAuditRecords;
 use crate::clock::timestamp;
-use crate::domain::{AuditAction, AuditRecord, Initiator, Label, Permission, SessionId, UserId};
-use crate::store::{AuditEntry, AuditPage};
+use crate::domain::{AuditAction, Permission, SessionId, UserId};
+use crate::store::{AuditQuery, StoredAuditRecord};
 
-/// The query of the audit log, as it came.
+/// Query of the audit log.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct RawAuditPage {
-    /// Who did it.
+pub(super) struct RawAuditQuery {
+    /// Id of the account that performed the action.
     #[param(inline)]
     actor: Option<UserId>,
-    /// Whom it was done to.
+    /// Id of the account that was acted on.
     #[param(inline)]
     subject: Option<UserId>,
-    /// What was done.
+    /// The action.
     #[param(inline, value_type = Option<AuditAction>)]
     action: Option<String>,
-    /// Not earlier than this.
+    /// Earliest time, inclusive.
     #[param(format = "date-time")]
     since: Option<String>,
-    /// Earlier than this.
+    /// Latest time, exclusive.
     #[param(format = "date-time")]
     until: Option<String>,
-    /// The `id` of the record that they come after: theirs are lower.
+    /// `next` of the previous page.
     after: Option<i64>,
-    /// How many they are at most.
+    /// Maximum number of records.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
 }
 
-/// A page of the audit log, the latest record first. The next one begins after the last of them.
+/// Page of the audit log, latest record first.
 #[derive(Serialize, ToSchema)]
-struct AuditLog {
-    records: Vec<Record>,
-    /// What `after` has to be for the next page, if there may be one.
+#[schema(as = AuditLog)]
+struct AuditLogView {
+    records: Vec<AuditRecordView>,
+    /// `after` of the next page, which may be empty; `null` on the last page.
     #[schema(required)]
     next: Option<i64>,
 }
 
-/// One thing that was done.
+/// Record of an action: `actor` acted on `subject`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditRecord)]
-struct Record {
+struct AuditRecordView {
     id: i64,
+    /// Time of the action (RFC 3339).
     #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
     at: String,
     #[schema(inline, value_type = AuditAction)]
     action: &'static str,
-    /// Who was logged in, if somebody was.
+    /// `null` for the command line and for a registration.
     #[schema(inline, required)]
     actor: Option<UserId>,
     #[schema(inline)]
     subject: UserId,
     #[schema(inline, required)]
     session: Option<SessionId>,
-    /// The username, the new roles, the id of the token: what the rest leaves open.
+    /// Username, roles or token id, depending on the action.
     #[schema(required, example = "testuser")]
     detail: Option<String>,
-    /// From where; none for the command line.
+    /// IP address of the request; `null` for the command line.
     #[schema(required, example = "192.0.2.7")]
     ip: Option<String>,
+    /// `User-Agent` of the request; `null` for the command line.
     #[schema(required, example = "curl/8.14.1")]
     user_agent: Option<String>,
 }
 
-/// Tells who did what, to whom, when, and from where: the latest first.
+/// Read the audit log
+///
+/// Latest record first, a page at a time.
 #[utoipa::path(
     get, path = "/admin/audit", operation_id = "audit", tag = "administration",
-    security(("bearer" = ["users:read"])), params(RawAuditPage),
+    security(("bearer" = ["users:read"])), params(RawAuditQuery),
     responses(
-        (status = 200, description = "A page of it", body = AuditLog),
+        (status = 200, description = "A page of the audit log", body = AuditLogView),
         Refused<(BadToken, NeedsUsersRead, BadQuery)>,
     ),
 )]
 pub(super) async fn read(
     api: Data<Api>,
     bearer: Authenticated,
-    Query(query): Query<RawAuditPage>,
+    Query(query): Query<RawAuditQuery>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::UsersRead)?;
-    let page = AuditPage::try_from(query)?;
+    bearer.require_permission(Permission::UsersRead)?;
+    let query = AuditQuery::try_from(query)?;
 
-    let limit = page.limit;
-    let entries = api.users.ask(ReadAudit { page }).await?;
+    let limit = query.limit;
+    let records = api.users.ask(ListAuditRecords { query }).await?;
 
-    Ok(Json(AuditLog::of(entries, limit)))
+    Ok(Json(AuditLogView::new(&records, limit)))
 }
 
-impl TryFrom<RawAuditPage> for AuditPage {
+impl TryFrom<RawAuditQuery> for AuditQuery {
     type Error = ApiError;
 
-    fn try_from(raw: RawAuditPage) -> Result<Self, ApiError> {
+    fn try_from(raw: RawAuditQuery) -> Result<Self, ApiError> {
         Ok(Self {
             actor: raw.actor,
             subject: raw.subject,
@@ -110,38 +117,45 @@ impl TryFrom<RawAuditPage> for AuditPage {
             since: raw.since.as_deref().map(parse_time).transpose()?,
             until: raw.until.as_deref().map(parse_time).transpose()?,
             after: raw.after,
-            limit: limit(raw.limit)?,
+            limit: parse_limit(raw.limit)?,
         })
     }
 }
 
 fn parse_action(name: &str) -> Result<AuditAction, ApiError> {
-    AuditAction::find(name).ok_or_else(|| ApiError::InvalidQuery("unknown action".to_owned()))
+    name.parse().map_err(|_| ApiError::InvalidQuery("unknown action".to_owned()))
 }
 
+/// Parses a time of RFC 3339 and converts it to UTC, which fails near the ends of the calendar.
 fn parse_time(text: &str) -> Result<OffsetDateTime, ApiError> {
-    // Near the ends of the calendar a time may have no equal in UTC, in which it is kept.
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
-    let time = time.and_then(|time| time.checked_to_offset(UtcOffset::UTC));
-    time.ok_or_else(|| ApiError::InvalidQuery("times are like 2026-01-31T12:00:00Z".to_owned()))
+    time.and_then(|time| time.checked_to_offset(UtcOffset::UTC)).ok_or_else(|| {
+        ApiError::InvalidQuery("times must look like 2026-01-31T12:00:00Z".to_owned())
+    })
 }
 
-impl AuditLog {
-    fn of(entries: Vec<AuditEntry>, limit: u32) -> Self {
-        let is_full = entries.len() >= limit as usize;
-        let next = entries.last().filter(|_| is_full).map(|entry| entry.id);
-        Self { records: entries.into_iter().map(Record::of).collect(), next }
+impl AuditLogView {
+    fn new(records: &[StoredAuditRecord], limit: u32) -> Self {
+        Self {
+            records: records.iter().map(AuditRecordView::from).collect(),
+            next: next_after(records, limit, |stored| stored.id),
+        }
     }
 }
 
-impl Record {
-    fn of(AuditEntry { id, record }: AuditEntry) -> Self {
-        let AuditRecord { at, action, by, subject, session, detail } = record;
-        let Initiator { user_id: actor, client, .. } = by;
-        let (ip, user_agent) = client
-            .map(|client| (client.address.to_string(), client.user_agent.as_str().to_owned()))
-            .unzip();
-        let (at, action) = (timestamp(at), action.as_str());
-        Self { id, at, action, actor, subject, session, detail, ip, user_agent }
+impl From<&StoredAuditRecord> for AuditRecordView {
+    fn from(StoredAuditRecord { id, record }: &StoredAuditRecord) -> Self {
+        let origin = record.requester.origin.as_ref();
+        Self {
+            id: *id,
+            at: timestamp(record.at),
+            action: record.action.into_str(),
+            actor: record.requester.user_id,
+            subject: record.subject,
+            session: record.session_id,
+            detail: record.detail.clone(),
+            ip: origin.map(|origin| origin.address.to_string()),
+            user_agent: origin.map(|origin| origin.user_agent.as_str().to_owned()),
+        }
     }
 }

@@ -1,107 +1,102 @@
-//! `/auth`: registering, logging in, logging out.
+//! `/auth/register`, `/auth/login`, `/auth/refresh` and `/auth/logout`.
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
-use prometheus::IntCounterVec;
 use serde::{Deserialize, Serialize};
+use tracing::Span;
 use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
-use super::body::Body;
-use super::openapi::{
-    BadJson, BadPassword, BadToken, BadUsername, MissingCredentials, Overloaded, Refused,
-    Unanswered, UserExists, WrongCredentials,
+use super::authenticated::Authenticated;
+use super::body::JsonBody;
+use super::credentials::RawCredentials;
+use super::error::ApiError;
+use super::refused::{
+    ActorFailed, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
+    MissingRefreshToken, Overloaded, Refused, UserExists, WrongCredentials, WrongRefreshToken,
 };
-use super::{Api, ApiError, Authenticated, Message};
-use crate::actors::{Login, OpenSession, Refreshed, Register, Revoke, Revoked, UserError};
-use crate::domain::{Client, Generation, Initiator, Password, Role, Roles, Session, Username};
+use super::state::Api;
+use super::views::Message;
+use crate::actors::{
+    ActorError, Login, OpenSession, Refresh, Register, RevocationTarget, Revoke, TokenGrant,
+};
+use crate::domain::{
+    AccountError, Generation, Password, RequestOrigin, Requester, Role, Roles, User, Username,
+};
+use crate::metrics::{LoginOutcome, RefreshOutcome, RegistrationOutcome};
 
 const REGISTERED: Message = Message { msg: "User registered successfully" };
 const LOGGED_OUT: Message = Message { msg: "Successfully logged out" };
 
-/// The body of a registration or a login, as it came.
+/// Refresh token.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = Credentials)]
-pub(super) struct RawCredentials {
-    #[schema(value_type = Username)]
-    pub(super) username: Option<String>,
-    #[schema(value_type = Password)]
-    pub(super) password: Option<String>,
+#[schema(as = RefreshToken)]
+pub(super) struct RawRefreshToken {
+    #[schema(value_type = String, max_length = 75, min_length = 75)]
+    refresh_token: Option<String>,
 }
 
-/// A pair of tokens in a reply (RFC 6749 section 5.1).
+/// Pair of tokens (RFC 6749 section 5.1).
 #[derive(Serialize, ToSchema)]
 #[schema(as = Tokens)]
-pub(super) struct TokenReply<'a> {
+struct TokensView {
     /// Sent as `Authorization: Bearer <JWT>`.
     #[schema(
         example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2lnbmF0dXJl"
     )]
-    access_token: &'a str,
-    /// Good for one exchange.
+    access_token: String,
+    /// Valid for one exchange.
     #[schema(
         example = "rLVu0mXvTMK0dFhrA0nW4gAAAAAAAAABb2Zmc3ByaW5nIG9mIGEga2V5IGFuZCBhIHNlc3Npb24"
     )]
-    refresh_token: &'a str,
+    refresh_token: String,
     #[schema(example = "Bearer")]
     token_type: &'static str,
-    /// The life of the access token, in seconds.
+    /// Life of the access token in seconds.
     #[schema(example = 3600)]
     expires_in: u64,
 }
 
-impl RawCredentials {
-    /// Returns the username and the password, neither of them empty.
-    pub(super) fn require(self) -> Result<(String, Zeroizing<String>), ApiError> {
-        match (self.username, self.password.map(Zeroizing::new)) {
-            (Some(username), Some(password)) if !username.is_empty() && !password.is_empty() => {
-                Ok((username, password))
-            }
-            _ => Err(ApiError::MissingCredentials),
-        }
-    }
-}
-
-/// Adds an account.
+/// Register an account
 #[utoipa::path(
     post, path = "/auth/register", tag = "account", request_body = RawCredentials,
     responses(
         (
-            status = 201, description = "The account is there", body = Message,
+            status = 201, description = "The account was created", body = Message,
             links(("login" = (operation_id = "login", request_body = "$request.body"))),
             example = json!(REGISTERED),
         ),
         Refused<(
             BadJson, MissingCredentials, BadUsername, BadPassword, UserExists, Overloaded,
-            Unanswered,
+            ActorFailed,
         )>,
     ),
 )]
 pub(super) async fn register(
     api: Data<Api>,
-    client: Client,
-    Body(body): Body<RawCredentials>,
+    origin: RequestOrigin,
+    JsonBody(body): JsonBody<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
-    let (username, password) = body.require()?;
-    let (username, password) = (Username::parse(&username)?, Password::parse(&password)?);
+    let (username, password) = body.parse()?;
 
     let roles = Roles::from_iter([Role::User]);
-    let by = Initiator { user_id: None, session: None, client: Some(client) };
-    let registered = api.users.ask(Register { username, password, roles, by }).await;
-    count(&api.metrics.registrations, &registered);
+    let requester = Requester::anonymous(origin);
+    let registered = api.users.ask(Register { username, password, roles, requester }).await;
+    api.metrics.registrations.inc(registration_outcome(&registered));
     let user = registered?;
 
     tracing::info!(user.id = %user.id, "user registered");
     Ok(HttpResponse::Created().json(REGISTERED))
 }
 
+/// Log in
+///
 /// Opens a session.
 #[utoipa::path(
     post, path = "/auth/login", tag = "sessions", request_body = RawCredentials,
     responses(
         (
-            status = 200, description = "Its first tokens", body = TokenReply<'_>,
+            status = 200, description = "The first tokens of the session", body = TokensView,
             headers(("Cache-Control" = String)),
             links(
                 ("refresh" = (
@@ -112,67 +107,141 @@ pub(super) async fn register(
                 ("logout" = (operation_id = "logout", description = "With `access_token`")),
             ),
         ),
-        Refused<(BadJson, MissingCredentials, WrongCredentials, Overloaded, Unanswered)>,
+        Refused<(BadJson, MissingCredentials, WrongCredentials, Overloaded, ActorFailed)>,
     ),
 )]
 pub(super) async fn login(
     api: Data<Api>,
-    client: Client,
-    Body(body): Body<RawCredentials>,
+    origin: RequestOrigin,
+    JsonBody(body): JsonBody<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
-    let (username, password) = body.require()?;
-    // What cannot be anybody's is refused like a wrong password, and as late.
-    let claimed = Username::parse(&username).ok().zip(Password::parse(&password).ok());
+    let credentials = body.parse_for_login()?;
 
-    let logged_in = api.users.ask(Login { claimed }).await;
-    count(&api.metrics.logins, &logged_in);
-    let user = logged_in?;
-    let open = OpenSession { user_id: user.id, version: user.version, client };
-    let Session { id: session, expires_at, .. } = api.sessions.ask(open).await?;
+    let granted = open_session(&api, credentials, origin).await;
+    api.metrics.logins.inc(login_outcome(&granted));
+    let grant = granted?;
 
-    tracing::info!(user.id = %user.id, session.id = %session, "user logged in");
-    token_reply(&api, &Refreshed { user, session, expires_at, generation: Generation::FIRST })
+    tracing::info!(user.id = %grant.user.id, session.id = %grant.session_id, "user logged in");
+    token_reply(&api, &grant)
 }
 
-/// Issues the tokens of one generation of a session.
-pub(super) fn token_reply(api: &Api, of: &Refreshed) -> Result<HttpResponse, ApiError> {
-    let Refreshed { user, session, expires_at, generation } = of;
-    let issued = api.tokens.issue(user, *session, *expires_at, api.clock.now())?;
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(TokenReply {
-        access_token: &issued.access_token,
-        refresh_token: &api.tokens.refresh_token(*session, *generation),
-        token_type: "Bearer",
-        expires_in: issued.expires_in.as_secs(),
-    }))
+/// Exchange a refresh token for new tokens
+#[utoipa::path(
+    post, path = "/auth/refresh", tag = "sessions", request_body = RawRefreshToken,
+    responses(
+        (
+            status = 200, description = "The next tokens of the session", body = TokensView,
+            headers(("Cache-Control" = String)),
+        ),
+        Refused<(BadJson, MissingRefreshToken, WrongRefreshToken, ActorFailed)>,
+    ),
+)]
+pub(super) async fn refresh(
+    api: Data<Api>,
+    origin: RequestOrigin,
+    JsonBody(body): JsonBody<RawRefreshToken>,
+) -> Result<impl Responder, ApiError> {
+    let token = body.refresh_token.ok_or(ApiError::MissingRefreshToken)?;
+
+    let granted = exchange_refresh_token(&api, &token, origin).await;
+    api.metrics.refreshes.inc(refresh_outcome(&granted));
+    match granted {
+        Ok(grant) => token_reply(&api, &grant),
+        Err(ActorError::SessionNotFound) => Err(ApiError::InvalidRefreshToken),
+        Err(error) => Err(error.into()),
+    }
 }
 
-/// Ends the session with all its tokens.
+/// Log out
+///
+/// Ends the session of the access token and revokes all its tokens.
 #[utoipa::path(
     post, path = "/auth/logout", tag = "sessions", security(("bearer" = [])),
     responses(
-        (status = 200, description = "Committed", body = Message, example = json!(LOGGED_OUT)),
+        (
+            status = 200, description = "The session has ended", body = Message,
+            example = json!(LOGGED_OUT),
+        ),
         Refused<(BadToken,)>,
     ),
 )]
 pub(super) async fn logout(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
+    origin: RequestOrigin,
 ) -> Result<impl Responder, ApiError> {
-    let (user_id, what) = (bearer.0.user_id, Revoked::Session(bearer.0.session_id));
-    api.sessions.ask(Revoke { what, user_id, by: bearer.from(client) }).await?;
+    let target = RevocationTarget::Session(bearer.claims.session_id);
+    let user_id = bearer.claims.user_id;
+    let requester = bearer.requester(origin);
+    api.sessions.ask(Revoke { target, user_id, requester }).await?;
 
     tracing::info!(user.id = %user_id, "user logged out");
     Ok(HttpResponse::Ok().json(LOGGED_OUT))
 }
 
-fn count<T>(counters: &IntCounterVec, outcome: &Result<T, UserError>) {
-    let label = match outcome {
-        Ok(_) => "success",
-        Err(UserError::UsernameTaken) => "taken",
-        Err(UserError::InvalidCredentials) => "invalid_credentials",
-        Err(UserError::Overloaded { .. }) => "overloaded",
-        Err(_) => "error",
+/// Checks credentials and opens a session.
+async fn open_session(
+    api: &Api,
+    credentials: Option<(Username, Password)>,
+    origin: RequestOrigin,
+) -> Result<TokenGrant, ActorError> {
+    let user = api.users.ask(Login { credentials }).await?;
+    let open = OpenSession { user_id: user.id, version: user.version, origin };
+    let session = api.sessions.ask(open).await?;
+    Ok(TokenGrant {
+        user,
+        session_id: session.id,
+        expires_at: session.expires_at,
+        generation: Generation::FIRST,
+    })
+}
+
+async fn exchange_refresh_token(
+    api: &Api,
+    token: &str,
+    origin: RequestOrigin,
+) -> Result<TokenGrant, ActorError> {
+    let Some((session_id, presented)) = api.tokens.verify_refresh_token(token) else {
+        return Err(ActorError::SessionNotFound);
     };
-    counters.with_label_values(&[label]).inc();
+    let span = Span::current();
+    api.sessions.ask(Refresh { session_id, presented, origin, span }).await
+}
+
+/// Issues the tokens of a grant.
+fn token_reply(api: &Api, grant: &TokenGrant) -> Result<HttpResponse, ApiError> {
+    let TokenGrant { user, session_id, expires_at, generation } = grant;
+    let issued = api.tokens.issue(user, *session_id, *expires_at, api.clock.now())?;
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(TokensView {
+        access_token: issued.access_token,
+        refresh_token: api.tokens.refresh_token(*session_id, *generation),
+        token_type: "Bearer",
+        expires_in: issued.expires_in.as_secs(),
+    }))
+}
+
+fn registration_outcome(registered: &Result<User, ActorError>) -> RegistrationOutcome {
+    match registered {
+        Ok(_) => RegistrationOutcome::Success,
+        Err(ActorError::Account(AccountError::UsernameTaken)) => RegistrationOutcome::Taken,
+        Err(ActorError::Overloaded { .. }) => RegistrationOutcome::Overloaded,
+        Err(_) => RegistrationOutcome::Error,
+    }
+}
+
+fn login_outcome(granted: &Result<TokenGrant, ActorError>) -> LoginOutcome {
+    match granted {
+        Ok(_) => LoginOutcome::Success,
+        Err(ActorError::InvalidCredentials) => LoginOutcome::InvalidCredentials,
+        Err(ActorError::Overloaded { .. }) => LoginOutcome::Overloaded,
+        Err(_) => LoginOutcome::Error,
+    }
+}
+
+fn refresh_outcome(granted: &Result<TokenGrant, ActorError>) -> RefreshOutcome {
+    match granted {
+        Ok(_) => RefreshOutcome::Success,
+        Err(ActorError::SessionNotFound) => RefreshOutcome::Refused,
+        Err(_) => RefreshOutcome::Error,
+    }
 }

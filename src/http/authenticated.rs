@@ -1,4 +1,4 @@
-//! [`Authenticated`]: the proof, in a handler's parameters, that the client is logged in.
+//! [`Authenticated`]: the extractor that requires a valid access token.
 
 use std::future::{Ready, ready};
 use std::rc::Rc;
@@ -9,137 +9,144 @@ use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::future::{Either, LocalBoxFuture};
 
-use super::{Api, ApiError, NoToken};
+use super::error::{ApiError, AuthorizationHeaderError};
+use super::state::Api;
 use crate::actors::IsRevoked;
-use crate::domain::{Client, Initiator, Label, Permission};
+use crate::domain::{Permission, RequestOrigin, Requester};
+use crate::metrics::CheckResult;
 use crate::revocation::Verdict;
-use crate::tokens::{AccessClaims, Memo, TokenRefusal};
+use crate::tokens::{AccessClaims, TokenRefusal, VerifiedTokenCache};
 
-/// The claims of a token that is good at this moment. Add this as a parameter to a handler to
+/// Claims of a valid access token that is not revoked. Add this as a parameter to a handler to
 /// require a logged-in user.
-#[derive(Debug)]
-pub struct Authenticated(pub Rc<AccessClaims>);
+pub(super) struct Authenticated {
+    pub(super) claims: Rc<AccessClaims>,
+}
 
 impl Authenticated {
-    /// Requires that the bearer may do something.
+    fn new(claims: Rc<AccessClaims>, is_revoked: bool) -> Result<Self, ApiError> {
+        if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Self { claims }) }
+    }
+
+    /// Requires a permission of the bearer.
     ///
     /// # Errors
-    /// [`ApiError::PermissionMissing`] when it may not.
-    pub fn require(&self, permission: Permission) -> Result<(), ApiError> {
-        if self.0.permissions.contains(permission) {
+    /// Returns [`ApiError::PermissionMissing`] if the token does not contain the permission.
+    pub(super) fn require_permission(&self, permission: Permission) -> Result<(), ApiError> {
+        if self.claims.permissions.contains(permission) {
             Ok(())
         } else {
-            Err(ApiError::PermissionMissing(permission.as_str()))
+            Err(ApiError::PermissionMissing(permission))
         }
     }
 
-    /// Names the bearer as the one who wants something, from somewhere.
-    #[must_use]
-    pub fn from(&self, client: Client) -> Initiator {
-        let (user_id, session) = (Some(self.0.user_id), Some(self.0.session_id));
-        Initiator { user_id, session, client: Some(client) }
-    }
-
-    fn unless(is_revoked: bool, claims: Rc<AccessClaims>) -> Result<Self, ApiError> {
-        if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Self(claims)) }
+    /// Returns the bearer as the requester of an action.
+    pub(super) fn requester(&self, origin: RequestOrigin) -> Requester {
+        Requester {
+            user_id: Some(self.claims.user_id),
+            session_id: Some(self.claims.session_id),
+            origin: Some(origin),
+        }
     }
 }
 
 impl FromRequest for Authenticated {
     type Error = ApiError;
-    // Boxed only where the database has to be asked: a healthy check does not allocate for it.
+    // Boxed only if the database has to be asked: a check in memory allocates nothing for it.
     type Future =
         Either<Ready<Result<Self, ApiError>>, LocalBoxFuture<'static, Result<Self, ApiError>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let (api, claims) = match verified(request) {
+        let (api, claims) = match verify(request) {
             Ok(verified) => verified,
             Err(error) => return Either::Left(ready(Err(error))),
         };
-        match look_up(api, &claims) {
-            Some(is_revoked) => Either::Left(ready(Self::unless(is_revoked, claims))),
-            None => Either::Right(Box::pin(check_with_database(api.clone(), claims))),
+        if let Some(is_revoked) = check_replica(api, &claims) {
+            return Either::Left(ready(Self::new(claims, is_revoked)));
         }
+        let api = api.clone();
+        Either::Right(Box::pin(async move {
+            let is_revoked = check_database(&api, &claims).await?;
+            Self::new(claims, is_revoked)
+        }))
     }
 }
 
-/// Tells whether a token was revoked.
+/// Returns `true` if a token is revoked. Asks the database if the replica cannot tell.
 pub(super) async fn is_revoked(api: &Api, claims: &AccessClaims) -> Result<bool, ApiError> {
-    match look_up(api, claims) {
+    match check_replica(api, claims) {
         Some(is_revoked) => Ok(is_revoked),
-        None => ask_database(api, claims).await,
+        None => check_database(api, claims).await,
     }
 }
 
-/// Looks a token up in memory; `None` when that cannot tell.
-fn look_up(api: &Api, claims: &AccessClaims) -> Option<bool> {
+/// Verifies the access token of a request, except for its revocation.
+fn verify(request: &HttpRequest) -> Result<(&Data<Api>, Rc<AccessClaims>), ApiError> {
+    let api = request.app_data::<Data<Api>>().ok_or_else(|| missing_app_data("Api"))?;
+    let cache = request
+        .app_data::<VerifiedTokenCache>()
+        .ok_or_else(|| missing_app_data("VerifiedTokenCache"))?;
+    let claims = cache.verify(&api.tokens, bearer_token(request)?, api.clock.now())?;
+    Ok((api, claims))
+}
+
+fn missing_app_data(name: &str) -> ApiError {
+    ApiError::Internal(format!("{name} is missing from the app data").into())
+}
+
+/// Checks the replica for a revocation. Returns `None` if the replica cannot tell.
+fn check_replica(api: &Api, claims: &AccessClaims) -> Option<bool> {
     match api.replica.check(claims.revocation_ids()) {
         Verdict::Clear => {
-            api.clear_checks.inc();
+            api.metrics.revocation_checks.inc(CheckResult::Clear);
             Some(false)
         }
         Verdict::Revoked => {
-            count(api, "revoked");
+            api.metrics.revocation_checks.inc(CheckResult::Revoked);
             Some(true)
         }
         Verdict::Unknown => None,
     }
 }
 
-fn verified(request: &HttpRequest) -> Result<(&Data<Api>, Rc<AccessClaims>), ApiError> {
-    let shared = request.app_data::<Data<Api>>().zip(request.app_data::<Memo>());
-    let (api, memo) = shared.ok_or_else(|| {
-        ApiError::Internal("the API or the memo is not among the app data".into())
-    })?;
-    let claims = memo.verify(&api.tokens, bearer_token(request)?, api.clock.now())?;
-    Ok((api, claims))
+/// Checks the database for a revocation: the fallback of the replica.
+async fn check_database(api: &Api, claims: &AccessClaims) -> Result<bool, ApiError> {
+    let is_revoked = api.sessions.ask(IsRevoked { ids: claims.revocation_ids() }).await;
+    api.metrics.revocation_checks.inc(match is_revoked {
+        Ok(false) => CheckResult::FallbackClear,
+        Ok(true) => CheckResult::FallbackRevoked,
+        Err(_) => CheckResult::FallbackFailed,
+    });
+    Ok(is_revoked?)
 }
 
-async fn check_with_database(
-    api: Data<Api>,
-    claims: Rc<AccessClaims>,
-) -> Result<Authenticated, ApiError> {
-    let is_revoked = ask_database(&api, &claims).await?;
-    Authenticated::unless(is_revoked, claims)
-}
-
-async fn ask_database(api: &Api, claims: &AccessClaims) -> Result<bool, ApiError> {
-    let answer = api.sessions.ask(IsRevoked { ids: claims.revocation_ids() }).await;
-    let result = match &answer {
-        Ok(false) => "fallback_clear",
-        Ok(true) => "fallback_revoked",
-        Err(_) => "fallback_failed",
-    };
-    count(api, result);
-    Ok(answer?)
-}
-
-/// Reads the token from `Authorization: Bearer <JWT>` (RFC 6750 section 2.1). The name of the scheme
-/// is compared without regard to case (RFC 9110 section 11.1).
+/// Reads the token from `Authorization: Bearer <JWT>` (RFC 6750 section 2.1). The scheme is
+/// case-insensitive (RFC 9110 section 11.1).
 ///
-/// A token is hundreds of bytes: what goes through them one by one, as `HeaderValue::to_str` and
-/// `split_ascii_whitespace` do, was a tenth of everything that a check computes.
-fn bearer_token(request: &HttpRequest) -> Result<&str, NoToken> {
+/// A token has hundreds of bytes. `HeaderValue::to_str` and `split_ascii_whitespace`, which go
+/// through them one by one, took a tenth of the time of a check.
+fn bearer_token(request: &HttpRequest) -> Result<&str, AuthorizationHeaderError> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
-    let (header, another) = (headers.next(), headers.next());
-    let header = header.map_or(&[][..], HeaderValue::as_bytes).trim_ascii();
-    let header = str::from_utf8(header).ok().filter(|header| header.is_ascii());
-    let header = header.ok_or(NoToken::BadHeader)?;
-    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
-    let token = token.trim_ascii_start();
-    if scheme.is_empty() {
-        Err(NoToken::MissingHeader)
-    } else if !scheme.eq_ignore_ascii_case("Bearer") {
-        Err(NoToken::MissingBearer)
-    } else if token.is_empty() || token.contains(' ') || another.is_some() {
-        Err(NoToken::BadHeader)
-    } else {
-        Ok(token)
+    let Some(header) = headers.next() else {
+        return Err(AuthorizationHeaderError::Missing);
+    };
+    let header = ascii_text(header).ok_or(AuthorizationHeaderError::Malformed)?;
+    if header.is_empty() {
+        return Err(AuthorizationHeaderError::Missing);
     }
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(AuthorizationHeaderError::NotBearer);
+    }
+    let token = token.trim_ascii_start();
+    if token.is_empty() || token.contains(' ') || headers.next().is_some() {
+        return Err(AuthorizationHeaderError::Malformed);
+    }
+    Ok(token)
 }
 
-fn count(api: &Api, result: &str) {
-    api.metrics.revocation_checks.with_label_values(&[result]).inc();
+fn ascii_text(value: &HeaderValue) -> Option<&str> {
+    str::from_utf8(value.as_bytes().trim_ascii()).ok().filter(|text| text.is_ascii())
 }
 
 #[cfg(test)]
@@ -148,7 +155,7 @@ mod tests {
 
     use super::*;
 
-    fn read(headers: &[&str]) -> Result<String, NoToken> {
+    fn parse(headers: &[&str]) -> Result<String, AuthorizationHeaderError> {
         let request = headers.iter().fold(TestRequest::default(), |request, &value| {
             request.append_header((AUTHORIZATION, value))
         });
@@ -156,26 +163,26 @@ mod tests {
     }
 
     #[test]
-    fn the_token_follows_the_scheme_in_whatever_case() {
+    fn scheme_is_case_insensitive() {
         for header in ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c "] {
-            assert_eq!(read(&[header]), Ok("a.b.c".to_owned()), "{header}");
+            assert_eq!(parse(&[header]), Ok("a.b.c".to_owned()), "{header}");
         }
     }
 
     #[test]
-    fn anything_else_is_refused_by_its_fault() {
+    fn other_headers_are_refused_with_the_reason() {
         let cases: [(&[&str], _); 8] = [
-            (&[], NoToken::MissingHeader),
-            (&[""], NoToken::MissingHeader),
-            (&["Basic YTpi"], NoToken::MissingBearer),
-            (&["a.b.c"], NoToken::MissingBearer),
-            (&["Bearer"], NoToken::BadHeader),
-            (&["Bearer a.b.c d"], NoToken::BadHeader),
-            (&["Bearer \u{e9}"], NoToken::BadHeader),
-            (&["Bearer a.b.c", "Bearer d.e.f"], NoToken::BadHeader),
+            (&[], AuthorizationHeaderError::Missing),
+            (&[""], AuthorizationHeaderError::Missing),
+            (&["Basic YTpi"], AuthorizationHeaderError::NotBearer),
+            (&["a.b.c"], AuthorizationHeaderError::NotBearer),
+            (&["Bearer"], AuthorizationHeaderError::Malformed),
+            (&["Bearer a.b.c d"], AuthorizationHeaderError::Malformed),
+            (&["Bearer \u{e9}"], AuthorizationHeaderError::Malformed),
+            (&["Bearer a.b.c", "Bearer d.e.f"], AuthorizationHeaderError::Malformed),
         ];
-        for (headers, fault) in cases {
-            assert_eq!(read(headers), Err(fault), "{headers:?}");
+        for (headers, error) in cases {
+            assert_eq!(parse(headers), Err(error), "{headers:?}");
         }
     }
 }

@@ -1,12 +1,13 @@
-//! `/protected/dashboard`: what a logged-in user came for.
+//! `/protected/dashboard`: an example of a protected resource.
 
 use actix_web::Responder;
 use actix_web::web::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::openapi::{BadToken, NeedsDashboardRead, Refused};
-use super::{ApiError, Authenticated};
+use super::authenticated::Authenticated;
+use super::error::ApiError;
+use super::refused::{BadToken, NeedsDashboardRead, Refused};
 use crate::domain::Permission;
 
 /// The dashboard.
@@ -16,7 +17,7 @@ struct Dashboard {
     message: String,
 }
 
-/// Welcomes a logged-in user.
+/// Read the dashboard
 #[utoipa::path(
     get, path = "/protected/dashboard", tag = "protected",
     security(("bearer" = ["dashboard:read"])),
@@ -26,7 +27,7 @@ struct Dashboard {
     ),
 )]
 pub(super) async fn dashboard(bearer: Authenticated) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::DashboardRead)?;
-    let message = format!("Welcome {}, this is your dashboard", bearer.0.username);
+    bearer.require_permission(Permission::DashboardRead)?;
+    let message = format!("Welcome {}, this is your dashboard", bearer.claims.username);
     Ok(Json(Dashboard { message }))
 }

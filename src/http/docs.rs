@@ -1,4 +1,4 @@
-//! `/docs`: the OpenAPI document as a page, to read and to try out. It is Swagger UI, which comes along.
+//! `/docs`: Swagger UI, which shows the OpenAPI document and sends requests from the browser.
 
 use std::sync::Arc;
 
@@ -7,20 +7,21 @@ use actix_web::web::Path;
 use actix_web::{HttpResponse, HttpResponseBuilder, Responder};
 use utoipa_swagger_ui::Config;
 
-use super::ApiError;
-use super::openapi::{Internal, NotFound, Refused};
+use super::error::ApiError;
+use super::refused::{Internal, NotFound, Refused};
 
 const PAGE: &str = include_str!("docs/page.html");
 
-/// In a file of its own, since the policy forbids scripts within the page.
-const START: &str = include_str!("docs/start.js");
+/// Script of the page. A separate file, because the content security policy forbids inline scripts.
+const SCRIPT: &str = include_str!("docs/start.js");
 
-/// Nothing but its own files, and requests to this service. The pictures are in the style sheet.
+/// Content security policy: allows the page's own files and requests to this service. The style
+/// sheet contains its images as `data:` URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// Shows this document.
+/// Read the documentation page
 #[utoipa::path(
     get, path = "/docs", operation_id = "docs", tag = "documentation",
     responses((
@@ -32,10 +33,10 @@ pub(super) async fn page() -> impl Responder {
     reply().content_type("text/html; charset=utf-8").body(PAGE)
 }
 
-/// What that page consists of.
+/// Read a file of the documentation page
 #[utoipa::path(
     get, path = "/docs/{file}", operation_id = "docs_file", tag = "documentation",
-    params(("file" = String, Path, example = "start.js")),
+    params(("file" = String, Path, description = "Name of the file", example = "start.js")),
     responses(
         (
             status = 200, description = "The file",
@@ -47,16 +48,16 @@ pub(super) async fn page() -> impl Responder {
 )]
 pub(super) async fn file(name: Path<String>) -> Result<impl Responder, ApiError> {
     match name.as_str() {
-        "start.js" => Ok(reply().content_type("text/javascript; charset=utf-8").body(START)),
-        name @ ("swagger-ui.css" | "swagger-ui-bundle.js") => swagger_ui(name),
+        "start.js" => Ok(reply().content_type("text/javascript; charset=utf-8").body(SCRIPT)),
+        name @ ("swagger-ui.css" | "swagger-ui-bundle.js") => swagger_ui_file(name),
         _ => Err(ApiError::NotFound),
     }
 }
 
-fn swagger_ui(name: &str) -> Result<HttpResponse, ApiError> {
-    let file = utoipa_swagger_ui::serve(name, Arc::new(Config::from("")));
-    let file = file.map_err(|error| ApiError::Internal(error.to_string().into()))?;
-    let file = file.ok_or(ApiError::NotFound)?;
+fn swagger_ui_file(name: &str) -> Result<HttpResponse, ApiError> {
+    let file = utoipa_swagger_ui::serve(name, Arc::new(Config::from("")))
+        .map_err(|error| ApiError::Internal(error.to_string().into()))?
+        .ok_or(ApiError::NotFound)?;
     let mut reply = reply();
     reply.content_type(file.content_type);
     if file.gzpipped {

@@ -1,4 +1,4 @@
-//! The end of the service as its clients see it: sent elsewhere first, and only then cut off.
+//! The drain of connections at shutdown: each is closed after a reply, so that no request is lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-/// How often the connections are counted while they drain.
-const RECOUNT: Duration = Duration::from_millis(10);
+/// Interval at which the open connections are counted during the drain.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Counts the open connections, and knows whether they should go elsewhere.
+/// Number of open connections, and whether the service is draining.
 ///
-/// A server that closes an idle connection at the moment its client sends a request loses that
-/// request. So connections are not closed first but told to close, with their next reply.
+/// A server that closes an idle connection at the moment its peer sends a request loses that
+/// request. A draining service therefore announces the close in its next reply on each connection.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
     is_draining: AtomicBool,
     connections: AtomicUsize,
 }
 
-/// Counts as an open connection for as long as it is kept.
+/// Guard of an open connection; it is counted until this is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Lifecycle>);
 
 impl OpenConnection {
-    /// Counts one more.
+    /// Counts a new connection.
     #[must_use]
     pub fn count(lifecycle: &Arc<Lifecycle>) -> Self {
         lifecycle.connections.fetch_add(1, Ordering::Relaxed);
@@ -39,22 +39,22 @@ impl Drop for OpenConnection {
 }
 
 impl Lifecycle {
-    /// Tells whether every reply should be the last on its connection.
+    /// Returns `true` if every reply should close its connection.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Sends clients and load balancers elsewhere, and waits until no connection is open, or as
-    /// long as `limit`.
+    /// Starts the drain, and waits until every connection is closed, at most `limit`. Callers
+    /// and load balancers reconnect to other instances meanwhile.
     pub async fn drain(&self, limit: Duration) {
         self.is_draining.store(true, Ordering::Relaxed);
-        let emptied = async {
+        let all_closed = async {
             while self.connections.load(Ordering::Relaxed) > 0 {
-                sleep(RECOUNT).await;
+                sleep(POLL_INTERVAL).await;
             }
         };
-        // Whoever has not gone by then is idle, and is disconnected.
-        let _ = timeout(limit, emptied).await;
+        // The connections that remain at the timeout are idle; the server then closes them.
+        let _ = timeout(limit, all_closed).await;
     }
 }

@@ -1,12 +1,17 @@
-//! `/metrics`: what Prometheus scrapes.
+//! `/metrics`: metrics for Prometheus.
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 
-use super::openapi::{Internal, Refused};
-use super::{Api, ApiError};
+use super::error::ApiError;
+use super::refused::{Internal, Refused};
+use super::state::Api;
 
-/// Shows the metrics in the text format of Prometheus.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Read the metrics
+///
+/// In the Prometheus text format.
 #[utoipa::path(
     get, path = "/metrics", tag = "operations",
     responses(
@@ -15,20 +20,20 @@ use super::{Api, ApiError};
     ),
 )]
 pub(super) async fn metrics(api: Data<Api>) -> Result<impl Responder, ApiError> {
-    observe(&api);
-    let format = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(HttpResponse::Ok().content_type(format).body(api.metrics.render()?))
+    update_gauges(&api);
+    Ok(HttpResponse::Ok().content_type(TEXT_FORMAT).body(api.metrics.render()?))
 }
 
-/// Takes down what is only known by looking.
-fn observe(api: &Api) {
-    let held = i64::try_from(api.replica.held()).unwrap_or(i64::MAX);
-    let (metrics, pool) = (&api.metrics, api.store.pool_status());
-    metrics.revocations_held.set(held);
-    // Before the first read there is no server that could be asked.
+/// Updates the gauges whose values are read only at a scrape.
+fn update_gauges(api: &Api) {
+    let metrics = &api.metrics;
+    metrics.revocations_held.set(i64::try_from(api.replica.len()).unwrap_or(i64::MAX));
+    // The service starts listening after the first read, so there is a staleness.
     let staleness = api.replica.staleness().unwrap_or_default();
     metrics.revocation_staleness.set(staleness.as_secs_f64());
     metrics.revocation_replica_complete.set(api.replica.is_complete().into());
+
+    let pool = api.store.pool_status();
     metrics.database_connections.with_label_values(&["idle"]).set(pool.idle.into());
     metrics.database_connections.with_label_values(&["in_use"]).set(pool.in_use.into());
     metrics.database_connections_max.set(pool.max.into());

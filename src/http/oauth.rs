@@ -1,5 +1,4 @@
-//! `/oauth/introspect` (RFC 7662) and `/oauth/revoke` (RFC 7009): tokens in the hands of those who did
-//! not issue them.
+//! `/oauth/introspect` (RFC 7662) and `/oauth/revoke` (RFC 7009).
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
@@ -7,17 +6,19 @@ use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::authenticated::is_revoked;
-use super::body::Form;
-use super::openapi::{BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused};
-use super::{Api, ApiError, Authenticated, Message};
-use crate::actors::{EndSession, Revoke, Revoked, SessionError};
-use crate::domain::{Client, Initiator, Permission, SessionId, TokenId, UserId};
+use super::authenticated::{Authenticated, is_revoked};
+use super::body::FormBody;
+use super::error::ApiError;
+use super::refused::{BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused};
+use super::state::Api;
+use super::views::Message;
+use crate::actors::{ActorError, EndSession, RevocationTarget, Revoke};
+use crate::domain::{Permission, RequestOrigin, Requester, SessionId, TokenId, UserId};
 use crate::tokens::AccessClaims;
 
 const REVOKED: Message = Message { msg: "Token revoked" };
 
-/// The body of both, as it came. What kind of token it is, is seen by looking.
+/// Access token or refresh token. `token_type_hint` is ignored: the formats differ.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Token)]
 pub(super) struct RawToken {
@@ -25,7 +26,7 @@ pub(super) struct RawToken {
     token: Option<String>,
 }
 
-/// What is said about a token (RFC 7662 section 2.2).
+/// State of a token (RFC 7662 section 2.2). An inactive one has no other fields.
 #[derive(Serialize, ToSchema)]
 struct Introspection {
     active: bool,
@@ -34,12 +35,12 @@ struct Introspection {
     claims: Option<ActiveToken>,
 }
 
-/// What is said, moreover, about a token that is good at this moment.
+/// Claims of an active token.
 #[derive(Serialize, ToSchema)]
 struct ActiveToken {
     #[schema(required = false, example = "Bearer")]
     token_type: &'static str,
-    /// Permissions, with spaces between them.
+    /// Permissions, separated by spaces.
     #[schema(required = false, example = "dashboard:read")]
     scope: String,
     #[schema(required = false, example = "testuser")]
@@ -50,20 +51,20 @@ struct ActiveToken {
     sid: SessionId,
     #[schema(required = false, inline)]
     jti: TokenId,
-    /// Seconds since 1970.
+    /// Expiry in seconds since the Unix epoch.
     #[schema(required = false, example = 1_777_627_800)]
     exp: i64,
 }
 
-/// Tells whether an access token is good (RFC 7662).
+/// Introspect an access token (RFC 7662)
 ///
-/// A refresh token is nobody's business but the service's: it is inactive.
+/// Refresh tokens are reported as inactive: only this service accepts them.
 #[utoipa::path(
     post, path = "/oauth/introspect", tag = "oauth", security(("bearer" = ["tokens:introspect"])),
     request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
     responses(
         (
-            status = 200, description = "What is to be said about it", body = Introspection,
+            status = 200, description = "The state of the token", body = Introspection,
             headers(("Cache-Control" = String)),
         ),
         Refused<(BadToken, BadForm, MissingToken, NeedsTokensIntrospect)>,
@@ -72,92 +73,103 @@ struct ActiveToken {
 pub(super) async fn introspect(
     api: Data<Api>,
     bearer: Authenticated,
-    Form(body): Form<RawToken>,
+    FormBody(body): FormBody<RawToken>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require(Permission::TokensIntrospect)?;
+    bearer.require_permission(Permission::TokensIntrospect)?;
     let token = body.token.ok_or(ApiError::MissingToken)?;
 
     let claims = match api.tokens.verify(&token, api.clock.now()) {
-        Ok(claims) if !is_revoked(&api, &claims).await? => Some(ActiveToken::of(claims)),
+        Ok(claims) if !is_revoked(&api, &claims).await? => Some(ActiveToken::from(claims)),
         _ => None,
     };
     let introspection = Introspection { active: claims.is_some(), claims };
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(introspection))
 }
 
-/// Ends a token (RFC 7009): an own one or, with the permission `tokens:introspect`, any.
+/// Revoke a token (RFC 7009)
 ///
-/// A token that is none, or is dead already, is as dead afterwards.
+/// An access token is revoked alone; a refresh token ends its session. Tokens of other users
+/// require the permission `tokens:introspect`. Succeeds also if the token is invalid or already
+/// revoked.
 #[utoipa::path(
     post, path = "/oauth/revoke", tag = "oauth", security(("bearer" = [])),
     request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, description = "Committed", body = Message, example = json!(REVOKED)),
+        (
+            status = 200, description = "The token is no longer valid", body = Message,
+            example = json!(REVOKED),
+        ),
         Refused<(BadToken, BadForm, MissingToken, NeedsTokensIntrospect)>,
     ),
 )]
 pub(super) async fn revoke(
     api: Data<Api>,
     bearer: Authenticated,
-    client: Client,
-    Form(body): Form<RawToken>,
+    origin: RequestOrigin,
+    FormBody(body): FormBody<RawToken>,
 ) -> Result<impl Responder, ApiError> {
     let token = body.token.ok_or(ApiError::MissingToken)?;
 
-    let by = bearer.from(client);
+    let requester = bearer.requester(origin);
     if let Ok(claims) = api.tokens.verify(&token, api.clock.now()) {
-        revoke_token(&api, &bearer, claims, by).await?;
-    } else if let Some((session, _)) = api.tokens.verify_refresh_token(&token) {
-        end_session(&api, &bearer, session, by).await?;
+        revoke_access_token(&api, &bearer, &claims, requester).await?;
+    } else if let Some((session_id, _)) = api.tokens.verify_refresh_token(&token) {
+        end_session(&api, &bearer, session_id, requester).await?;
     }
 
     Ok(HttpResponse::Ok().json(REVOKED))
 }
 
-/// Revokes an access token: the bearer's own, or, with the permission, anybody's.
-async fn revoke_token(
+/// Revokes an access token. The permission is required for tokens of other users.
+async fn revoke_access_token(
     api: &Api,
     bearer: &Authenticated,
-    claims: AccessClaims,
-    by: Initiator,
+    claims: &AccessClaims,
+    requester: Requester,
 ) -> Result<(), ApiError> {
-    if claims.user_id != bearer.0.user_id {
-        bearer.require(Permission::TokensIntrospect)?;
+    if claims.user_id != bearer.claims.user_id {
+        bearer.require_permission(Permission::TokensIntrospect)?;
     }
-    if !is_revoked(api, &claims).await? {
-        let (what, user_id) = (Revoked::Token(claims.token_id), claims.user_id);
-        api.sessions.ask(Revoke { what, user_id, by }).await?;
-        tracing::info!(user.id = %bearer.0.user_id, subject.id = %user_id, "token revoked");
+    if is_revoked(api, claims).await? {
+        return Ok(());
     }
+    let target = RevocationTarget::Token(claims.token_id);
+    let user_id = claims.user_id;
+    api.sessions.ask(Revoke { target, user_id, requester }).await?;
+
+    tracing::info!(user.id = %bearer.claims.user_id, subject.id = %user_id, "token revoked");
     Ok(())
 }
 
-/// Ends the session of a refresh token: the bearer's own, or, with the permission, anybody's.
+/// Ends the session of a refresh token. The permission is required for sessions of other users.
 async fn end_session(
     api: &Api,
     bearer: &Authenticated,
-    session: SessionId,
-    by: Initiator,
+    session_id: SessionId,
+    requester: Requester,
 ) -> Result<(), ApiError> {
-    let permission = bearer.require(Permission::TokensIntrospect);
-    let owner = permission.is_err().then_some(bearer.0.user_id);
-    match api.sessions.ask(EndSession { session, owner, by }).await {
-        Err(SessionError::Over) => Ok(()),
-        Err(SessionError::Foreign) => permission,
-        outcome => {
-            outcome?;
-            tracing::info!(user.id = %bearer.0.user_id, session.id = %session, "session ended");
+    let permission = bearer.require_permission(Permission::TokensIntrospect);
+    let owner = match &permission {
+        Ok(()) => None,
+        Err(_) => Some(bearer.claims.user_id),
+    };
+    match api.sessions.ask(EndSession { session_id, owner, requester }).await {
+        Ok(()) => {
+            let user_id = bearer.claims.user_id;
+            tracing::info!(user.id = %user_id, session.id = %session_id, "session ended");
             Ok(())
         }
+        Err(ActorError::SessionNotFound) => Ok(()),
+        Err(ActorError::NotOwner) => permission,
+        Err(error) => Err(error.into()),
     }
 }
 
-impl ActiveToken {
-    fn of(claims: AccessClaims) -> Self {
-        let scope: Vec<_> = claims.permissions.names().collect();
+impl From<AccessClaims> for ActiveToken {
+    fn from(claims: AccessClaims) -> Self {
         Self {
             token_type: "Bearer",
-            scope: scope.join(" "),
+            scope: claims.permissions.to_string(),
             username: claims.username,
             sub: claims.user_id,
             sid: claims.session_id,

@@ -1,14 +1,25 @@
-//! Pages: how much is listed at once.
+//! Pagination of lists.
 
-use super::ApiError;
+use super::error::ApiError;
 
-const DEFAULT: u32 = 50;
-const MOST: u32 = 200;
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 200;
 
-/// Checks how many items a client wants at most.
-pub(super) fn limit(wanted: Option<u32>) -> Result<u32, ApiError> {
-    match wanted.unwrap_or(DEFAULT) {
-        limit @ 1..=MOST => Ok(limit),
-        _ => Err(ApiError::InvalidQuery(format!("limit must be from 1 to {MOST}"))),
+/// Validates the requested size of a page.
+pub(super) fn parse_limit(requested: Option<u32>) -> Result<u32, ApiError> {
+    match requested.unwrap_or(DEFAULT_LIMIT) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        _ => Err(ApiError::InvalidQuery(format!("limit must be from 1 to {MAX_LIMIT}"))),
     }
+}
+
+/// Returns the `after` of the next page, taken from the last item. `None` if the page is not full:
+/// there is no next one.
+pub(super) fn next_after<T, C>(
+    items: &[T],
+    limit: u32,
+    position: impl FnOnce(&T) -> C,
+) -> Option<C> {
+    let is_full = items.len() >= limit as usize;
+    items.last().filter(|_| is_full).map(position)
 }

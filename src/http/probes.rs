@@ -1,47 +1,59 @@
-//! Is it there, is it alive, is it ready: for people, for orchestrators, for load balancers.
+//! `/`, `/health/live` and `/health/ready`: probes for orchestrators and load balancers.
 
 use actix_web::Responder;
 use actix_web::web::{Data, Json};
 
-use super::openapi::{Internal, NotReady, Refused};
-use super::{Api, ApiError, Message};
-use crate::actors::{Ping, Unanswered};
+use super::error::ApiError;
+use super::refused::{Internal, NotReady, Refused};
+use super::state::Api;
+use super::views::Message;
+use crate::actors::{AskError, Ping};
 
 const WORKING: Message = Message { msg: "API is working" };
 const ALIVE: Message = Message { msg: "Alive" };
 const READY: Message = Message { msg: "Ready" };
 
-/// Says that the service is there.
+/// Check that the API responds
 #[utoipa::path(
     get, path = "/", tag = "operations",
-    responses((status = 200, description = "It is", body = Message, example = json!(WORKING))),
+    responses(
+        (status = 200, description = "The API responds", body = Message, example = json!(WORKING)),
+    ),
 )]
 pub(super) async fn root() -> impl Responder {
     Json(WORKING)
 }
 
-/// Tells whether the service is alive.
+/// Check that the instance is alive
 ///
-/// When it is not, a restart would help.
+/// Fails if only a restart can repair the instance.
 #[utoipa::path(
     get, path = "/health/live", tag = "operations",
     responses(
-        (status = 200, description = "It is", body = Message, example = json!(ALIVE)),
+        (
+            status = 200, description = "The instance is alive", body = Message,
+            example = json!(ALIVE),
+        ),
         Refused<(Internal,)>,
     ),
 )]
 pub(super) async fn live(api: Data<Api>) -> Result<impl Responder, ApiError> {
-    if !(api.users.is_open() && api.sessions.is_open()) {
-        return Err(ApiError::Internal(Unanswered::Stopped.into()));
+    if !(api.users.is_running() && api.sessions.is_running()) {
+        return Err(ApiError::Internal(AskError::Stopped.into()));
     }
     Ok(Json(ALIVE))
 }
 
-/// Tells whether requests will be answered, or what is missing when they will not.
+/// Check that the instance is ready
+///
+/// Names the reason if the instance cannot serve requests.
 #[utoipa::path(
     get, path = "/health/ready", tag = "operations",
     responses(
-        (status = 200, description = "They will", body = Message, example = json!(READY)),
+        (
+            status = 200, description = "The instance is ready for requests", body = Message,
+            example = json!(READY),
+        ),
         Refused<(NotReady,)>,
     ),
 )]
@@ -51,8 +63,9 @@ pub(super) async fn ready(api: Data<Api>) -> Result<impl Responder, ApiError> {
     }
     api.users.ask(Ping).await.map_err(|error| ApiError::DatabaseUnreachable(error.into()))?;
     if !api.replica.is_fresh() {
-        let age = api.replica.staleness().unwrap_or_default();
-        return Err(ApiError::RevocationsStale(format!("last heard of them {age:?} ago").into()));
+        let staleness = api.replica.staleness().unwrap_or_default();
+        let cause = format!("the latest read of the revocations began {staleness:?} ago");
+        return Err(ApiError::RevocationsStale(cause.into()));
     }
     Ok(Json(READY))
 }

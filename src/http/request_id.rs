@@ -1,4 +1,4 @@
-//! The id that ties a request, its reply and its log lines together.
+//! Request ids, which connect a request, its reply and its log lines.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -8,43 +8,45 @@ use tracing::Span;
 use tracing_actix_web::RootSpanBuilder;
 use uuid::fmt::Hyphenated;
 
-/// Where the id comes from, and goes to.
+/// Header of the request id, in requests and replies.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-const MAX_BYTES: usize = 128;
+/// Maximum length of an id, in bytes.
+const MAX_LENGTH: usize = 128;
 
-/// Returns the id of a request as a header.
-pub(super) fn header(request: &HttpRequest) -> HeaderValue {
-    let id = HeaderValue::from_str(read(request, &mut [0; Hyphenated::LENGTH]));
+/// Returns the header with the id of a request.
+pub(super) fn request_id_header(request: &HttpRequest) -> HeaderValue {
+    let id = HeaderValue::from_str(request_id(request, &mut [0; Hyphenated::LENGTH]));
     id.unwrap_or(HeaderValue::from_static("-"))
 }
 
-/// Reads the id of a request: the client's own where it is well-formed, so that it can be followed
-/// from service to service; otherwise the one that was made for it, which is written out here.
-fn read<'a>(request: &'a HttpRequest, made: &'a mut [u8; Hyphenated::LENGTH]) -> &'a str {
+/// Returns the id of a request: the one it came with, if well-formed, so that it can be traced
+/// across services. Otherwise the generated one, which is written to `buffer`.
+fn request_id<'a>(request: &'a HttpRequest, buffer: &'a mut [u8; Hyphenated::LENGTH]) -> &'a str {
     let given = request.headers().get(X_REQUEST_ID);
-    let given = given.filter(|id| is_well_formed(id.as_bytes())).and_then(|id| id.to_str().ok());
-    given.unwrap_or_else(|| {
-        let id = request.extensions().get::<tracing_actix_web::RequestId>().map(|id| **id);
-        id.unwrap_or_default().as_hyphenated().encode_lower(made)
-    })
+    if let Some(id) = given.and_then(|id| id.to_str().ok()).filter(|id| is_well_formed(id)) {
+        return id;
+    }
+    let generated = request.extensions().get::<tracing_actix_web::RequestId>().map(|id| **id);
+    generated.unwrap_or_default().as_hyphenated().encode_lower(buffer)
 }
 
-/// Harmless in a log and in a header, and not too long.
-fn is_well_formed(id: &[u8]) -> bool {
-    let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
-    (1..=MAX_BYTES).contains(&id.len()) && id.iter().all(harmless)
+/// Returns `true` if the id is short and contains only characters that are safe in logs and
+/// headers.
+fn is_well_formed(id: &str) -> bool {
+    let is_safe = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=MAX_LENGTH).contains(&id.len()) && id.bytes().all(is_safe)
 }
 
-/// The span of a request: its id and nothing else. The default one formats a dozen fields, which
-/// costs more than everything that checking a token does.
+/// Builder of the span of a request, which contains only the request id. The default builder
+/// formats a dozen fields, which costs more than a whole token check.
 pub struct RootSpan;
 
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
-        let mut made = [0; Hyphenated::LENGTH];
-        let id = read(request.request(), &mut made);
-        // At the level of errors, so that no filter takes the id off their lines.
+        let mut buffer = [0; Hyphenated::LENGTH];
+        let id = request_id(request.request(), &mut buffer);
+        // At error level, so that no log filter removes the id.
         tracing::error_span!("request", request.id = id)
     }
 
@@ -56,12 +58,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_well_formed_when_it_is_short_and_harmless() {
+    fn well_formed_id_is_short_and_safe() {
         for good in ["a", "4bf92f35-77b3.4da6_A3CE", &"x".repeat(128)] {
-            assert!(is_well_formed(good.as_bytes()), "{good}");
+            assert!(is_well_formed(good), "{good}");
         }
         for bad in ["", "a b", "a\nb", "é", "{\"a\":1}", &"x".repeat(129)] {
-            assert!(!is_well_formed(bad.as_bytes()), "{bad}");
+            assert!(!is_well_formed(bad), "{bad}");
         }
     }
 }

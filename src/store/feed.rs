@@ -1,66 +1,70 @@
-//! The feed of revocations: how an instance learns what others have revoked. What it promises, and
-//! why, is in `docs/revocation.md`.
+//! The feed of revocations, through which each instance learns of the revocations of the others.
+//! `docs/revocation.md` specifies its guarantees.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
-use tokio::time::timeout;
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::domain::Revocation;
 
-/// A reader of the revocations that remembers what it has read.
+/// Reader of the revocations with a cursor.
 #[async_trait]
 pub trait Feed: Send {
-    /// Reads the revocations that have been committed since the last read that succeeded; all of
-    /// them at the first, and whenever the database is not the one that was read before. Fails when
-    /// nothing arrives for as long as `patience`; what is given up, or dropped, is read again.
-    async fn read(&mut self, patience: Duration) -> Result<News, StoreError>;
+    /// Reads the revocations that were committed since the last successful read. The first read
+    /// returns all of them, and so does the first read from a different database.
+    ///
+    /// Returns [`StoreError::Timeout`] if no data arrives for as long as `timeout`. The revocations
+    /// of a read that failed or was dropped are read again.
+    async fn read(&mut self, timeout: Duration) -> Result<FeedBatch, StoreError>;
 
-    /// Forgets what was read: the next read is one of the whole table.
-    fn rewind(&mut self);
+    /// Resets the cursor: the next read is a full reload.
+    fn request_full_reload(&mut self);
 }
 
-/// What a read has brought.
+/// Result of one read of the feed.
 #[derive(Clone, Debug)]
-pub struct News {
-    /// Revocations in no order; some may have been read before.
-    pub entries: Vec<Entry>,
-    /// When it was read, by the clock of the database.
+pub struct FeedBatch {
+    /// Revocations, in no particular order. Some may have been read before.
+    pub entries: Vec<FeedEntry>,
+    /// Time of the read, by the clock of the database.
     pub read_at: OffsetDateTime,
-    /// Whether this is the whole table.
-    pub is_whole: bool,
+    /// Whether the batch contains the whole table.
+    pub is_full_reload: bool,
 }
 
-/// A revocation as the feed shows it.
+/// Revocation in the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The revocation.
+pub struct FeedEntry {
     pub revocation: Revocation,
-    /// When it was made, by the clock of the database, just before its commit.
+    /// Time of its insertion, just before the commit, by the clock of the database.
     pub revoked_at: OffsetDateTime,
 }
 
-/// Somebody whom the database tells that there is something to read. It may forget to: this only
-/// makes things faster.
+/// Listener for notifications of new revocations. Notifications may be lost: they only shorten the
+/// delay of the next read.
 #[async_trait]
 pub trait Listener: Send {
-    /// Begins to listen. Fails when that takes longer than `patience`.
-    async fn connect(&mut self, patience: Duration) -> Result<(), StoreError>;
+    /// Connects and starts to listen.
+    ///
+    /// Returns [`StoreError::Timeout`] if a step takes longer than `timeout`.
+    async fn connect(&mut self, timeout: Duration) -> Result<(), StoreError>;
 
-    /// Waits for the next hint. Fails when the connection is lost, or answers nothing for as long as
-    /// `patience`; then it has to be made anew.
-    async fn hear(&mut self, patience: Duration) -> Result<(), StoreError>;
+    /// Waits for the next notification, as long as the connection responds to checks within
+    /// `timeout`.
+    ///
+    /// After an error the connection is lost; call [`Listener::connect`] again.
+    async fn wait_for_notification(&mut self, timeout: Duration) -> Result<(), StoreError>;
 }
 
-/// Waits for a part of a read, but not without end.
-pub(super) async fn within<T>(
-    patience: Duration,
-    part: impl Future<Output = Result<T, sqlx::Error>>,
+/// Awaits one step of a read, at most for as long as `timeout`.
+pub(super) async fn with_timeout<T>(
+    timeout: Duration,
+    step: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
-    match timeout(patience, part).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(StoreError::Silent(patience)),
+    match tokio::time::timeout(timeout, step).await {
+        Ok(result) => Ok(result?),
+        Err(_) => Err(StoreError::Timeout(timeout)),
     }
 }

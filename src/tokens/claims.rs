@@ -1,45 +1,40 @@
-//! The claims of an access token (RFC 7519 section 4.1, RFC 9068 section 2.2), as they are written
-//! and as the rest of the service sees them.
+//! Claims of an access token (RFC 7519 section 4.1, RFC 9068 section 2.2).
 
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::domain::{
-    Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId, granted_by,
-};
+use crate::domain::{Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId};
 
-/// What a checked token says about its bearer.
+/// Claims of a verified access token.
 #[derive(Clone, Debug)]
 pub struct AccessClaims {
-    /// Whose token it is.
+    /// Account of the bearer (`sub`).
     pub user_id: UserId,
-    /// The username to show.
+    /// Username in its displayed form.
     pub username: String,
-    /// What the owner was when the token was issued.
-    pub roles: Roles,
-    /// What the bearer may do.
+    /// Permissions at the time of issue.
     pub permissions: Permissions,
-    /// The session that the token belongs to.
+    /// Session of the token (`sid`).
     pub session_id: SessionId,
-    /// The token itself.
+    /// Identifier of the token (`jti`).
     pub token_id: TokenId,
-    /// When it expires, without leeway.
+    /// Expiry, without leeway.
     pub expires_at: OffsetDateTime,
-    /// Before when it is not good, without leeway, in seconds since 1970.
+    /// Start of validity, without leeway, in seconds since the Unix epoch (`nbf`).
     pub(super) not_before: Option<i64>,
 }
 
 impl AccessClaims {
-    /// Returns the ids by either of which the token may have been revoked.
+    /// Returns the ids that a revocation of the token may have.
     #[must_use]
     pub fn revocation_ids(&self) -> [RevocationId; 2] {
         [self.token_id.into(), self.session_id.into()]
     }
 }
 
-/// The payload on the wire. Borrows from the decoded token.
+/// Payload of a token. Borrows from the decoded text.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Claims<'a> {
     #[serde(borrow)]
@@ -47,6 +42,8 @@ pub(super) struct Claims<'a> {
     sub: UserId,
     #[serde(borrow)]
     username: Cow<'a, str>,
+    // For the APIs that verify the token; the service itself goes by the permissions.
+    #[serde(skip_deserializing)]
     roles: Roles,
     permissions: Permissions,
     sid: SessionId,
@@ -58,7 +55,7 @@ pub(super) struct Claims<'a> {
     pub(super) token_type: TokenType,
 }
 
-/// What a token is for.
+/// Type of a token.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum TokenType {
@@ -67,9 +64,10 @@ pub(super) enum TokenType {
 }
 
 impl<'a> Claims<'a> {
-    pub(super) fn of(
+    /// Creates the claims of a new access token.
+    pub(super) fn new(
         user: &'a User,
-        session: SessionId,
+        session_id: SessionId,
         issuer: &'a str,
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
@@ -78,9 +76,9 @@ impl<'a> Claims<'a> {
             iss: issuer.into(),
             sub: user.id,
             username: user.username.as_str().into(),
-            roles: user.roles,
-            permissions: granted_by(user.roles),
-            sid: session,
+            roles: user.roles.clone(),
+            permissions: user.roles.permissions(),
+            sid: session_id,
             jti: TokenId::random(),
             iat: now.unix_timestamp(),
             nbf: Some(now.unix_timestamp()),
@@ -89,12 +87,11 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Returns `None` when the expiry lies beyond the calendar.
+    /// Returns `None` if the expiry is beyond the calendar.
     pub(super) fn into_access_claims(self, expires_at: i64) -> Option<AccessClaims> {
         Some(AccessClaims {
             user_id: self.sub,
             username: self.username.into_owned(),
-            roles: self.roles,
             permissions: self.permissions,
             session_id: self.sid,
             token_id: self.jti,

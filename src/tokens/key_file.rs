@@ -1,4 +1,4 @@
-//! The file that keeps a signing key made here, so that a first start needs no setting.
+//! The file of a generated signing key: the first start needs no setting.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,22 +12,22 @@ use zeroize::Zeroizing;
 
 use crate::domain::{SigningKey, SigningKeyError};
 
-/// Why a file gives no signing key.
+/// Reason why a file provides no signing key.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    /// It cannot be read or written.
+    /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// What it holds is no signing key.
+    /// The content is not a signing key.
     #[error("the secret in it {0}")]
     Content(#[from] SigningKeyError),
 }
 
-/// Reads the signing key kept in a file, or makes a random one and keeps it there, for its owner
-/// alone (mode 0600). Processes that do this at once end up with the same key.
+/// Reads the signing key from a file. If there is no file, creates one with a random key, readable by its
+/// owner only (mode 0600). Processes that do this at the same time get the same key.
 ///
 /// # Errors
-/// When the file cannot be read or written, or holds too short a secret.
+/// Returns [`KeyFileError`] if the file cannot be read or written, or its secret is too short.
 pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyFileError> {
     match read(path) {
         Err(KeyFileError::File(error)) if error.kind() == io::ErrorKind::NotFound => {
@@ -38,10 +38,10 @@ pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyFileError> {
     }
 }
 
-/// Makes a random secret of 32 bytes, in base64url.
+/// Generates a random secret of 32 bytes, in base64url.
 ///
 /// # Errors
-/// When the operating system has no random bytes to give.
+/// Returns an error if the operating system returns no random bytes.
 pub fn generate_secret() -> io::Result<Zeroizing<String>> {
     let mut secret = Zeroizing::new([0; 32]);
     SystemRandom::new().fill(secret.as_mut()).map_err(|_| io::Error::other("no random bytes"))?;
@@ -52,10 +52,10 @@ fn read(path: &Path) -> Result<SigningKey, KeyFileError> {
     Ok(SigningKey::parse(&Zeroizing::new(fs::read(path)?))?)
 }
 
-/// Puts a random secret where none is. One that got there first is left as it is.
+/// Writes a random secret to the file, unless another process has created it first.
 fn create(path: &Path) -> io::Result<()> {
-    let named = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = named.unwrap_or(Path::new("."));
+    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = parent.unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let secret = generate_secret()?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -63,7 +63,7 @@ fn create(path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error),
-        // Without this a power cut may take the name of the file, and with it every token.
+        // Without this, a power cut may lose the directory entry, and with it the key of every token.
         _ => fs::File::open(folder)?.sync_all(),
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_made_once_and_only_its_owner_can_read_it() {
+    fn secret_is_generated_once_and_private() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data").join("portcullis.key");
 
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn many_that_start_at_once_share_one_secret() {
+    fn concurrent_starts_share_one_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("portcullis.key");
 
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_too_short_a_secret_is_refused_and_left_alone() {
+    fn short_secret_in_a_file_is_refused_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("portcullis.key");
         fs::write(&path, "secret").unwrap();

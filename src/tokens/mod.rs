@@ -1,9 +1,8 @@
-//! Access tokens: JSON Web Tokens (RFC 7519) signed with HMAC-SHA-256, issued and checked here; and the
-//! refresh tokens that they are renewed with.
+//! Access tokens: JSON Web Tokens (RFC 7519) signed with HMAC-SHA-256. Refresh tokens.
 
+mod cache;
 mod claims;
 mod key_file;
-mod memo;
 mod provider;
 mod refresh;
 
@@ -21,14 +20,14 @@ use time::OffsetDateTime;
 use crate::config::TokenSettings;
 use crate::domain::{Generation, SessionId, SigningKey, User};
 
+pub use cache::VerifiedTokenCache;
 pub use claims::AccessClaims;
 use claims::{Claims, TokenType};
 pub use key_file::{KeyFileError, generate_secret, load_or_create};
-pub use memo::Memo;
 use provider::HmacSha256;
 use refresh::RefreshTokens;
 
-/// Issues and checks tokens.
+/// Issues and verifies tokens.
 pub struct Tokens {
     signing_key: EncodingKey,
     verifier: HmacSha256,
@@ -36,132 +35,141 @@ pub struct Tokens {
     settings: TokenSettings,
 }
 
-/// A token just issued.
+/// A new access token.
 #[derive(Debug)]
 pub struct IssuedToken {
-    /// The token in its compact form.
+    /// Token in compact serialization.
     pub access_token: String,
-    /// How long it lives.
+    /// Remaining life.
     pub expires_in: Duration,
 }
 
-/// Why a token is refused. The texts are those of Flask-JWT-Extended, which clients read.
+/// Reason to refuse a token. The texts are those of Flask-JWT-Extended, since clients read them.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum TokenRefusal {
     /// Fewer than three parts.
     #[error("Not enough segments")]
     NotEnoughSegments,
-    /// Signed with another key, or altered.
+    /// The signature does not match.
     #[error("Signature verification failed")]
     BadSignature,
-    /// Another algorithm than the one we sign with.
+    /// Any algorithm but HS256.
     #[error("The specified alg value is not allowed")]
     AlgorithmNotAllowed,
-    /// Past `exp`.
+    /// At or after `exp`.
     #[error("Token has expired")]
     Expired,
     /// Before `nbf`.
     #[error("The token is not yet valid (nbf)")]
     NotYetValid,
-    /// A refresh token where an access token belongs.
+    /// A refresh token in place of an access token.
     #[error("Only non-refresh tokens are allowed")]
     WrongType,
-    /// Logged out.
+    /// The token or its session was revoked.
     #[error("Token has been revoked")]
     Revoked,
-    /// Anything else.
+    /// Malformed, or with wrong claims.
     #[error("Invalid token")]
     Invalid,
 }
 
-/// A token that could not be issued.
+/// Failure to sign a token.
 #[derive(Debug, Error)]
-#[error("a token could not be signed")]
+#[error("failed to sign a token")]
 pub struct IssueError(#[from] jsonwebtoken::errors::Error);
 
-impl Tokens {
-    /// Prepares issuing and checking with one key.
-    #[must_use]
-    pub fn new(key: &SigningKey, settings: TokenSettings) -> Self {
-        provider::install();
-        Self {
-            signing_key: EncodingKey::from_secret(key.expose()),
-            // Kept, since `jsonwebtoken` would prepare the key again for each token.
-            verifier: HmacSha256::with(key.expose()),
-            refresh: RefreshTokens::new(key),
-            settings,
-        }
-    }
+/// Failure to derive a key.
+#[derive(Debug, Error)]
+#[error("failed to derive the key of the refresh tokens")]
+pub struct KeyDerivationError;
 
-    /// Issues an access token for a session of the user, which it does not outlive.
+impl Tokens {
+    /// Creates an issuer and verifier with one key.
     ///
     /// # Errors
-    /// When the claims cannot be written or signed, which no input causes.
+    /// Returns [`KeyDerivationError`], which no key of valid length causes.
+    pub fn new(key: &SigningKey, settings: TokenSettings) -> Result<Self, KeyDerivationError> {
+        provider::install();
+        Ok(Self {
+            signing_key: EncodingKey::from_secret(key.expose()),
+            // Prepared once: `jsonwebtoken` would prepare the key for each token.
+            verifier: HmacSha256::from_key(key.expose()),
+            refresh: RefreshTokens::new(key).map_err(|_| KeyDerivationError)?,
+            settings,
+        })
+    }
+
+    /// Issues an access token of a session. The token does not outlive the session.
+    ///
+    /// # Errors
+    /// Returns [`IssueError`], which no input causes.
     pub fn issue(
         &self,
         user: &User,
-        session: SessionId,
+        session_id: SessionId,
         session_expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
         let expires_at = session_expires_at.min(now + self.settings.lifetime);
         let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
-        let claims = Claims::of(user, session, &self.settings.issuer, now, expires_at);
+        let claims = Claims::new(user, session_id, &self.settings.issuer, now, expires_at);
         let header = Header::new(Algorithm::HS256);
         let access_token = jsonwebtoken::encode(&header, &claims, &self.signing_key)?;
         Ok(IssuedToken { access_token, expires_in })
     }
 
-    /// Checks everything about a token but whether it was revoked, and returns its claims.
+    /// Verifies a token, except for its revocation, and returns its claims.
     ///
-    /// The algorithm is pinned: nothing that the token says chooses a key or an algorithm
-    /// (RFC 8725 section 3.1).
+    /// The algorithm is fixed: nothing in the token chooses a key or an algorithm (RFC 8725 section 3.1).
     ///
     /// # Errors
-    /// The first reason to refuse it, the signature before any claim.
+    /// Returns the first [`TokenRefusal`]; the signature is checked before any claim.
     pub fn verify(&self, token: &str, now: OffsetDateTime) -> Result<AccessClaims, TokenRefusal> {
         let (message, signature) = token.rsplit_once('.').ok_or(TokenRefusal::NotEnoughSegments)?;
         let (header, payload) = message.split_once('.').ok_or(TokenRefusal::NotEnoughSegments)?;
-        require_our_algorithm(header)?;
-        self.require_our_signature(signature, message)?;
-        self.read(payload, now)
+        check_algorithm(header)?;
+        self.check_signature(signature, message)?;
+        self.check_claims(payload, now)
     }
 
-    /// Computes the refresh token of one generation of a session.
+    /// Returns the refresh token of one generation of a session.
     #[must_use]
-    pub fn refresh_token(&self, session: SessionId, generation: Generation) -> String {
-        self.refresh.issue(session, generation)
+    pub fn refresh_token(&self, session_id: SessionId, generation: Generation) -> String {
+        self.refresh.issue(session_id, generation)
     }
 
-    /// Returns the session and the generation that a refresh token was issued for, or `None` when it
-    /// is not one of ours.
+    /// Returns the session and the generation of a refresh token, or `None` if it is not authentic.
     #[must_use]
     pub fn verify_refresh_token(&self, token: &str) -> Option<(SessionId, Generation)> {
         self.refresh.verify(token)
     }
 
-    fn require_our_signature(&self, signature: &str, message: &str) -> Result<(), TokenRefusal> {
+    fn check_signature(&self, signature: &str, message: &str) -> Result<(), TokenRefusal> {
         let signature = decode_segment(signature)?;
         let verified = self.verifier.verify(message.as_bytes(), &signature);
         verified.map_err(|_| TokenRefusal::BadSignature)
     }
 
-    /// Reads what a token says that is signed, if it is good now.
-    fn read(&self, payload: &str, now: OffsetDateTime) -> Result<AccessClaims, TokenRefusal> {
+    /// Parses the claims of a token whose signature is right, and checks them.
+    fn check_claims(
+        &self,
+        payload: &str,
+        now: OffsetDateTime,
+    ) -> Result<AccessClaims, TokenRefusal> {
         let json = decode_segment(payload)?;
         let claims: Claims<'_> =
             serde_json::from_slice(&json).map_err(|_| TokenRefusal::Invalid)?;
-        // Judged here, told after the times, as Flask-JWT-Extended does: an expired refresh token has expired.
-        let kind = self.check_kind(&claims);
-        let expires_at = claims.exp.min(self.longest_life_of(&claims));
+        // Reported after the times, like Flask-JWT-Extended: an expired refresh token is expired first.
+        let issuer_and_type = self.check_issuer_and_type(&claims);
+        let expires_at = claims.exp.min(self.latest_expiry(&claims));
         let claims = claims.into_access_claims(expires_at).ok_or(TokenRefusal::Invalid)?;
         self.check_times(&claims, now)?;
-        kind.map(|()| claims)
+        issuer_and_type.map(|()| claims)
     }
 
-    /// Returns when a token would expire that was issued now. One from before the settings gave it a
-    /// shorter life must not outlive the revocation of its session, which goes by the settings.
-    fn longest_life_of(&self, claims: &Claims<'_>) -> i64 {
+    /// Returns the latest expiry that the present settings allow. A token from before a setting with a
+    /// shorter life must not outlive the revocation of its session, which goes by the present setting.
+    fn latest_expiry(&self, claims: &Claims<'_>) -> i64 {
         let lifetime = i64::try_from(self.settings.lifetime.as_secs()).unwrap_or(i64::MAX);
         claims.iat.saturating_add(lifetime)
     }
@@ -179,7 +187,7 @@ impl Tokens {
         Ok(())
     }
 
-    fn check_kind(&self, claims: &Claims<'_>) -> Result<(), TokenRefusal> {
+    fn check_issuer_and_type(&self, claims: &Claims<'_>) -> Result<(), TokenRefusal> {
         if claims.iss != self.settings.issuer {
             return Err(TokenRefusal::Invalid);
         }
@@ -190,18 +198,18 @@ impl Tokens {
     }
 }
 
-/// The part of a header that matters. `kid`, `jwk`, `x5u` and their like are not even read.
+/// Header of a token. `kid`, `jwk`, `x5u` and the like are ignored.
 #[derive(Deserialize)]
 struct JoseHeader<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
 }
 
-/// The header that `jsonwebtoken` writes, `{"typ":"JWT","alg":"HS256"}`.
-const OUR_HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9";
+/// Header that `jsonwebtoken` writes: `{"typ":"JWT","alg":"HS256"}`.
+const USUAL_HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9";
 
-fn require_our_algorithm(header: &str) -> Result<(), TokenRefusal> {
-    if header == OUR_HEADER {
+fn check_algorithm(header: &str) -> Result<(), TokenRefusal> {
+    if header == USUAL_HEADER {
         return Ok(());
     }
     let json = decode_segment(header)?;
@@ -236,7 +244,7 @@ mod tests {
             session_idle_timeout: None,
             leeway: Duration::from_secs(5),
         };
-        Tokens::new(&SigningKey::parse(&[7; 32]).unwrap(), settings)
+        Tokens::new(&SigningKey::parse(&[7; 32]).unwrap(), settings).unwrap()
     }
 
     pub(super) fn alice() -> User {
@@ -260,7 +268,7 @@ mod tests {
         })
     }
 
-    /// Signs whatever it is given with the right key.
+    /// Signs a header and a payload with the right key.
     fn signed(header: &str, payload: &str) -> String {
         let message = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
         let key = EncodingKey::from_secret(&[7; 32]);
@@ -274,13 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn an_issued_token_verifies_and_says_who_bears_it() {
-        let (tokens, user, session) = (tokens(), alice(), SessionId::random());
+    fn issued_token_verifies() {
+        let tokens = tokens();
+        let user = alice();
+        let session = SessionId::random();
 
         let issued = tokens.issue(&user, session, FAR, NOW).unwrap();
         let claims = tokens.verify(&issued.access_token, NOW).unwrap();
 
-        assert!(issued.access_token.starts_with(OUR_HEADER));
+        assert!(issued.access_token.starts_with(USUAL_HEADER));
         assert_eq!(issued.expires_in, Duration::from_hours(1));
         assert_eq!(claims.user_id, user.id);
         assert_eq!(claims.username, "Alice");
@@ -290,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_lives_until_its_expiry_and_the_leeway() {
+    fn token_expires_after_the_leeway() {
         let tokens = tokens();
         let token = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
         let expiry = NOW + Duration::from_hours(1);
@@ -304,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_does_not_outlive_its_session() {
+    fn token_does_not_outlive_its_session() {
         let end = NOW + Duration::from_mins(10);
 
         let issued = tokens().issue(&alice(), SessionId::random(), end, NOW).unwrap();
@@ -314,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_from_a_clock_slightly_ahead_is_good() {
+    fn token_of_a_clock_slightly_ahead_is_valid() {
         let tokens = tokens();
         let token = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
 
@@ -324,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_from_when_tokens_lived_longer_expires_as_one_issued_now() {
+    fn shorter_lifetime_applies_to_older_tokens() {
         let mut claims = claims();
         claims["exp"] = json!(253_402_300_799_i64);
         let token = signed(HEADER, &claims.to_string());
@@ -336,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn every_required_claim_is_required() {
+    fn missing_claim_is_refused() {
         for name in ["exp", "jti", "sid", "sub", "type", "iss"] {
             let mut claims = claims();
             claims.as_object_mut().unwrap().remove(name);
@@ -345,11 +355,11 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_of_the_wrong_kind_is_refused() {
+    fn claim_of_wrong_type_is_refused() {
         let wrong = [
             ("sub", json!("alice")),
             ("exp", json!("tomorrow")),
-            ("iss", json!("somebody-else")),
+            ("iss", json!("another-issuer")),
             ("type", json!("identity")),
             ("permissions", json!("everything")),
         ];
@@ -361,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refresh_token_is_no_access_token() {
+    fn refresh_token_is_not_an_access_token() {
         let mut claims = claims();
         claims["type"] = json!("refresh");
 
@@ -369,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn the_algorithm_is_ours_whatever_the_token_says() {
+    fn token_cannot_choose_the_algorithm() {
         let payload = claims().to_string();
         for algorithm in ["none", "None", "HS512", "RS256", "hs256"] {
             let token = signed(&format!(r#"{{"alg":"{algorithm}"}}"#), &payload);
@@ -379,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_the_token_brings_is_not_looked_at() {
+    fn embedded_key_is_ignored() {
         let payload = claims().to_string();
         let header = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"kid":"../../dev/null"}"#;
 
@@ -387,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_token_is_refused_by_its_first_fault() {
+    fn malformed_token_is_refused_by_its_first_fault() {
         let good = signed(HEADER, &claims().to_string());
         let cases = [
             (String::new(), TokenRefusal::NotEnoughSegments),
@@ -405,22 +415,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_accepted_or_makes_verifying_panic(text in any::<String>()) {
+        fn arbitrary_text_is_refused(text in any::<String>()) {
             prop_assert!(tokens().verify(&text, NOW).is_err());
         }
 
         #[test]
-        fn a_token_with_any_byte_altered_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
-            let (tokens, memo) = (tokens(), Memo::default());
+        fn altered_token_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
+            let tokens = tokens();
+            let cache = VerifiedTokenCache::default();
             let good = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
-            memo.verify(&tokens, &good, NOW).unwrap();
+            cache.verify(&tokens, &good, NOW).unwrap();
             let mut altered = good.clone().into_bytes();
             let position = position % altered.len();
             prop_assume!(altered[position] != byte);
             altered[position] = byte;
             let altered = String::from_utf8(altered).unwrap();
             prop_assert!(tokens.verify(&altered, NOW).is_err(), "{}", altered);
-            prop_assert!(memo.verify(&tokens, &altered, NOW).is_err(), "{}", altered);
+            prop_assert!(cache.verify(&tokens, &altered, NOW).is_err(), "{}", altered);
         }
     }
 }

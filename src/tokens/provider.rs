@@ -1,5 +1,5 @@
-//! `jsonwebtoken` on `ring`: the HMAC that its public [`CryptoProvider`] extension point asks for,
-//! so that one cryptographic library serves the whole service.
+//! HMAC-SHA-256 by `ring` for `jsonwebtoken`, through its [`CryptoProvider`] extension point: the service
+//! uses one cryptographic library.
 
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -15,22 +15,22 @@ static RING: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Makes `jsonwebtoken` sign and verify through `ring`, from the first call on.
+/// Makes `jsonwebtoken` sign and verify through `ring`.
 pub(super) fn install() {
-    // Refused only when a provider is there already: ours, from an earlier call.
+    // Fails only if a provider is installed: this one, by an earlier call.
     let _ = RING.install_default();
 }
 
 pub(super) struct HmacSha256(hmac::Key);
 
 impl HmacSha256 {
-    pub(super) fn with(key: &[u8]) -> Self {
+    pub(super) fn from_key(key: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
     fn new(algorithm: Algorithm, key: &[u8]) -> Result<Self> {
         match algorithm {
-            Algorithm::HS256 => Ok(Self::with(key)),
+            Algorithm::HS256 => Ok(Self::from_key(key)),
             _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
         }
     }
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_rfc_is_signed_as_it_says() {
+    fn rfc_example_is_signed() {
         install();
         let key = EncodingKey::from_secret(&key());
 
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_rfc_verifies_and_an_altered_one_does_not() {
+    fn rfc_example_verifies_unless_altered() {
         install();
         let key = DecodingKey::from_secret(&key());
         let verify = |signature: &str, message: &str| {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_algorithm_is_refused() {
+    fn other_algorithms_are_refused() {
         install();
         let key = EncodingKey::from_secret(&key());
 

@@ -1,10 +1,10 @@
-//! Refresh tokens (RFC 6749 section 1.5): the id of a session and a generation, authenticated. They are
-//! computed and not stored, so nothing in the database can be stolen and used, and whoever has to be
-//! given the same one again can be.
+//! Refresh tokens (RFC 6749 section 1.5): a session id and a generation, authenticated by an HMAC. They
+//! are derived, not stored: the database holds nothing to steal, and a retry gets the same token again.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::hmac;
+use ring::error::Unspecified;
+use ring::{hkdf, hmac};
 use uuid::Uuid;
 
 use crate::domain::{Generation, SessionId, SigningKey};
@@ -15,27 +15,25 @@ const INFO: &[u8] = b"refresh token";
 const ID_LENGTH: usize = 16;
 const MESSAGE_LENGTH: usize = ID_LENGTH + 8;
 
-/// Issues and checks refresh tokens, under a key derived from the one that signs access tokens
-/// (HKDF, RFC 5869).
+/// Issues and verifies refresh tokens. Their key is derived by HKDF (RFC 5869) from the key that signs
+/// access tokens.
 pub(super) struct RefreshTokens(hmac::Key);
 
 impl RefreshTokens {
-    pub(super) fn new(key: &SigningKey) -> Self {
-        // HKDF with an output of one block, so that nothing can fail.
-        let extracted = hmac::sign(&hmac_key(SALT), key.expose());
-        let expanded = hmac::sign(&hmac_key(extracted.as_ref()), &[INFO, &[1]].concat());
-        Self(hmac_key(expanded.as_ref()))
+    pub(super) fn new(key: &SigningKey) -> Result<Self, Unspecified> {
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(key.expose());
+        Ok(Self(extracted.expand(&[INFO], hmac::HMAC_SHA256)?.into()))
     }
 
-    /// Computes the token of a generation: base64url of the id, the generation and an HMAC over both.
-    pub(super) fn issue(&self, session: SessionId, generation: Generation) -> String {
-        let id = session.as_uuid();
+    /// Returns the token of a generation: base64url of the id, the generation and the HMAC of both.
+    pub(super) fn issue(&self, session_id: SessionId, generation: Generation) -> String {
+        let id = session_id.as_uuid();
         let message = [id.as_bytes().as_slice(), &generation.number().to_be_bytes()].concat();
         let tag = hmac::sign(&self.0, &message);
         URL_SAFE_NO_PAD.encode([&message, tag.as_ref()].concat())
     }
 
-    /// Returns what a token says, or `None` when it is not one of ours.
+    /// Returns the session and the generation of a token, or `None` if it is not authentic.
     pub(super) fn verify(&self, token: &str) -> Option<(SessionId, Generation)> {
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (message, tag) = bytes.split_at_checked(MESSAGE_LENGTH)?;
@@ -46,24 +44,19 @@ impl RefreshTokens {
     }
 }
 
-fn hmac_key(bytes: &[u8]) -> hmac::Key {
-    hmac::Key::new(hmac::HMAC_SHA256, bytes)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-    use ring::hkdf;
-
     use super::*;
+    use proptest::prelude::*;
 
     fn tokens(key: u8) -> RefreshTokens {
-        RefreshTokens::new(&SigningKey::parse(&[key; 32]).unwrap())
+        RefreshTokens::new(&SigningKey::parse(&[key; 32]).unwrap()).unwrap()
     }
 
     #[test]
-    fn a_token_says_what_it_was_issued_for_and_is_the_same_each_time() {
-        let (session, generation) = (SessionId::random(), Generation::from(u64::MAX - 1));
+    fn token_is_deterministic_and_verifies() {
+        let session = SessionId::random();
+        let generation = Generation::from(u64::MAX - 1);
 
         let token = tokens(1).issue(session, generation);
 
@@ -74,28 +67,28 @@ mod tests {
     }
 
     #[test]
-    fn a_token_under_another_key_is_none() {
+    fn token_of_another_key_is_refused() {
         let token = tokens(1).issue(SessionId::random(), Generation::FIRST);
 
         assert_eq!(tokens(2).verify(&token), None);
     }
 
+    /// Computed with another implementation of HKDF and HMAC: tokens survive an upgrade.
     #[test]
-    fn the_key_is_derived_as_rfc_5869_says() {
-        let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(&[1; 32]);
-        let key = derived.expand(&[INFO], hmac::HMAC_SHA256).unwrap().into();
-        let (session, generation) = (SessionId::random(), Generation::FIRST);
+    fn token_matches_known_value() {
+        let token = tokens(1).issue(SessionId::from(Uuid::nil()), Generation::FIRST);
 
-        let expected = RefreshTokens(key).issue(session, generation);
-
-        assert_eq!(tokens(1).issue(session, generation), expected);
+        assert_eq!(
+            token,
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAADqDETA0N9wDxXK16n3A1sNJRgvfTgjZ0fYddnZqpocQ"
+        );
     }
 
     #[test]
-    fn the_key_is_not_the_one_that_signs_access_tokens() {
+    fn key_differs_from_the_signing_key() {
         let session = SessionId::random();
         let message = [session.as_uuid().as_bytes().as_slice(), &[0; 8]].concat();
-        let signed = hmac::sign(&hmac_key(&[1; 32]), &message);
+        let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), &message);
         let token = URL_SAFE_NO_PAD.encode([&message, signed.as_ref()].concat());
 
         assert_eq!(tokens(1).verify(&token), None);
@@ -103,7 +96,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_altered_token_is_none(position in 0..75_usize, letter in "[A-Za-z0-9_-]") {
+        fn altered_token_is_refused(position in 0..75_usize, letter in "[A-Za-z0-9_-]") {
             let token = tokens(1).issue(SessionId::from(Uuid::nil()), Generation::FIRST);
             let mut altered = token.clone();
             altered.replace_range(position..=position, &letter);
@@ -113,7 +106,7 @@ mod tests {
         }
 
         #[test]
-        fn any_other_text_is_none(text in "\\PC{0,120}") {
+        fn arbitrary_text_is_refused(text in "\\PC{0,120}") {
             prop_assert_eq!(tokens(1).verify(&text), None);
         }
     }

@@ -1,6 +1,7 @@
-//! The promise across instances, with real processes, a real Postgres and real trouble: a token whose
-//! logout was acknowledged anywhere is accepted nowhere beyond the bound, no valid one is refused for
-//! good, and nobody needs a restart. `docs/revocation.md` has the promise and the argument.
+//! The revocation guarantee across instances, tested with real processes, a real Postgres and real
+//! faults: once a logout is acknowledged, no instance accepts the token for longer than the bound.
+//! Valid tokens are accepted again after a fault, and no instance needs a restart.
+//! `docs/revocation.md` defines the guarantee and argues for it.
 
 use std::time::Duration;
 
@@ -9,281 +10,282 @@ use rustix::process::Signal;
 use sqlx::Executor;
 
 use crate::support::{
-    Cluster, PgBouncer, Process, Proxy, Server, TestDatabase, Traffic, eventually,
-    for_longer_than_the_bound,
+    Cluster, PgBouncer, PostgresServer, Process, Proxy, ProxyMode, TestDatabase, eventually,
+    wait_past_the_bound,
 };
 
-/// Logouts whose way to the other instances is timed. `cargo test a_logout_spreads -- --nocapture`
-/// prints the figures.
+/// Number of logouts that are timed. To print the figures, run
+/// `cargo test logout_reaches_every_instance -- --nocapture`.
 const LOGOUTS: usize = 1_000;
 
-/// Writes down a figure, for `--nocapture`.
-#[expect(clippy::print_stderr, reason = "figures are for people; nothing is asserted about them")]
-fn note(what: &str, figure: impl std::fmt::Debug) {
-    eprintln!("{what}: {figure:?}");
+/// Prints a figure, which `--nocapture` shows.
+#[expect(clippy::print_stderr, reason = "the figures inform people; no test asserts them")]
+fn print_figure(description: &str, figure: impl std::fmt::Debug) {
+    eprintln!("{description}: {figure:?}");
 }
 
-/// Terminates backends again and again, as long as the bound and longer.
-async fn terminate_again_and_again(database: &TestDatabase, which: &'static str) {
-    let mut other = database.connect().await;
+/// Runs a statement that terminates connections every 20 ms, for longer than the bound.
+async fn keep_terminating(database: &TestDatabase, terminate_connections: &'static str) {
+    let mut connection = database.connect().await;
     let terminate = async {
         loop {
-            other.execute(which).await.unwrap();
+            connection.execute(terminate_connections).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::select! {
         () = terminate => {}
-        () = for_longer_than_the_bound() => {}
+        () = wait_past_the_bound() => {}
     }
 }
 
 #[actix_web::test]
-async fn a_logout_spreads_to_every_instance() {
-    let spread = async |database: TestDatabase| {
+async fn logout_reaches_every_instance() {
+    let test = async |database: TestDatabase| {
         let cluster = Cluster::start(&[&database; 3]).await;
-        let mut times = Vec::new();
+        let mut times_to_refusal = Vec::new();
         for _ in 0..LOGOUTS {
-            let token = cluster.token();
+            let token = cluster.issue_token();
             assert_eq!(cluster.app(2).dashboard(&token).await.status, 200);
-            eventually("a logout", || cluster.log_out(0, token.clone())).await;
-            times.push(cluster.time_to_refusal(2).await);
+            eventually("the logout succeeds", || cluster.log_out(0, token.clone())).await;
+            times_to_refusal.push(cluster.time_to_refusal(2).await);
         }
-        times.sort();
-        let [p50, p99, max] =
-            [LOGOUTS / 2, LOGOUTS / 100 * 99, LOGOUTS - 1].map(|rank| times[rank]);
-        note(
+        times_to_refusal.sort();
+        let percentiles = [LOGOUTS / 2, LOGOUTS / 100 * 99, LOGOUTS - 1];
+        print_figure(
             "time from the acknowledgement to the first refusal elsewhere (p50, p99, max)",
-            [p50, p99, max],
+            percentiles.map(|rank| times_to_refusal[rank]),
         );
     };
-    TestDatabase::postgres().await.lend(spread).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_between_two_processes_on_one_file() {
+async fn bound_holds_for_two_sqlite_processes() {
     let database = TestDatabase::sqlite();
     let cluster = Cluster::start(&[&database; 2]).await;
-    let worst = cluster.watch(&[0, 1], for_longer_than_the_bound()).await;
-    note("worst acceptance, SQLite, polled every second", worst);
+    let longest = cluster.watch_during(&[0, 1], wait_past_the_bound()).await;
+    print_figure("longest acceptance, SQLite, polled every second", longest);
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_the_listeners_are_disconnected_again_and_again() {
-    let disconnected = async |database: TestDatabase| {
+async fn bound_holds_while_listeners_are_disconnected() {
+    let test = async |database: TestDatabase| {
         let cluster = Cluster::start(&[&database; 2]).await;
         let listeners = "select pg_terminate_backend(pid) from pg_stat_activity
                          where datname = current_database() and query ilike 'listen%'";
-        let worst = cluster.watch(&[0, 1], terminate_again_and_again(&database, listeners)).await;
-        note("worst acceptance, listeners disconnected", worst);
+        let longest = cluster.watch_during(&[0, 1], keep_terminating(&database, listeners)).await;
+        print_figure("longest acceptance, listeners disconnected", longest);
     };
-    TestDatabase::postgres().await.lend(disconnected).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_every_connection_is_terminated_again_and_again() {
-    let terminated = async |database: TestDatabase| {
+async fn bound_holds_while_connections_are_terminated() {
+    let test = async |database: TestDatabase| {
         let cluster = Cluster::start(&[&database; 2]).await;
-        let all = "select pg_terminate_backend(pid) from pg_stat_activity
+        let connections = "select pg_terminate_backend(pid) from pg_stat_activity
                    where datname = current_database() and pid <> pg_backend_pid()";
-        let worst = cluster.watch(&[0, 1], terminate_again_and_again(&database, all)).await;
-        note("worst acceptance, all connections terminated", worst);
+        let longest = cluster.watch_during(&[0, 1], keep_terminating(&database, connections)).await;
+        print_figure("longest acceptance, all connections terminated", longest);
     };
-    TestDatabase::postgres().await.lend(terminated).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_postgres_crashes_and_comes_back() {
-    let mut server = Server::start().await;
+async fn bound_holds_when_postgres_crashes() {
+    let mut server = PostgresServer::start().await;
     let cluster = Cluster::start(&[&server.database; 3]).await;
-    let trouble = async {
+    let fault = async {
         server.crash().await;
-        for_longer_than_the_bound().await;
+        wait_past_the_bound().await;
         server.start_again().await;
     };
-    let worst = cluster.watch(&[0, 1, 2], trouble).await;
-    note("worst acceptance, Postgres crashed", worst);
-    server.end().await;
+    let longest = cluster.watch_during(&[0, 1, 2], fault).await;
+    print_figure("longest acceptance, Postgres crashed", longest);
+    server.shut_down().await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_postgres_freezes() {
-    let mut server = Server::start().await;
+async fn bound_holds_when_postgres_freezes() {
+    let mut server = PostgresServer::start().await;
     let cluster = Cluster::start(&[&server.database; 2]).await;
-    let trouble = async {
+    let fault = async {
         server.freeze().await;
-        for_longer_than_the_bound().await;
+        wait_past_the_bound().await;
         server.thaw().await;
     };
-    let worst = cluster.watch(&[0, 1], trouble).await;
-    note("worst acceptance, Postgres frozen", worst);
-    server.end().await;
+    let longest = cluster.watch_during(&[0, 1], fault).await;
+    print_figure("longest acceptance, Postgres frozen", longest);
+    server.shut_down().await;
 }
 
-/// One of two instances loses the database in one way or another.
-async fn an_instance_is_cut_off(traffic: Traffic) {
-    let cut_off = async |database: TestDatabase| {
-        let proxy = Proxy::before(&database).await;
+/// Tests the bound while a proxy separates one of two instances from the database.
+async fn test_bound_with_proxy_mode(mode: ProxyMode) {
+    let test = async |database: TestDatabase| {
+        let proxy = Proxy::start(&database).await;
         let cluster = Cluster::start(&[&database, &proxy.database]).await;
-        let trouble = async {
-            proxy.set(traffic);
-            for_longer_than_the_bound().await;
-            let stale = cluster.app(1).get("/health/ready").await;
-            assert_eq!(stale.status, 503);
-            proxy.set(Traffic::Flows);
+        let fault = async {
+            proxy.set_mode(mode);
+            wait_past_the_bound().await;
+            let readiness = cluster.app(1).get("/health/ready").await;
+            assert_eq!(readiness.status, 503);
+            proxy.set_mode(ProxyMode::Forward);
         };
-        let worst = cluster.watch(&[0], trouble).await;
-        note("worst acceptance, an instance cut off", worst);
+        let longest = cluster.watch_during(&[0], fault).await;
+        print_figure("longest acceptance, an instance cut off", longest);
     };
-    TestDatabase::postgres().await.lend(cut_off).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_an_instance_is_disconnected() {
-    an_instance_is_cut_off(Traffic::IsCut).await;
+async fn bound_holds_when_instance_is_disconnected() {
+    test_bound_with_proxy_mode(ProxyMode::Cut).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_an_instance_is_cut_off_without_a_word() {
-    an_instance_is_cut_off(Traffic::Stalls).await;
+async fn bound_holds_when_instance_connections_stall() {
+    test_bound_with_proxy_mode(ProxyMode::Stall).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_the_connections_of_an_instance_are_reset() {
-    an_instance_is_cut_off(Traffic::IsReset).await;
+async fn bound_holds_when_instance_connections_reset() {
+    test_bound_with_proxy_mode(ProxyMode::Reset).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_for_an_instance_that_was_frozen() {
-    let frozen = async |database: TestDatabase| {
+async fn bound_holds_when_instance_freezes() {
+    let test = async |database: TestDatabase| {
         let cluster = Cluster::start(&[&database; 2]).await;
-        let trouble = async {
+        let fault = async {
             for _ in 0..2 {
-                cluster.instances[1].signal(Signal::STOP);
-                for_longer_than_the_bound().await;
-                cluster.instances[1].signal(Signal::CONT);
+                cluster.instances[1].send_signal(Signal::STOP);
+                wait_past_the_bound().await;
+                cluster.instances[1].send_signal(Signal::CONT);
             }
         };
-        let worst = cluster.watch(&[0], trouble).await;
-        note("worst acceptance, an instance frozen", worst);
+        let longest = cluster.watch_during(&[0], fault).await;
+        print_figure("longest acceptance, an instance frozen", longest);
     };
-    TestDatabase::postgres().await.lend(frozen).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn an_instance_that_joins_in_a_storm_of_logouts_knows_them_all() {
-    let joined = async |database: TestDatabase| {
+async fn joining_instance_learns_concurrent_logouts() {
+    let test = async |database: TestDatabase| {
         let cluster = Cluster::start(&[&database]).await;
-        let tokens: Vec<_> = (0..400).map(|_| cluster.token()).collect();
-        let storm = join_all(tokens.iter().map(|token| cluster.log_out(0, token.clone())));
-        let (logged_out, newcomer) =
-            futures_util::future::join(storm, Process::spawn(&mut Cluster::command(&database)))
-                .await;
-        assert!(logged_out.into_iter().all(|acknowledged| acknowledged));
+        let tokens: Vec<_> = (0..400).map(|_| cluster.issue_token()).collect();
+        let logouts = join_all(tokens.iter().map(|token| cluster.log_out(0, token.clone())));
+        let mut command = Cluster::command(&database);
+        let joining = Process::spawn(&mut command);
+        let (acknowledgements, joined) = futures_util::future::join(logouts, joining).await;
+        assert!(acknowledgements.into_iter().all(|is_acknowledged| is_acknowledged));
 
         for token in &tokens {
-            let is_refused = async || newcomer.app.dashboard(token).await.status == 401;
-            eventually("a refusal", is_refused).await;
+            let is_refused = async || joined.app.dashboard(token).await.status == 401;
+            eventually("the new instance refuses a token", is_refused).await;
         }
-        // What was there before it was ready, it knew from the start.
-        let another = Process::spawn(&mut Cluster::command(&database)).await;
-        let replies = join_all(tokens.iter().map(|token| another.app.dashboard(token))).await;
+        // An instance knows all earlier logouts as soon as it is ready.
+        let late = Process::spawn(&mut Cluster::command(&database)).await;
+        let replies = join_all(tokens.iter().map(|token| late.app.dashboard(token))).await;
         assert!(replies.iter().all(|reply| reply.status == 401));
     };
-    TestDatabase::postgres().await.lend(joined).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_while_a_long_transaction_is_open_elsewhere() {
-    let long = async |database: TestDatabase| {
-        let mut other = database.connect().await;
-        other.execute("begin; select pg_current_xact_id()").await.unwrap();
+async fn bound_holds_during_long_transaction() {
+    let test = async |database: TestDatabase| {
+        let mut connection = database.connect().await;
+        connection.execute("begin; select pg_current_xact_id()").await.unwrap();
         let cluster = Cluster::start(&[&database; 2]).await;
-        let worst = cluster.watch(&[0], for_longer_than_the_bound()).await;
-        note("worst acceptance, a long transaction open", worst);
-        other.execute("commit").await.unwrap();
+        let longest = cluster.watch_during(&[0], wait_past_the_bound()).await;
+        print_figure("longest acceptance, a long transaction open", longest);
+        connection.execute("commit").await.unwrap();
     };
-    TestDatabase::postgres().await.lend(long).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_the_database_is_restored_from_a_dump() {
-    let mut server = Server::start().await;
-    server.order(r#"psql -qc "create database restored" "$TEST_DATABASE_URL""#).await;
-    let database = server.database.beside("restored");
+async fn bound_holds_when_dump_is_restored() {
+    let mut server = PostgresServer::start().await;
+    server.run_command(r#"psql -qc "create database restored" "$TEST_DATABASE_URL""#).await;
+    let database = server.database.with_name("restored");
     let cluster = Cluster::start(&[&database; 2]).await;
     let restore = r#"
-        of=${TEST_DATABASE_URL%/*}/restored && pg_dump "$of" >"$data/dump" &&
+        url=${TEST_DATABASE_URL%/*}/restored && pg_dump "$url" >"$data/dump" &&
         psql -qc "drop database restored with (force)" "$TEST_DATABASE_URL" &&
-        psql -qc "create database restored" "$TEST_DATABASE_URL" && psql -qf "$data/dump" "$of""#;
-    let trouble = async {
-        // What is logged out after the dump was taken is lost with it: nobody writes meanwhile.
-        cluster.log_out_some(0).await;
-        server.order(&restore.replace('\n', " ")).await;
-        cluster.log_out_some(0).await;
-        for_longer_than_the_bound().await;
+        psql -qc "create database restored" "$TEST_DATABASE_URL" && psql -qf "$data/dump" "$url""#;
+    let fault = async {
+        // No logouts meanwhile: a logout between the dump and the restore is lost.
+        cluster.log_out_several(0).await;
+        server.run_command(&restore.replace('\n', " ")).await;
+        cluster.log_out_several(0).await;
+        wait_past_the_bound().await;
     };
-    cluster.watch(&[], trouble).await;
+    cluster.watch_during(&[], fault).await;
     assert!(cluster.app(1).metric("portcullis_revocation_feed_loads_total").await > 1);
-    server.end().await;
+    server.shut_down().await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_the_database_is_replaced_by_one_that_counts_from_the_beginning() {
-    let (mut server, mut replacement) = (Server::start().await, Server::start().await);
-    let proxy = Proxy::before(&server.database).await;
+async fn bound_holds_when_database_is_replaced() {
+    let mut server = PostgresServer::start().await;
+    // Its transaction IDs start from the beginning.
+    let mut replacement = PostgresServer::start().await;
+    let proxy = Proxy::start(&server.database).await;
     let cluster = Cluster::start(&[&proxy.database; 2]).await;
-    let dump = tempfile::NamedTempFile::new().unwrap();
-    let dump = dump.path().display();
-    let trouble = async {
+    let dump_file = tempfile::NamedTempFile::new().unwrap();
+    let dump = dump_file.path().display();
+    let fault = async {
         for _ in 0..20 {
-            cluster.log_out_some(0).await;
+            cluster.log_out_several(0).await;
         }
-        server.order(&format!(r#"pg_dump "$TEST_DATABASE_URL" >{dump}"#)).await;
-        replacement.order(&format!(r#"psql -qf {dump} "$TEST_DATABASE_URL""#)).await;
-        proxy.lead_to(&replacement.database);
-        cluster.log_out_some(0).await;
-        for_longer_than_the_bound().await;
+        server.run_command(&format!(r#"pg_dump "$TEST_DATABASE_URL" >{dump}"#)).await;
+        replacement.run_command(&format!(r#"psql -qf {dump} "$TEST_DATABASE_URL""#)).await;
+        proxy.redirect_to(&replacement.database);
+        cluster.log_out_several(0).await;
+        wait_past_the_bound().await;
     };
-    cluster.watch(&[], trouble).await;
+    cluster.watch_during(&[], fault).await;
     assert!(cluster.app(1).metric("portcullis_revocation_feed_loads_total").await > 1);
-    server.end().await;
-    replacement.end().await;
+    server.shut_down().await;
+    replacement.shut_down().await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_when_a_replica_takes_over_and_while_it_has_not_yet() {
-    let mut server = Server::start().await;
-    let replica = server.replicate().await;
-    let proxy = Proxy::before(&server.database).await;
+async fn bound_holds_when_replica_takes_over() {
+    let mut server = PostgresServer::start().await;
+    let replica = server.add_replica().await;
+    let proxy = Proxy::start(&server.database).await;
     let cluster = Cluster::start(&[&proxy.database; 2]).await;
-    let trouble = async {
-        cluster.log_out_some(0).await;
+    let fault = async {
+        cluster.log_out_several(0).await;
         server.crash().await;
-        proxy.lead_to(&replica);
-        for_longer_than_the_bound().await;
+        proxy.redirect_to(&replica);
+        wait_past_the_bound().await;
         for index in [0, 1] {
-            // A replica may lag: what it says is no news.
+            // A replica may lag, so reading from it does not prove freshness.
             assert_eq!(cluster.app(index).get("/health/ready").await.status, 503);
         }
-        server.order("replica promote").await;
-        cluster.log_out_some(0).await;
+        server.run_command("replica promote").await;
+        cluster.log_out_several(0).await;
     };
-    let worst = cluster.watch(&[0, 1], trouble).await;
-    note("worst acceptance, a replica took over", worst);
-    server.end().await;
+    let longest = cluster.watch_during(&[0, 1], fault).await;
+    print_figure("longest acceptance, a replica took over", longest);
+    server.shut_down().await;
 }
 
 #[actix_web::test]
-async fn answers_are_right_with_far_more_revocations_than_there_is_room_for() {
-    let crowded = async |database: TestDatabase| {
+async fn answers_stay_correct_beyond_capacity() {
+    let test = async |database: TestDatabase| {
         let mut processes = Vec::new();
         for _ in 0..2 {
             let mut command = Cluster::command(&database);
             processes.push(Process::spawn(command.env("REVOCATION_CAPACITY", "10")).await);
         }
-        let cluster = Cluster::of(processes);
-        cluster.watch(&[0, 1], for_longer_than_the_bound()).await;
+        let cluster = Cluster::new(processes);
+        cluster.watch_during(&[0, 1], wait_past_the_bound()).await;
         for index in 0..2 {
             let app = cluster.app(index);
             assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0);
@@ -291,20 +293,20 @@ async fn answers_are_right_with_far_more_revocations_than_there_is_room_for() {
             assert!(app.metric(revoked).await > 0);
         }
     };
-    TestDatabase::postgres().await.lend(crowded).await;
+    TestDatabase::postgres().await.run(test).await;
 }
 
 #[actix_web::test]
-async fn the_bound_holds_behind_a_pooler_that_lends_connections_for_a_transaction() {
-    let pooled = async |database: TestDatabase| {
-        let pooler = PgBouncer::before(&database).await;
+async fn bound_holds_behind_transaction_pooler() {
+    let test = async |database: TestDatabase| {
+        let pooler = PgBouncer::start(&database).await;
         let mut processes = Vec::new();
         for listen_url in ["", &database.url()] {
             let mut command = Cluster::command(&pooler.database);
             command.env("DATABASE_POOL_MODE", "transaction").env("DATABASE_LISTEN_URL", listen_url);
             processes.push(Process::spawn(&mut command).await);
         }
-        let cluster = Cluster::of(processes);
+        let cluster = Cluster::new(processes);
         for (index, name) in ["alice", "bob"].into_iter().enumerate() {
             let app = cluster.app(index);
             join_all((0..8).map(|_| app.register(name, "correct horse"))).await;
@@ -312,12 +314,15 @@ async fn the_bound_holds_behind_a_pooler_that_lends_connections_for_a_transactio
             assert!(logins.iter().all(|reply| reply.status == 200), "{logins:?}");
         }
 
-        let worst = cluster.watch(&[0, 1], for_longer_than_the_bound()).await;
+        let longest = cluster.watch_during(&[0, 1], wait_past_the_bound()).await;
 
-        note("worst acceptance, behind PgBouncer in transaction mode", worst);
+        print_figure("longest acceptance, behind PgBouncer in transaction mode", longest);
         let connected = "portcullis_revocation_listener_connected";
-        assert!(!cluster.app(0).get("/metrics").await.text.contains(connected), "it only polls");
+        assert!(
+            !cluster.app(0).get("/metrics").await.text.contains(connected),
+            "without a listen URL it only polls"
+        );
         assert_eq!(cluster.app(1).metric(connected).await, 1);
     };
-    TestDatabase::postgres().await.lend(pooled).await;
+    TestDatabase::postgres().await.run(test).await;
 }

@@ -1,4 +1,4 @@
-//! The command line for administrators, beside the running service and without it.
+//! The administrative command line, with and without a running service.
 
 use std::process::Stdio;
 
@@ -11,194 +11,221 @@ use crate::support::{
     Process, TestApp, TestDatabase, credentials, document, eventually, on_both_databases, send,
 };
 
-/// What a command has said and how it ended.
+on_both_databases![
+    first_administrator_is_created_before_startup,
+    accounts_are_listed,
+    account_is_shown_with_sessions,
+    running_service_applies_commands,
+    refused_command_explains_and_sets_exit_code,
+    migrate_command_creates_the_schema,
+];
+
+/// The exit code and the output of a command.
 #[derive(Debug)]
 struct Outcome {
-    code: Option<i32>,
-    out: String,
-    err: String,
+    exit_code: Option<i32>,
+    stdout: String,
+    stderr: String,
 }
 
 impl Outcome {
-    fn json(&self) -> Vec<Value> {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    /// Parses one JSON value for each line of output.
+    fn json_lines(&self) -> Vec<Value> {
+        assert_eq!(self.exit_code, Some(0), "{self:?}");
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[track_caller]
-    fn assert_refused(&self, code: i32, err: &str) {
-        assert_eq!((self.code, self.err.as_str(), self.out.as_str()), (Some(code), err, ""));
+    fn assert_refused(&self, exit_code: i32, message: &str) {
+        let actual = (self.exit_code, self.stderr.as_str(), self.stdout.as_str());
+        assert_eq!(actual, (Some(exit_code), message, ""));
     }
 }
 
-/// Runs a command line with something on standard input.
+/// Runs a command line with a text on standard input.
 async fn run(command: &mut Command, arguments: &str, input: &str) -> Outcome {
-    let piped = command.args(arguments.split(' ')).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = piped.spawn().unwrap();
+    command.args(arguments.split(' ')).stdin(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
-    // A command that reads nothing may have closed it.
+    // Fails if the command reads no input and has closed it.
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     let output = child.wait_with_output().await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Outcome { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+    Outcome {
+        exit_code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }
 
-async fn user(database: &TestDatabase, arguments: &str, input: &str) -> Outcome {
+async fn run_user_command(database: &TestDatabase, arguments: &str, input: &str) -> Outcome {
     let mut command = Process::command(database);
-    // Nothing about tokens is known here: there is no key, and they may live longer than it thinks.
+    // Account commands need no signing key, and must not rely on the configured token lifetime.
     command.env_remove("JWT_SECRET_KEY");
     run(&mut command, &format!("user {arguments}"), input).await
 }
 
-async fn me(app: &TestApp, token: &str) -> u16 {
-    app.with_token(Method::GET, "/auth/me", token).await.status.as_u16()
+async fn own_account_status(app: &TestApp, token: &str) -> u16 {
+    app.send_with_token(Method::GET, "/auth/me", token).await.status.as_u16()
 }
 
-on_both_databases! {
-    async fn the_first_administrator_is_made_before_the_service_runs(database: TestDatabase) {
-        let made = user(&database, "create Root --role admin --role user --json", "correct horse\n").await;
+async fn first_administrator_is_created_before_startup(database: TestDatabase) {
+    let created = run_user_command(
+        &database,
+        "create Root --role admin --role user --json",
+        "correct horse\n",
+    )
+    .await;
 
-        let app = TestApp::start(&database).await;
-        let token = app.another_token_of("root").await;
-        let listed = app.with_token(Method::GET, "/admin/users", &token).await;
-        let mut account = listed.body["users"][0].clone();
-        account.as_object_mut().unwrap().remove("permissions");
-        assert_eq!(made.json(), [account], "the API shows the same");
-        let log = app.with_token(Method::GET, "/admin/audit?action=user.created", &token).await;
-        assert_eq!(log.body["records"][0]["actor"], Value::Null, "{log:?}");
-        assert_eq!(log.body["records"][0]["ip"], Value::Null, "{log:?}");
+    let app = TestApp::start(&database).await;
+    let token = app.log_in_for_token("root").await;
+    let listed = app.send_with_token(Method::GET, "/admin/users", &token).await;
+    let account = listed.body["users"][0].clone();
+    assert_eq!(created.json_lines(), [account], "the API shows the same account");
+    let log = app.send_with_token(Method::GET, "/admin/audit?action=user.created", &token).await;
+    assert_eq!(log.body["records"][0]["actor"], Value::Null, "{log:?}");
+    assert_eq!(log.body["records"][0]["ip"], Value::Null, "{log:?}");
+}
+
+async fn accounts_are_listed(database: TestDatabase) {
+    for name in ["bob", "Alice", "alan"] {
+        let command = format!("create {name}");
+        let created = run_user_command(&database, &command, "correct horse").await;
+        assert_eq!(created.exit_code, Some(0));
     }
 
-    async fn accounts_are_listed_and_shown(database: TestDatabase) {
-        for name in ["bob", "Alice", "alan"] {
-            assert_eq!(user(&database, &format!("create {name}"), "correct horse").await.code, Some(0));
+    let all = run_user_command(&database, "list", "").await;
+    let filtered = run_user_command(&database, "list --prefix AL --json", "").await.json_lines();
+
+    let names: Vec<_> =
+        all.stdout.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["USERNAME", "alan", "Alice", "bob"]);
+    let names: Vec<_> = filtered.iter().map(|account| &account["username"]).collect();
+    assert_eq!(names, ["alan", "Alice"]);
+    assert_eq!(filtered[0]["roles"], json!(["user"]));
+}
+
+async fn account_is_shown_with_sessions(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let login = app.request(Method::POST, "/auth/login").header("user-agent", "shell/1.0");
+    app.register("Alice", "correct horse").await;
+    send(login.json(&credentials("alice", "correct horse"))).await;
+
+    let table = run_user_command(&database, "show ALICE", "").await;
+    let accounts = run_user_command(&database, "show ALICE --json", "").await.json_lines();
+
+    let listed = run_user_command(&database, "list --json", "").await.json_lines();
+    assert_eq!((&accounts[0]["id"], accounts.len()), (&listed[0]["id"], 1));
+    let session = &accounts[0]["sessions"][0];
+    assert_eq!(
+        (&session["ip"], &session["user_agent"]),
+        (&json!("127.0.0.1"), &json!("shell/1.0"))
+    );
+    for text in [&accounts[0]["id"], &session["id"], &session["user_agent"]] {
+        assert!(table.stdout.contains(text.as_str().unwrap()), "{table:?}");
+    }
+}
+
+async fn running_service_applies_commands(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    run_user_command(&database, "create root --role admin", "correct horse").await;
+    let mut password = "correct horse";
+    for (command, new_password, allows_login) in [
+        ("end-sessions alice", None, true),
+        ("set-password alice", Some("battery staple"), true),
+        ("set-roles alice user admin", None, true),
+        ("disable alice", None, false),
+        ("enable alice", None, true),
+        ("delete alice", None, false),
+    ] {
+        app.register("alice", password).await;
+        let login = app.log_in("alice", password).await;
+        assert_eq!(login.status == 200, command != "enable alice", "{login:?}");
+
+        let outcome = run_user_command(&database, command, new_password.unwrap_or_default()).await;
+
+        assert_eq!(outcome.exit_code, Some(0), "{command}: {outcome:?}");
+        password = new_password.unwrap_or(password);
+        if login.status == 200 {
+            let token = login.access_token();
+            let is_refused = async || own_account_status(&app, &token).await == 401;
+            eventually(&format!("`{command}` ends the session"), is_refused).await;
         }
-
-        let all = user(&database, "list", "").await;
-        let some = user(&database, "list --prefix AL --json", "").await.json();
-
-        let names: Vec<_> = all.out.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
-        assert_eq!(names, ["USERNAME", "alan", "Alice", "bob"]);
-        let names: Vec<_> = some.iter().map(|account| &account["username"]).collect();
-        assert_eq!(names, ["alan", "Alice"]);
-        assert_eq!(some[0]["roles"], json!(["user"]));
+        let second_login = app.log_in("alice", password).await;
+        assert_eq!(second_login.status == 200, allows_login, "{command}: {second_login:?}");
     }
+}
 
-    async fn an_account_is_shown_with_its_sessions(database: TestDatabase) {
-        let app = TestApp::start(&database).await;
-        let login = app.request(Method::POST, "/auth/login").header("user-agent", "shell/1.0");
-        app.register("Alice", "correct horse").await;
-        send(login.json(&credentials("alice", "correct horse"))).await;
+async fn refused_command_explains_and_sets_exit_code(database: TestDatabase) {
+    run_user_command(&database, "create root --role admin", "correct horse").await;
 
-        let shown = user(&database, "show ALICE", "").await;
-        let json = user(&database, "show ALICE --json", "").await.json();
-
-        let listed = user(&database, "list --json", "").await.json();
-        assert_eq!((&json[0]["id"], json.len()), (&listed[0]["id"], 1));
-        let session = &json[0]["sessions"][0];
-        assert_eq!((&session["ip"], &session["user_agent"]), (&json!("127.0.0.1"), &json!("shell/1.0")));
-        for text in [&json[0]["id"], &session["id"], &session["user_agent"]] {
-            assert!(shown.out.contains(text.as_str().unwrap()), "{shown:?}");
-        }
+    for (command, input, exit_code, message) in [
+        ("show ghost", "", 3, "there is no account `ghost`"),
+        ("delete ghost", "", 3, "there is no account `ghost`"),
+        ("create ROOT", "correct horse", 4, "the username is taken"),
+        ("disable root", "", 4, "the account is the last administrator"),
+        ("set-roles root user", "", 4, "the account is the last administrator"),
+        ("set-roles root god", "", 2, "bad role: `god` is not a known name"),
+        ("create bob", "short\n", 2, "bad password: Password must be at least 8 characters long"),
+        (
+            "create \u{265a}",
+            "correct horse",
+            2,
+            "bad username: Username must be made of letters, digits and ASCII punctuation, \
+             without spaces",
+        ),
+    ] {
+        let refused = run_user_command(&database, command, input).await;
+        refused.assert_refused(exit_code, &format!("portcullis: {message}\n"));
     }
+    assert_eq!(run_user_command(&database, "create", "").await.exit_code, Some(2));
+    let listed = run_user_command(&database, "list --json", "").await.json_lines();
+    assert_eq!(listed.len(), 1, "{listed:?}");
+}
 
-    async fn a_running_service_obeys(database: TestDatabase) {
-        let app = TestApp::start(&database).await;
-        user(&database, "create root --role admin", "correct horse").await;
-        let mut password = "correct horse";
-        for (command, new, allows_login) in [
-            ("end-sessions alice", None, true),
-            ("set-password alice", Some("battery staple"), true),
-            ("set-roles alice user admin", None, true),
-            ("disable alice", None, false),
-            ("enable alice", None, true),
-            ("delete alice", None, false),
-        ] {
-            app.register("alice", password).await;
-            let token = app.log_in("alice", password).await;
-            assert_eq!(token.status == 200, command != "enable alice", "{token:?}");
+async fn migrate_command_creates_the_schema(database: TestDatabase) {
+    let mut command = Process::command(&database);
 
-            let done = user(&database, command, new.unwrap_or_default()).await;
+    let migrated = run(&mut command, "migrate", "").await;
 
-            assert_eq!(done.code, Some(0), "{command}: {done:?}");
-            password = new.unwrap_or(password);
-            if token.status == 200 {
-                let token = token.access_token();
-                eventually(command, async || me(&app, &token).await == 401).await;
-            }
-            let again = app.log_in("alice", password).await;
-            assert_eq!(again.status == 200, allows_login, "{command}: {again:?}");
-        }
-    }
-
-    async fn a_refusal_is_one_line_and_an_exit_code(database: TestDatabase) {
-        user(&database, "create root --role admin", "correct horse").await;
-
-        for (command, input, code, said) in [
-            ("show nobody", "", 3, "there is no account `nobody`"),
-            ("delete nobody", "", 3, "there is no account `nobody`"),
-            ("create ROOT", "correct horse", 4, "the username is taken"),
-            ("disable root", "", 4, "the account is the last administrator"),
-            ("set-roles root user", "", 4, "the account is the last administrator"),
-            ("set-roles root god", "", 2, "bad role: `god` is not a known name"),
-            (
-                "create bob", "short\n", 2,
-                "bad password: Password must be at least 8 characters long",
-            ),
-            (
-                "create \u{265a}", "correct horse", 2,
-                "bad username: Username must be made of letters, digits and ASCII punctuation, \
-                 without spaces",
-            ),
-        ] {
-            let refused = user(&database, command, input).await;
-            refused.assert_refused(code, &format!("portcullis: {said}\n"));
-        }
-        assert_eq!(user(&database, "create", "").await.code, Some(2));
-        let listed = user(&database, "list --json", "").await.json();
-        assert_eq!(listed.len(), 1, "{listed:?}");
-    }
-
-    async fn the_schema_is_made_by_a_command_of_its_own(database: TestDatabase) {
-        let mut command = Process::command(&database);
-
-        let migrated = run(&mut command, "migrate", "").await;
-
-        assert_eq!((migrated.code, migrated.out.as_str()), (Some(0), "the schema is up to date\n"));
-        database.execute("select 1 from audit_log").await;
-    }
+    assert_eq!(
+        (migrated.exit_code, migrated.stdout.as_str()),
+        (Some(0), "the schema is up to date\n")
+    );
+    database.execute("select 1 from audit_log").await;
 }
 
 #[actix_web::test]
-async fn a_secret_that_is_generated_signs_tokens() {
+async fn generated_secret_signs_tokens() {
     let database = TestDatabase::sqlite();
-    let generate = async || run(&mut Process::command(&database), "secret generate", "").await.out;
-    let (secret, another) = (generate().await, generate().await);
-    assert_ne!(secret, another);
+    let generate =
+        async || run(&mut Process::command(&database), "secret generate", "").await.stdout;
+    let secret = generate().await;
+    let other_secret = generate().await;
+    assert_ne!(secret, other_secret);
 
     let mut command = Process::command(&database);
     let process = Process::spawn(command.env("JWT_SECRET_KEY", secret.trim_end())).await;
 
-    let token = process.app.token_of("alice").await;
+    let token = process.app.register_and_log_in("alice").await;
     assert_eq!(process.app.dashboard(&token).await.status, 200);
 }
 
 #[actix_web::test]
-async fn the_document_is_printed_as_it_is_served() {
+async fn openapi_command_prints_the_document() {
     let printed = run(&mut Process::command(&TestDatabase::sqlite()), "openapi", "").await;
 
-    let printed: Value = serde_json::from_str(&printed.out).unwrap();
-    assert_eq!(&printed, document());
+    let printed_document: Value = serde_json::from_str(&printed.stdout).unwrap();
+    assert_eq!(&printed_document, document());
 }
 
 #[actix_web::test]
-async fn a_database_out_of_reach_is_a_failure_and_one_line() {
+async fn unreachable_database_fails_with_one_line() {
     let mut command = Process::command(&TestDatabase::sqlite());
     command.env("DATABASE_URL", "postgres://portcullis:hunter2@127.0.0.1:1/portcullis");
 
     let failed = run(&mut command, "user list", "").await;
 
-    assert_eq!((failed.code, failed.err.lines().count()), (Some(1), 1), "{failed:?}");
-    assert!(!failed.err.contains("hunter2"), "{failed:?}");
+    assert_eq!((failed.exit_code, failed.stderr.lines().count()), (Some(1), 1), "{failed:?}");
+    assert!(!failed.stderr.contains("hunter2"), "{failed:?}");
 }

@@ -1,10 +1,15 @@
-//! The tests of the service from the outside: the real application on a free port, spoken to over
-//! HTTP, each test with a database of its own, on Postgres and on SQLite.
+//! Integration tests. Each test starts the real application on a free port and a separate database,
+//! and speaks HTTP to it. Most tests run on both Postgres and SQLite.
 //!
-//! `make test` runs them; it provides the Postgres server that `TEST_DATABASE_URL` names.
+//! Run them with `make test`, which provides a Postgres server and sets `TEST_DATABASE_URL`.
 
-#![expect(unreachable_pub, reason = "a test binary has no outside")]
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "so tests fail")]
+#![expect(unreachable_pub, reason = "a test binary has no public API")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 mod support;
 

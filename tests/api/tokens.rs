@@ -1,5 +1,5 @@
-//! What a protected route says to every kind of token. The kinds themselves are tested where tokens
-//! are made, in `src/tokens`.
+//! Replies of a protected route to valid and invalid tokens. Unit tests in `src/tokens` cover token
+//! verification in detail.
 
 use std::time::Duration;
 
@@ -8,122 +8,133 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Reply, TestApp, TestDatabase, claims, on_both_databases, send, signed};
+use crate::support::{
+    Reply, TestApp, TestDatabase, decode_claims, on_both_databases, send, sign_claims,
+};
+
+on_both_databases![
+    missing_token_error_names_the_cause,
+    invalid_token_error_names_the_cause,
+    token_without_permission_is_forbidden,
+    access_token_carries_claims_of_owner,
+    access_token_expires_after_leeway,
+    revocations_beyond_capacity_use_the_fallback,
+];
 
 const MISSING_BEARER: &str = "Missing 'Bearer' type in 'Authorization' header. \
                               Expected 'Authorization: Bearer <JWT>'";
 const BAD_HEADER: &str = "Bad Authorization header. Expected 'Authorization: Bearer <JWT>'";
 
-async fn with_header(app: &TestApp, value: &str) -> Reply {
+async fn get_dashboard_with_header(app: &TestApp, value: &str) -> Reply {
     send(app.request(Method::GET, "/protected/dashboard").header("authorization", value)).await
 }
 
-on_both_databases! {
-    async fn a_request_without_a_token_is_told_what_is_missing(database: TestDatabase) {
-        let app = TestApp::start(&database).await;
+async fn missing_token_error_names_the_cause(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
 
-        let cases = [
-            ("", "missing_authorization", "Missing Authorization Header"),
-            ("Basic YTpi", "missing_bearer", MISSING_BEARER),
-            ("Bearer", "bad_authorization", BAD_HEADER),
-            ("Bearer a b", "bad_authorization", BAD_HEADER),
-        ];
-        for (header, code, msg) in cases {
-            let refused = with_header(&app, header).await;
-            refused.assert_error(401, code, msg);
-            assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
-        }
-        let refused = app.get("/protected/dashboard").await;
-        refused.assert_error(401, "missing_authorization", "Missing Authorization Header");
+    let cases = [
+        ("", "missing_authorization", "Missing Authorization Header"),
+        ("Basic YTpi", "missing_bearer", MISSING_BEARER),
+        ("Bearer", "bad_authorization", BAD_HEADER),
+        ("Bearer a b", "bad_authorization", BAD_HEADER),
+    ];
+    for (header, code, msg) in cases {
+        let refused = get_dashboard_with_header(&app, header).await;
+        refused.assert_error(401, code, msg);
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+    }
+    let refused = app.get("/protected/dashboard").await;
+    refused.assert_error(401, "missing_authorization", "Missing Authorization Header");
+}
+
+async fn invalid_token_error_names_the_cause(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let valid = app.register_and_log_in("alice").await;
+    let with_claim = |name: &str, value: Value| {
+        let mut claims = decode_claims(&valid);
+        claims[name] = value;
+        sign_claims(&claims)
+    };
+    let unsigned = format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
+
+    let forged = format!("{}AAAA", &valid[..valid.len() - 4]);
+    let expired = with_claim("exp", json!(1));
+    let early = with_claim("nbf", json!(99_999_999_999_u64));
+    let refresh = with_claim("type", json!("refresh"));
+    let foreign = with_claim("iss", json!("another"));
+    let cases = [
+        ("nonsense".to_owned(), "not_enough_segments", "Not enough segments"),
+        ("a.b.c".to_owned(), "invalid_token", "Invalid token"),
+        (forged, "bad_signature", "Signature verification failed"),
+        (unsigned, "algorithm_not_allowed", "The specified alg value is not allowed"),
+        (expired, "token_expired", "Token has expired"),
+        (early, "token_not_yet_valid", "The token is not yet valid (nbf)"),
+        (refresh, "wrong_token_type", "Only non-refresh tokens are allowed"),
+        (foreign, "invalid_token", "Invalid token"),
+    ];
+    for (token, code, msg) in cases {
+        let refused = app.dashboard(&token).await;
+        refused.assert_error(401, code, msg);
+        let challenge = format!(r#"Bearer error="invalid_token", error_description="{msg}""#);
+        assert_eq!(refused.header("www-authenticate"), Some(challenge.as_str()));
+    }
+}
+
+async fn token_without_permission_is_forbidden(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut claims = decode_claims(&app.register_and_log_in("alice").await);
+    claims["permissions"] = json!([]);
+
+    let refused = app.dashboard(&sign_claims(&claims)).await;
+
+    let msg = "You do not have the permission dashboard:read";
+    refused.assert_error(403, "permission_missing", msg);
+    let challenge = r#"Bearer error="insufficient_scope", scope="dashboard:read""#;
+    assert_eq!(refused.header("www-authenticate"), Some(challenge));
+}
+
+async fn access_token_carries_claims_of_owner(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+
+    let claims = decode_claims(&app.register_and_log_in("Alice").await);
+
+    let names: Vec<&str> = claims.as_object().unwrap().keys().map(String::as_str).collect();
+    let expected = "exp iat iss jti nbf permissions roles sid sub type username";
+    assert_eq!(names.join(" "), expected);
+    assert_eq!(claims["iss"], "portcullis");
+    assert_eq!(claims["username"], "Alice");
+    assert_eq!(claims["roles"], json!(["user"]));
+    assert_eq!(claims["permissions"], json!(["dashboard:read"]));
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
+    assert_eq!(claims["type"], "access");
+}
+
+async fn access_token_expires_after_leeway(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_and_log_in("alice").await;
+
+    app.clock.advance(Duration::from_hours(1));
+    assert_eq!(app.dashboard(&token).await.status, 200);
+    app.clock.advance(Duration::from_secs(6));
+    app.dashboard(&token).await.assert_error(401, "token_expired", "Token has expired");
+}
+
+async fn revocations_beyond_capacity_use_the_fallback(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| config.revocations.capacity = 2).await;
+    let valid = app.register_and_log_in("alice").await;
+    let mut revoked = Vec::new();
+    for _ in 0..8 {
+        let token = app.log_in_for_token("alice").await;
+        app.log_out(&token).await;
+        revoked.push(token);
     }
 
-    async fn a_token_that_is_not_good_is_told_why(database: TestDatabase) {
-        let app = TestApp::start(&database).await;
-        let good = app.token_of("alice").await;
-        let altered = |name: &str, value: Value| {
-            let mut claims = claims(&good);
-            claims[name] = value;
-            signed(&claims)
-        };
-        let unsigned = format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
-
-        let forged = format!("{}AAAA", &good[..good.len() - 4]);
-        let expired = altered("exp", json!(1));
-        let early = altered("nbf", json!(99_999_999_999_u64));
-        let refresh = altered("type", json!("refresh"));
-        let foreign = altered("iss", json!("another"));
-        let cases = [
-            ("nonsense".to_owned(), "not_enough_segments", "Not enough segments"),
-            ("a.b.c".to_owned(), "invalid_token", "Invalid token"),
-            (forged, "bad_signature", "Signature verification failed"),
-            (unsigned, "algorithm_not_allowed", "The specified alg value is not allowed"),
-            (expired, "token_expired", "Token has expired"),
-            (early, "token_not_yet_valid", "The token is not yet valid (nbf)"),
-            (refresh, "wrong_token_type", "Only non-refresh tokens are allowed"),
-            (foreign, "invalid_token", "Invalid token"),
-        ];
-        for (token, code, msg) in cases {
-            let refused = app.dashboard(&token).await;
-            refused.assert_error(401, code, msg);
-            let challenge = format!(r#"Bearer error="invalid_token", error_description="{msg}""#);
-            assert_eq!(refused.header("www-authenticate"), Some(challenge.as_str()));
-        }
+    for token in &revoked {
+        app.dashboard(token).await.assert_error(401, "token_revoked", "Token has been revoked");
     }
-
-    async fn a_token_without_the_permission_is_403(database: TestDatabase) {
-        let app = TestApp::start(&database).await;
-        let mut claims = claims(&app.token_of("alice").await);
-        claims["permissions"] = json!([]);
-
-        let refused = app.dashboard(&signed(&claims)).await;
-
-        let msg = "You do not have the permission dashboard:read";
-        refused.assert_error(403, "permission_missing", msg);
-        let challenge = r#"Bearer error="insufficient_scope", scope="dashboard:read""#;
-        assert_eq!(refused.header("www-authenticate"), Some(challenge));
-    }
-
-    async fn a_token_carries_the_claims_of_its_owner(database: TestDatabase) {
-        let app = TestApp::start(&database).await;
-
-        let claims = claims(&app.token_of("Alice").await);
-
-        let names: Vec<&str> = claims.as_object().unwrap().keys().map(String::as_str).collect();
-        let expected = "exp iat iss jti nbf permissions roles sid sub type username";
-        assert_eq!(names.join(" "), expected);
-        assert_eq!(claims["iss"], "portcullis");
-        assert_eq!(claims["username"], "Alice");
-        assert_eq!(claims["roles"], json!(["user"]));
-        assert_eq!(claims["permissions"], json!(["dashboard:read"]));
-        assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
-        assert_eq!(claims["type"], "access");
-    }
-
-    async fn a_token_expires_after_its_life_and_the_leeway(database: TestDatabase) {
-        let app = TestApp::start(&database).await;
-        let token = app.token_of("alice").await;
-
-        app.clock.advance(Duration::from_hours(1));
-        assert_eq!(app.dashboard(&token).await.status, 200);
-        app.clock.advance(Duration::from_secs(6));
-        app.dashboard(&token).await.assert_error(401, "token_expired", "Token has expired");
-    }
-
-    async fn revocations_beyond_the_capacity_are_looked_up_in_the_database(database: TestDatabase) {
-        let app = TestApp::start_with(&database, |config| config.revocations.capacity = 2).await;
-        let valid = app.token_of("alice").await;
-        let mut revoked = Vec::new();
-        for _ in 0..8 {
-            let token = app.another_token_of("alice").await;
-            app.log_out(&token).await;
-            revoked.push(token);
-        }
-
-        for token in &revoked {
-            app.dashboard(token).await.assert_error(401, "token_revoked", "Token has been revoked");
-        }
-        assert_eq!(app.dashboard(&valid).await.status, 200);
-        assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0);
-        assert!(app.metric(r#"portcullis_revocation_checks_total{result="fallback_clear"}"#).await >= 1);
-    }
+    assert_eq!(app.dashboard(&valid).await.status, 200);
+    assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0);
+    assert!(
+        app.metric(r#"portcullis_revocation_checks_total{result="fallback_clear"}"#).await >= 1
+    );
 }

@@ -1,8 +1,8 @@
-//! The promise under every schedule that chance can think of: the real follower and the real replica,
-//! in virtual time, against a model of the database whose commits land in any order, whose answers
-//! fail, stall or get lost, and which is replaced; while the process itself is frozen now and then.
+//! Simulation of the follower: the real follower and replica run in virtual time against a model of the
+//! database. Its commits land in any order; its answers fail, stall or get lost; it is replaced, and the
+//! process is frozen. The property is the bound of `docs/revocation.md`.
 //!
-//! Each schedule follows from its seed alone.
+//! A schedule is determined by its seed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::{Revocation, RevocationId};
 use crate::revocation::Verdict;
-use crate::store::{Entry, Snapshot};
+use crate::store::{FeedEntry, Snapshot};
 
 const BOUND: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_secs(1);
@@ -27,18 +27,18 @@ const LENGTH: Duration = Duration::from_mins(1);
 const TRANSACTIONS: usize = 60;
 const READ_AT: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
 
-/// How the feed of a schedule remembers what it has read.
+/// Kinds of cursor of a model feed: the real one, and wrong ones that the simulation must detect.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Memory {
-    /// By the snapshot: as the real one does.
+enum CursorKind {
+    /// The real one: the snapshot of the latest read.
     Snapshot,
-    /// Wrong: by the highest number it has read, as one would with a serial column.
+    /// Wrong: the highest number read, as with a serial column.
     Serial,
-    /// Wrong: by the end of the snapshot, forgetting who was still at work.
+    /// Wrong: the end of the snapshot, without the transactions in progress.
     EndOfSnapshot,
-    /// Wrong: also when the answer is then lost.
+    /// Wrong: adopted before the answer has arrived.
     Hasty,
-    /// Wrong: without noticing that the database is another one.
+    /// Wrong: kept when the database is replaced.
     Trusting,
 }
 
@@ -47,18 +47,17 @@ enum Event {
     Begin(usize),
     Commit(usize),
     Abort(usize),
-    /// The server is replaced by one restored from a dump, which numbers its transactions anew.
+    /// The server is replaced by one restored from a dump, with new transaction numbers.
     Restore,
 }
 
-/// What a database has come to when everything planned up to now has happened. The transaction `n`
-/// revokes the id `n`.
+/// Model of the database, which carries out its plan as time passes. Transaction `n` revokes the id `n`.
 struct Database {
     plan: VecDeque<(Duration, Event)>,
     server: u64,
     next_xid: u64,
     running: BTreeMap<usize, u64>,
-    /// What is committed: number of the transaction, its `xid`, when.
+    /// Committed rows: number of the transaction, its xid, time of the commit.
     rows: Vec<(usize, u64, Duration)>,
 }
 
@@ -67,7 +66,7 @@ impl Database {
         let mut plan = Vec::new();
         for number in 0..TRANSACTIONS {
             let begins_at = LENGTH.mul_f64(rng.f64());
-            // Most are quick; some stay open for long.
+            // Most transactions are short; some stay open for long.
             let longest = if rng.u8(..8) == 0 { LENGTH } else { POLL };
             let ends_at = LENGTH.min(begins_at + longest.mul_f64(rng.f64()));
             let end = if rng.u8(..6) == 0 { Event::Abort } else { Event::Commit };
@@ -114,7 +113,7 @@ impl Database {
     }
 }
 
-/// The machine that a schedule runs on.
+/// Environment of a schedule.
 struct World {
     database: Mutex<Database>,
     began_at: Instant,
@@ -126,17 +125,17 @@ impl World {
         self.began_at.elapsed()
     }
 
-    /// Lets everything happen that should have, and looks.
-    fn see<T>(&self, look: impl FnOnce(&Database) -> T) -> T {
+    /// Carries out the plan up to now, then reads the database.
+    fn read<T>(&self, read: impl FnOnce(&Database) -> T) -> T {
         let mut database = self.database.lock().unwrap();
         database.catch_up(self.at());
-        look(&database)
+        read(&database)
     }
 }
 
 impl Clock for World {
     fn now(&self) -> OffsetDateTime {
-        // The time of day must not matter.
+        // The host's time of day must not matter.
         OffsetDateTime::UNIX_EPOCH
     }
 
@@ -148,65 +147,66 @@ impl Clock for World {
 struct ModelFeed {
     world: Arc<World>,
     rng: Rng,
-    memory: Memory,
+    cursor_kind: CursorKind,
     read_up_to: Option<(u64, Snapshot, u64)>,
 }
 
 #[async_trait]
 impl Feed for ModelFeed {
-    async fn read(&mut self, patience: Duration) -> Result<News, StoreError> {
+    async fn read(&mut self, timeout: Duration) -> Result<FeedBatch, StoreError> {
         let is_calm = *self.world.is_calm.lock().unwrap();
         let fate = if is_calm { 9 } else { self.rng.u8(..12) };
-        sleep(self.any_wait(patience, is_calm)).await;
+        sleep(self.random_wait(timeout, is_calm)).await;
         if fate == 0 {
             return Err(StoreError::Replica);
         }
-        let (news, end) = self.world.see(|database| self.read_from(database));
-        if self.memory == Memory::Hasty {
+        let (batch, end) = self.world.read(|database| self.read_from(database));
+        if self.cursor_kind == CursorKind::Hasty {
             self.read_up_to = Some(end.clone());
         }
-        // Each part of the answer comes in time, all of it may take long.
+        // Each part of the answer arrives in time; the whole may take long.
         for _ in 0..self.rng.u8(1..4) {
-            sleep(self.any_wait(patience, is_calm)).await;
+            sleep(self.random_wait(timeout, is_calm)).await;
         }
         if fate == 1 {
-            sleep(patience).await;
-            return Err(StoreError::Silent(patience));
+            sleep(timeout).await;
+            return Err(StoreError::Timeout(timeout));
         }
         self.read_up_to = Some(end);
-        Ok(news)
+        Ok(batch)
     }
 
-    fn rewind(&mut self) {
+    fn request_full_reload(&mut self) {
         self.read_up_to = None;
     }
 }
 
 impl ModelFeed {
-    fn any_wait(&mut self, patience: Duration, is_calm: bool) -> Duration {
-        let most =
-            if is_calm || self.rng.u8(..4) > 0 { Duration::from_millis(4) } else { patience };
-        most.mul_f64(self.rng.f64())
+    fn random_wait(&mut self, timeout: Duration, is_calm: bool) -> Duration {
+        let longest =
+            if is_calm || self.rng.u8(..4) > 0 { Duration::from_millis(4) } else { timeout };
+        longest.mul_f64(self.rng.f64())
     }
 
-    fn read_from(&self, database: &Database) -> (News, (u64, Snapshot, u64)) {
+    fn read_from(&self, database: &Database) -> (FeedBatch, (u64, Snapshot, u64)) {
         let seen = database.snapshot();
         let highest = database.rows.iter().map(|row| row.1).max().unwrap_or(0);
         let cursor = self.read_up_to.as_ref().filter(|(server, before, _)| {
-            self.memory == Memory::Trusting
+            self.cursor_kind == CursorKind::Trusting
                 || (*server == database.server && seen.may_follow(before))
         });
-        let is_new = |xid: u64| match (cursor, self.memory) {
+        let is_new = |xid: u64| match (cursor, self.cursor_kind) {
             (None, _) => true,
-            (Some((_, _, highest)), Memory::Serial) => xid > *highest,
-            (Some((_, before, _)), Memory::EndOfSnapshot) => !before.ended_before(xid),
+            (Some((_, _, highest)), CursorKind::Serial) => xid > *highest,
+            (Some((_, before, _)), CursorKind::EndOfSnapshot) => !before.ended_before(xid),
             (Some((_, before, _)), _) => !before.sees(xid),
         };
         let rows = database.rows.iter().filter(|row| is_new(row.1));
-        let entries = rows.map(|row| Entry { revocation: revocation(row.0), revoked_at: READ_AT });
-        let is_whole = cursor.is_none();
-        let news = News { entries: entries.collect(), read_at: READ_AT, is_whole };
-        (news, (database.server, seen, highest))
+        let entries =
+            rows.map(|row| FeedEntry { revocation: revocation(row.0), revoked_at: READ_AT });
+        let is_full_reload = cursor.is_none();
+        let batch = FeedBatch { entries: entries.collect(), read_at: READ_AT, is_full_reload };
+        (batch, (database.server, seen, highest))
     }
 }
 
@@ -218,29 +218,29 @@ fn revocation(number: usize) -> Revocation {
     Revocation { id: id(number), expires_at: READ_AT + Duration::from_hours(1) }
 }
 
-/// Checks tokens until the end, freezing now and then; returns what was against the promise.
+/// Checks tokens until the end, with freezes. Returns the first violation.
 async fn check_tokens(
     world: &World,
     replica: &Replica,
-    hint: &Notify,
+    notified: &Notify,
     rng: &mut Rng,
 ) -> Result<(), String> {
     while world.at() < LENGTH {
         match rng.u8(..40) {
             0 => advance(BOUND.mul_f64(3.0 * rng.f64())).await,
-            1..10 => hint.notify_one(),
+            1..10 => notified.notify_one(),
             _ => sleep(POLL.mul_f64(rng.f64())).await,
         }
         for _ in 0..8 {
             let number = rng.usize(..TRANSACTIONS);
-            let committed_at = world.see(|database| database.committed_at(number));
+            let committed_at = world.read(|database| database.committed_at(number));
             let age = committed_at.map(|at| world.at().saturating_sub(at));
             match replica.check([id(number), id(TRANSACTIONS)]) {
                 Verdict::Clear if age > Some(BOUND) => {
                     return Err(format!("{number} is accepted {age:?} after its revocation"));
                 }
                 Verdict::Revoked if age.is_none() => {
-                    return Err(format!("{number} is refused and was never revoked"));
+                    return Err(format!("{number} is refused without a revocation"));
                 }
                 _ => {}
             }
@@ -249,24 +249,24 @@ async fn check_tokens(
     Ok(())
 }
 
-/// When the faults have passed, everything is as it should be, whatever went before.
+/// Checks that the replica is exact once the faults have passed.
 async fn check_when_healthy(world: &World, replica: &Replica, room: bool) -> Result<(), String> {
     *world.is_calm.lock().unwrap() = true;
     sleep(4 * BOUND).await;
     for number in 0..=TRANSACTIONS {
-        let is_revoked = world.see(|database| database.committed_at(number).is_some());
+        let is_revoked = world.read(|database| database.committed_at(number).is_some());
         match replica.check([id(number), id(TRANSACTIONS)]) {
             Verdict::Revoked if is_revoked => {}
             Verdict::Clear if !is_revoked => {}
             Verdict::Unknown if !room => {}
-            verdict => return Err(format!("{number} is {verdict:?} in the end")),
+            verdict => return Err(format!("{number} is {verdict:?} at the end")),
         }
     }
     Ok(())
 }
 
-/// Runs one schedule; returns what was against the promise.
-fn run(seed: u64, memory: Memory, metrics: &Arc<Metrics>) -> Result<(), String> {
+/// Runs one schedule. Returns the first violation.
+fn run(seed: u64, cursor_kind: CursorKind, metrics: &Arc<Metrics>) -> Result<(), String> {
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -287,23 +287,23 @@ fn run(seed: u64, memory: Memory, metrics: &Arc<Metrics>) -> Result<(), String> 
             poll_interval: POLL,
         };
         let feed =
-            ModelFeed { world: Arc::clone(&world), rng: rng.fork(), memory, read_up_to: None };
+            ModelFeed { world: Arc::clone(&world), rng: rng.fork(), cursor_kind, read_up_to: None };
         let follower = Follower {
             feed: Box::new(feed),
             replica: Arc::clone(&replica),
-            hint: Arc::new(Notify::new()),
+            notified: Arc::new(Notify::new()),
             settings,
             clock,
             metrics: Arc::clone(metrics),
             backoff: Backoff::new(rng.fork()),
         };
-        let hint = Arc::clone(&follower.hint);
+        let notified = Arc::clone(&follower.notified);
         let following = async {
             follower.follow().await;
             pending().await
         };
         let checking = async {
-            check_tokens(&world, &replica, &hint, &mut rng).await?;
+            check_tokens(&world, &replica, &notified, &mut rng).await?;
             check_when_healthy(&world, &replica, room).await
         };
         select! {
@@ -313,22 +313,24 @@ fn run(seed: u64, memory: Memory, metrics: &Arc<Metrics>) -> Result<(), String> 
     })
 }
 
-/// Returns the first of some schedules that is against the promise.
-fn first_failure(memory: Memory, seeds: std::ops::Range<u64>) -> Option<String> {
+/// Returns the first violation of some schedules.
+fn first_violation(cursor_kind: CursorKind, seeds: std::ops::Range<u64>) -> Option<String> {
     let metrics = Arc::new(Metrics::new().unwrap());
     seeds.into_iter().find_map(|seed| {
-        run(seed, memory, &metrics).err().map(|failure| format!("seed {seed}: {failure}"))
+        run(seed, cursor_kind, &metrics).err().map(|violation| format!("seed {seed}: {violation}"))
     })
 }
 
 #[test]
-fn no_schedule_accepts_a_revoked_token_beyond_the_bound_or_refuses_a_valid_one() {
-    assert_eq!(first_failure(Memory::Snapshot, 0..3_000), None);
+fn no_schedule_violates_the_bound() {
+    assert_eq!(first_violation(CursorKind::Snapshot, 0..3_000), None);
 }
 
 #[test]
-fn a_feed_that_remembers_wrongly_is_found_out() {
-    for memory in [Memory::Serial, Memory::EndOfSnapshot, Memory::Hasty, Memory::Trusting] {
-        assert!(first_failure(memory, 0..300).is_some(), "{memory:?} was not noticed");
+fn wrong_cursors_are_detected() {
+    for cursor_kind in
+        [CursorKind::Serial, CursorKind::EndOfSnapshot, CursorKind::Hasty, CursorKind::Trusting]
+    {
+        assert!(first_violation(cursor_kind, 0..300).is_some(), "{cursor_kind:?} was not detected");
     }
 }

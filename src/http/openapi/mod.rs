@@ -1,6 +1,6 @@
-//! The OpenAPI document: what the handlers say of themselves, and what is true of every reply.
+//! The OpenAPI document, assembled from the handlers. The summaries of the operations are the first
+//! lines of their doc comments, in the imperative.
 
-mod refused;
 mod schemas;
 
 use std::sync::OnceLock;
@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use actix_web::http::header::ContentType;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, Responder};
-use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -16,24 +15,23 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{self, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi};
 
-pub(super) use refused::*;
-
 use super::error::ErrorBody;
+use super::refused::always_present;
 use super::{account, admin, audit, auth, dashboard, docs, metrics, oauth, probes, sessions};
 
-/// The name under which handlers say that they need an access token: `security(("bearer" = []))`.
+/// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
 const BEARER: &str = "bearer";
 
 const X_REQUEST_ID: &str = "X-Request-Id";
 
-/// Every handler in the route table, in the order in which they are shown.
+/// Generator of the document. The operations are shown in this order.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "Portcullis", description = include_str!("description.md")),
     paths(
         auth::register,
         auth::login,
-        sessions::refresh,
+        auth::refresh,
         auth::logout,
         sessions::logout_all,
         sessions::list,
@@ -66,45 +64,44 @@ const X_REQUEST_ID: &str = "X-Request-Id";
     ),
     components(schemas(ErrorBody)),
     tags(
-        (name = "sessions", description = "Logging in, and what follows from it"),
-        (name = "account", description = "What users do with their own accounts"),
-        (name = "protected", description = "What a logged-in user came for"),
-        (name = "administration", description = "What administrators do with the accounts of others"),
-        (name = "oauth", description = "Tokens in the hands of those who did not issue them"),
-        (name = "operations", description = "For orchestrators, load balancers and Prometheus"),
-        (name = "documentation", description = "What you are reading"),
+        (name = "sessions", description = "Login, refresh and logout"),
+        (name = "account", description = "Registration and your own account"),
+        (name = "protected", description = "Example of a protected resource"),
+        (name = "administration", description = "All accounts, and the audit log"),
+        (name = "oauth", description = "Token introspection and revocation"),
+        (name = "operations", description = "Probes and metrics"),
+        (name = "documentation", description = "This documentation"),
     ),
-    modifiers(&Bearer, &RequestId),
+    modifiers(&BearerScheme, &RequestIdHeader),
 )]
 struct Document;
 
-/// The document as it is sent: written when it is first asked for, since that takes more time and memory
-/// than everything else at a start.
+/// The document as it is served. Generated at the first request: it takes more time and memory than
+/// the rest of the startup.
 #[derive(Default)]
-pub(super) struct Written(OnceLock<Bytes>);
+pub(super) struct CachedDocument(OnceLock<Bytes>);
 
 /// Returns the OpenAPI 3.1 document of the API, as JSON.
 #[must_use]
 pub fn openapi() -> String {
-    // Nothing in it can fail to be written; were something to, the tests would find nothing.
+    // No part of the document can fail to serialize. If one did, every test would find it empty.
     Document::openapi().to_pretty_json().unwrap_or_default()
 }
 
-/// This document.
+/// Read the OpenAPI document
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "openapi", tag = "documentation",
     responses((status = 200, description = "The document", body = Object)),
 )]
-pub(super) async fn document(document: Data<Written>) -> impl Responder {
-    HttpResponse::Ok()
-        .content_type(ContentType::json())
-        .body(document.0.get_or_init(|| openapi().into()).clone())
+pub(super) async fn document(document: Data<CachedDocument>) -> impl Responder {
+    let json = document.0.get_or_init(|| openapi().into());
+    HttpResponse::Ok().content_type(ContentType::json()).body(json.clone())
 }
 
-/// Adds the scheme that [`BEARER`] names.
-struct Bearer;
+/// Adds the security scheme of access tokens.
+struct BearerScheme;
 
-impl Modify for Bearer {
+impl Modify for BearerScheme {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
         let components = document.components.get_or_insert_default();
@@ -112,17 +109,17 @@ impl Modify for Bearer {
     }
 }
 
-/// Adds the header that every reply bears.
-struct RequestId;
+/// Adds `X-Request-Id` to every reply.
+struct RequestIdHeader;
 
-impl Modify for RequestId {
+impl Modify for RequestIdHeader {
     fn modify(&self, document: &mut openapi::OpenApi) {
         for reply in document.paths.paths.values_mut().flat_map(operations).flat_map(replies) {
-            let header = Ref::new(format!("#/components/headers/{X_REQUEST_ID}"));
-            reply.headers.insert(X_REQUEST_ID.to_owned(), RefOr::Ref(header));
+            let reference = Ref::new(format!("#/components/headers/{X_REQUEST_ID}"));
+            reply.headers.insert(X_REQUEST_ID.to_owned(), RefOr::Ref(reference));
         }
         let components = document.components.get_or_insert_default();
-        components.headers.insert(X_REQUEST_ID.to_owned(), request_id().into());
+        components.headers.insert(X_REQUEST_ID.to_owned(), request_id_header().into());
     }
 }
 
@@ -138,16 +135,29 @@ fn replies(operation: &mut Operation) -> impl Iterator<Item = &mut Response> {
     })
 }
 
-fn request_id() -> Header {
+fn request_id_header() -> Header {
     let id = ObjectBuilder::new().schema_type(Type::String);
     HeaderBuilder::new()
-        .description(Some("The client's own, where it is well-formed; else a new one."))
+        .description(Some("Id of the request: the one it came with, if well-formed, or a new one."))
         .schema(Some(id.pattern(Some("^[A-Za-z0-9._-]{1,128}$"))))
-        .extensions(Some(always()))
+        .extensions(Some(always_present()))
         .build()
 }
 
-/// Says of a header that it is in every such reply, for which the builder has no word.
-fn always() -> Extensions {
-    Extensions::from_iter([("required", true)])
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::error::tests::examples;
+
+    #[test]
+    fn every_error_code_is_in_the_document() {
+        let document = openapi();
+        for (error, _, code, _) in examples() {
+            assert!(
+                document.contains(&format!("`{code}`"))
+                    || document.contains(&format!("\"{code}\"")),
+                "{error:?}"
+            );
+        }
+    }
 }

@@ -1,11 +1,13 @@
-//! How the words of the domain look in JSON.
+//! JSON schemas of domain types. Descriptions of inlined types are set here: with a doc comment on
+//! the field, utoipa generates an `allOf` with `object`, which no value can satisfy.
 
+use strum::VariantNames;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    AuditAction, Label, Password, Permission, Permissions, Role, Roles, SessionId, TokenId, UserId,
+    AuditAction, Password, Permission, Permissions, Role, Roles, SessionId, TokenId, UserId,
     Username,
 };
 
@@ -26,28 +28,28 @@ schemas! {
         .examples(["testuser"])
         .description(Some("Letters, digits and ASCII punctuation, without spaces (RFC 8265)."));
     Password => text(8, 256).examples(["testpass"]).format(Some(format("password")));
-    UserId => uuid();
-    SessionId => uuid();
-    TokenId => uuid();
+    UserId => uuid().description(Some("Id of an account."));
+    SessionId => uuid().description(Some("Id of a session."));
+    TokenId => uuid().description(Some("Id of an access token."));
     Roles => set_of::<Role>();
-    Permissions => set_of::<Permission>();
+    Permissions => set_of::<Permission>().description(Some("Permissions that the roles grant."));
     AuditAction => one_of::<AuditAction>();
 }
 
-fn text(min: usize, max: usize) -> ObjectBuilder {
-    string().min_length(Some(min)).max_length(Some(max))
+fn text(min_length: usize, max_length: usize) -> ObjectBuilder {
+    string().min_length(Some(min_length)).max_length(Some(max_length))
 }
 
 fn uuid() -> ObjectBuilder {
     string().format(Some(format("uuid")))
 }
 
-fn set_of<L: Label>() -> ArrayBuilder {
-    ArrayBuilder::new().items(one_of::<L>()).unique_items(true)
+fn set_of<T: VariantNames>() -> ArrayBuilder {
+    ArrayBuilder::new().items(one_of::<T>()).unique_items(true)
 }
 
-fn one_of<L: Label>() -> ObjectBuilder {
-    string().enum_values(Some(L::ALL.iter().map(|label| label.as_str())))
+fn one_of<T: VariantNames>() -> ObjectBuilder {
+    string().enum_values(Some(T::VARIANTS.iter().copied()))
 }
 
 fn string() -> ObjectBuilder {

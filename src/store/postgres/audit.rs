@@ -1,23 +1,37 @@
-//! The audit log on Postgres.
+//! The audit log on PostgreSQL.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
 use sqlx::{Postgres, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Gateway;
-use crate::domain::{AuditRecord, Client, Initiator, Label, SessionId, UserId};
-use crate::store::{AuditEntry, AuditPage, StoreError, action, client};
+use super::database::PostgresStore;
+use crate::domain::{AuditRecord, RequestOrigin, Requester, SessionId, UserId};
+use crate::store::audit::{AuditQuery, AuditStore, StoredAuditRecord, parse_action};
+use crate::store::columns::parse_origin;
+use crate::store::error::StoreError;
 
-/// Adds records, whose columns are the first eight parameters: see [`bind`]. It can be part of a
-/// statement that does what they tell of.
-pub(super) const INSERT: &str = "
-    insert into audit_log (at, action, actor_id, subject_id, session_id, detail, address, user_agent)
+/// Columns of a record, without its id.
+macro_rules! columns {
+    () => {
+        "at, action, actor_id, subject_id, session_id, detail, address, user_agent"
+    };
+}
+
+/// Inserts records from the first eight parameters, which [`bind`] binds. It may be part of the
+/// statement of the audited change.
+pub(super) const INSERT: &str = concat!(
+    "
+    insert into audit_log (",
+    columns!(),
+    ")
     select * from unnest($1::timestamptz[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[],
-                         $6::text[], $7::text[], $8::text[]) ";
+                         $6::text[], $7::text[], $8::text[]) "
+);
 
 /// Binds the columns of records.
 pub(super) fn bind<'q>(
@@ -27,80 +41,83 @@ pub(super) fn bind<'q>(
     fn column<T>(records: &[AuditRecord], value: impl Fn(&AuditRecord) -> T) -> Vec<T> {
         records.iter().map(value).collect()
     }
-    let address = |client: &Client| client.address.to_string();
-    let user_agent = |client: &Client| client.user_agent.as_str().to_owned();
+    let address = |origin: &RequestOrigin| origin.address.to_string();
+    let user_agent = |origin: &RequestOrigin| origin.user_agent.as_str().to_owned();
     query
         .bind(column(records, |record| record.at))
-        .bind(column(records, |record| record.action.as_str()))
-        .bind(column(records, |record| record.by.user_id.map(UserId::as_uuid)))
+        .bind(column(records, |record| record.action.into_str()))
+        .bind(column(records, |record| record.requester.user_id.map(UserId::as_uuid)))
         .bind(column(records, |record| record.subject.as_uuid()))
-        .bind(column(records, |record| record.session.map(SessionId::as_uuid)))
+        .bind(column(records, |record| record.session_id.map(SessionId::as_uuid)))
         .bind(column(records, |record| record.detail.clone()))
-        .bind(column(records, |record| record.by.client.as_ref().map(address)))
-        .bind(column(records, |record| record.by.client.as_ref().map(user_agent)))
+        .bind(column(records, |record| record.requester.origin.as_ref().map(address)))
+        .bind(column(records, |record| record.requester.origin.as_ref().map(user_agent)))
 }
 
-/// Reads a page.
-pub(super) async fn read(
-    gateway: &Gateway,
-    page: &AuditPage,
-) -> Result<Vec<AuditEntry>, StoreError> {
-    let select = gateway.query(
-        "select id, at, action, actor_id, subject_id, session_id, detail, address, user_agent
-         from audit_log
-         where ($1::uuid is null or actor_id = $1) and ($2::uuid is null or subject_id = $2)
-           and ($3::text is null or action = $3)
-           and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5)
-           and ($6::bigint is null or id < $6)
-         order by id desc limit $7",
-    );
-    let rows = select
-        .bind(page.actor.map(UserId::as_uuid))
-        .bind(page.subject.map(UserId::as_uuid))
-        .bind(page.action.map(Label::as_str))
-        .bind(page.since)
-        .bind(page.until)
-        .bind(page.after)
-        .bind(i64::from(page.limit))
-        .fetch_all(gateway)
-        .await?;
-    rows.iter().map(entry).collect()
+#[async_trait]
+impl AuditStore for PostgresStore {
+    async fn list_audit_records(
+        &self,
+        query: &AuditQuery,
+    ) -> Result<Vec<StoredAuditRecord>, StoreError> {
+        let select = self.executor.query(concat!(
+            "select id, ",
+            columns!(),
+            " from audit_log
+             where ($1::uuid is null or actor_id = $1) and ($2::uuid is null or subject_id = $2)
+               and ($3::text is null or action = $3)
+               and ($4::timestamptz is null or at >= $4) and ($5::timestamptz is null or at < $5)
+               and ($6::bigint is null or id < $6)
+             order by id desc limit $7"
+        ));
+        let rows = select
+            .bind(query.actor.map(UserId::as_uuid))
+            .bind(query.subject.map(UserId::as_uuid))
+            .bind(query.action.map(|action| action.into_str()))
+            .bind(query.since)
+            .bind(query.until)
+            .bind(query.after)
+            .bind(i64::from(query.limit))
+            .fetch_all(&self.executor)
+            .await?;
+        rows.iter().map(record_from_row).collect()
+    }
+
+    async fn delete_expired_audit_records(
+        &self,
+        now: OffsetDateTime,
+        retention: Duration,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let delete = self.executor.query(
+            "delete from audit_log where id in (
+                 select id from audit_log
+                 where at < least($1, clock_timestamp()) - make_interval(secs => $2)
+                 order by at limit $3 for update skip locked)",
+        );
+        let delete = delete.bind(now).bind(retention.as_secs_f64()).bind(i64::from(limit));
+        Ok(delete.execute(&self.executor).await?.rows_affected())
+    }
 }
 
-/// Deletes at most `limit` records that are older than the retention; returns how many.
-pub(super) async fn sweep(
-    gateway: &Gateway,
-    now: OffsetDateTime,
-    retention: Duration,
-    limit: u32,
-) -> Result<u64, StoreError> {
-    let delete = gateway.query(
-        "delete from audit_log where id in (
-             select id from audit_log
-             where at < least($1, clock_timestamp()) - make_interval(secs => $2)
-             order by at limit $3 for update skip locked)",
-    );
-    let delete = delete.bind(now).bind(retention.as_secs_f64()).bind(i64::from(limit));
-    let swept = delete.execute(gateway).await?;
-    Ok(swept.rows_affected())
-}
-
-fn entry(row: &PgRow) -> Result<AuditEntry, StoreError> {
-    let address: Option<&str> = row.try_get("address")?;
+fn record_from_row(row: &PgRow) -> Result<StoredAuditRecord, StoreError> {
     let user_agent: Option<&str> = row.try_get("user_agent")?;
-    let seen = |address| client("audit_log", address, user_agent.unwrap_or_default());
-    let by = Initiator {
+    let origin = match row.try_get("address")? {
+        Some(address) => Some(parse_origin("audit_log", address, user_agent.unwrap_or_default())?),
+        None => None,
+    };
+    let requester = Requester {
         user_id: row.try_get::<Option<Uuid>, _>("actor_id")?.map(UserId::from),
-        session: None,
-        client: address.map(seen).transpose()?,
+        session_id: None,
+        origin,
     };
     let record = AuditRecord {
         at: row.try_get("at")?,
-        action: action(row.try_get("action")?)?,
-        by,
+        action: parse_action(row.try_get("action")?)?,
+        requester,
         subject: row.try_get::<Uuid, _>("subject_id")?.into(),
-        session: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId::from),
+        session_id: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId::from),
         detail: row.try_get("detail")?,
     };
-    Ok(AuditEntry { id: row.try_get("id")?, record })
+    Ok(StoredAuditRecord { id: row.try_get("id")?, record })
 }

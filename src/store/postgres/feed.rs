@@ -1,4 +1,4 @@
-//! Following the revocations on Postgres: what the last snapshot could not see is what is new.
+//! The feed on PostgreSQL: each read returns the rows that the previous snapshot could not see.
 
 use std::time::Duration;
 
@@ -11,13 +11,16 @@ use uuid::Uuid;
 
 use super::snapshot::Snapshot;
 use crate::domain::Revocation;
-use crate::store::feed::{Entry, Feed, News, within};
-use crate::store::{StoreError, from_micros};
+use crate::store::columns::from_micros;
+use crate::store::error::StoreError;
+use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
 
-/// The first row says what the statement sees, of which server, and when. The server is another one
-/// when it has been started anew, or the table has: after a restore the index comes last, when
-/// the rows are there. A replica says nothing: it may lag.
-const HEAD: &str = "
+/// Selects a header row, then the revocations.
+///
+/// The header contains the snapshot of the statement, the identity of the server and the time. The
+/// identity changes when the server restarts and when the table is restored: a restore creates the
+/// index last, after the rows. It is null on a replica, which may lag.
+const SELECT: &str = "
     select null::uuid as id, null::bigint as expires_at, null::bigint as revoked_at,
            pg_current_snapshot()::text as snapshot,
            case when not pg_is_in_recovery() then
@@ -30,18 +33,18 @@ const HEAD: &str = "
            (extract(epoch from revoked_at) * 1000000)::bigint, null, null, null
     from revocations ";
 
-/// Reads on a connection of its own: requests that fill the pool do not hold it up.
+/// Feed with a separate connection: requests that exhaust the pool do not delay it.
 pub(super) struct PostgresFeed {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     cursor: Option<Cursor>,
 }
 
-/// What has been read.
+/// Position in the feed of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Cursor {
     server: String,
-    seen: Snapshot,
+    snapshot: Snapshot,
 }
 
 impl PostgresFeed {
@@ -52,75 +55,78 @@ impl PostgresFeed {
 
 #[async_trait]
 impl Feed for PostgresFeed {
-    async fn read(&mut self, patience: Duration) -> Result<News, StoreError> {
-        // Taken out, and put back when all went well: a connection on which a read failed or was
-        // given up is closed.
+    async fn read(&mut self, timeout: Duration) -> Result<FeedBatch, StoreError> {
+        // The connection is put back only after success. If the read fails or is dropped, the
+        // connection is closed.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => within(patience, self.options.connect()).await?,
+            None => with_timeout(timeout, self.options.connect()).await?,
         };
-        let cursor = self.cursor.as_ref();
-        let (mut end, mut news) = read_since(cursor, &mut connection, patience).await?;
-        if cursor.is_some_and(|cursor| !end.may_follow(cursor)) {
-            (end, news) = read_since(None, &mut connection, patience).await?;
+        let previous = self.cursor.as_ref();
+        let (mut cursor, mut batch) = read_since(previous, &mut connection, timeout).await?;
+        if previous.is_some_and(|previous| !cursor.may_follow(previous)) {
+            (cursor, batch) = read_since(None, &mut connection, timeout).await?;
         }
         self.connection = Some(connection);
-        self.cursor = Some(end);
-        Ok(news)
+        self.cursor = Some(cursor);
+        Ok(batch)
     }
 
-    fn rewind(&mut self) {
+    fn request_full_reload(&mut self) {
         self.cursor = None;
     }
 }
 
-/// Reads what a cursor has not seen, in one statement, which sees one snapshot. Without parameters
-/// it goes by the simple protocol, in one round trip, for which a pooler needs no session.
+/// Reads the revocations after a cursor in one statement, which sees one snapshot. It has no
+/// parameters, so it uses the simple protocol: one round trip, and no session behind a pooler.
 async fn read_since(
     cursor: Option<&Cursor>,
     connection: &mut PgConnection,
-    patience: Duration,
-) -> Result<(Cursor, News), StoreError> {
+    timeout: Duration,
+) -> Result<(Cursor, FeedBatch), StoreError> {
     let condition = cursor.map(Cursor::condition).unwrap_or_default();
-    let mut rows = raw_sql(AssertSqlSafe(format!("{HEAD}{condition}"))).fetch(connection);
-    let head = within(patience, rows.try_next()).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let mut rows = raw_sql(AssertSqlSafe(format!("{SELECT}{condition}"))).fetch(connection);
+    let header = with_timeout(timeout, rows.try_next()).await?.ok_or(sqlx::Error::RowNotFound)?;
     let mut entries = Vec::new();
-    while let Some(row) = within(patience, rows.try_next()).await? {
-        entries.push(entry(&row)?);
+    while let Some(row) = with_timeout(timeout, rows.try_next()).await? {
+        entries.push(entry_from_row(&row)?);
     }
-    let read_at = time(&head, "read_at")?;
-    Ok((Cursor::of(&head)?, News { entries, read_at, is_whole: cursor.is_none() }))
+    let read_at = parse_time(&header, "read_at")?;
+    let batch = FeedBatch { entries, read_at, is_full_reload: cursor.is_none() };
+    Ok((Cursor::from_row(&header)?, batch))
 }
 
 impl Cursor {
-    fn of(head: &PgRow) -> Result<Self, StoreError> {
-        let server: Option<String> = head.try_get("server")?;
-        let seen: &str = head.try_get("snapshot")?;
-        let inconsistent = |error| StoreError::inconsistent("pg_current_snapshot", "text", error);
-        Ok(Self {
-            server: server.ok_or(StoreError::Replica)?,
-            seen: seen.parse().map_err(inconsistent)?,
-        })
+    /// Parses the header row.
+    fn from_row(row: &PgRow) -> Result<Self, StoreError> {
+        let server: Option<String> = row.try_get("server")?;
+        let snapshot: &str = row.try_get("snapshot")?;
+        let snapshot = snapshot
+            .parse()
+            .map_err(|error| StoreError::inconsistent("pg_current_snapshot", "text", error))?;
+        Ok(Self { server: server.ok_or(StoreError::Replica)?, snapshot })
     }
 
     fn may_follow(&self, earlier: &Self) -> bool {
-        self.server == earlier.server && self.seen.may_follow(&earlier.seen)
+        self.server == earlier.server && self.snapshot.may_follow(&earlier.snapshot)
     }
 
-    /// Rows from a dump bear the numbers of another server: those that are still to come here are
-    /// not news each time.
+    /// Returns the SQL condition for the rows after this cursor.
+    ///
+    /// Rows from a dump have transaction ids of another server. Ids that this server has not yet
+    /// assigned are excluded; otherwise every read would return their rows again.
     fn condition(&self) -> String {
-        let has_not_seen = self.seen.has_not_seen("xid");
-        format!("where {has_not_seen} and xid < pg_snapshot_xmax(pg_current_snapshot())")
+        let unseen = self.snapshot.unseen_condition("xid");
+        format!("where {unseen} and xid < pg_snapshot_xmax(pg_current_snapshot())")
     }
 }
 
-fn entry(row: &PgRow) -> Result<Entry, StoreError> {
+fn entry_from_row(row: &PgRow) -> Result<FeedEntry, StoreError> {
     let id = row.try_get::<Uuid, _>("id")?.into();
-    let revocation = Revocation { id, expires_at: time(row, "expires_at")? };
-    Ok(Entry { revocation, revoked_at: time(row, "revoked_at")? })
+    let revocation = Revocation { id, expires_at: parse_time(row, "expires_at")? };
+    Ok(FeedEntry { revocation, revoked_at: parse_time(row, "revoked_at")? })
 }
 
-fn time(row: &PgRow, column: &'static str) -> Result<OffsetDateTime, StoreError> {
+fn parse_time(row: &PgRow, column: &'static str) -> Result<OffsetDateTime, StoreError> {
     from_micros("revocations", column, row.try_get(column)?)
 }

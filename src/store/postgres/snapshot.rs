@@ -1,47 +1,63 @@
-//! What a statement of Postgres sees: the `pg_snapshot` type.
+//! The type `pg_snapshot` of PostgreSQL.
 
 use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Which transactions had ended when a statement began. In text, `xmin:xmax:xip,xip,…`.
+/// Transactions that are visible to a statement. Its text form is `xmin:xmax:xip,xip,…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Snapshot {
-    /// Every transaction before this one had ended.
+    /// Lowest transaction id in progress; all lower ones had ended.
     xmin: u64,
-    /// No transaction from this one on had begun.
+    /// Lowest transaction id not yet assigned.
     xmax: u64,
-    /// Those in between that had not ended.
+    /// Transaction ids in progress, from `xmin` to `xmax`.
     in_progress: Vec<u64>,
 }
 
+/// Text that is not a snapshot.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is no snapshot")]
+#[error("`{0}` is not a snapshot")]
 pub(crate) struct SnapshotError(String);
 
 impl Snapshot {
-    /// Tells whether a transaction had ended.
+    /// Returns `true` if the transaction had ended.
     #[cfg(test)]
     pub(crate) fn sees(&self, xid: u64) -> bool {
         xid < self.xmax && !self.in_progress.contains(&xid)
     }
 
-    /// Tells whether a transaction had begun, ended or not.
+    /// Returns `true` if the transaction had begun, ended or not.
     #[cfg(test)]
     pub(crate) fn ended_before(&self, xid: u64) -> bool {
         xid < self.xmax
     }
 
-    /// Tells whether this may have been taken after another one, from the same server.
+    /// Returns `true` if this snapshot may be later than another one of the same server.
     pub(crate) fn may_follow(&self, earlier: &Self) -> bool {
         self.xmin >= earlier.xmin && self.xmax >= earlier.xmax
     }
 
-    /// Returns an SQL condition for the transactions that had not ended, nor failed.
-    pub(crate) fn has_not_seen(&self, xid: &str) -> String {
+    /// Returns an SQL condition for the transactions that had not ended; `column` contains their
+    /// ids.
+    pub(crate) fn unseen_condition(&self, column: &str) -> String {
         let in_progress: Vec<_> = self.in_progress.iter().map(u64::to_string).collect();
         let in_progress = in_progress.join(",");
-        format!("({xid} >= '{}'::xid8 or {xid} = any ('{{{in_progress}}}'::xid8[]))", self.xmax)
+        format!(
+            "({column} >= '{}'::xid8 or {column} = any ('{{{in_progress}}}'::xid8[]))",
+            self.xmax
+        )
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (xmin, rest) = text.split_once(':')?;
+        let (xmax, in_progress) = rest.split_once(':')?;
+        let in_progress = in_progress.split(',').filter(|xid| !xid.is_empty()).map(str::parse);
+        Some(Self {
+            xmin: xmin.parse().ok()?,
+            xmax: xmax.parse().ok()?,
+            in_progress: in_progress.collect::<Result<_, _>>().ok()?,
+        })
     }
 }
 
@@ -49,16 +65,6 @@ impl FromStr for Snapshot {
     type Err = SnapshotError;
 
     fn from_str(text: &str) -> Result<Self, SnapshotError> {
-        let parse = || {
-            let mut parts = text.split(':');
-            let (xmin, xmax, list) = (parts.next()?, parts.next()?, parts.next()?);
-            let in_progress = list.split(',').filter(|xid| !xid.is_empty()).map(str::parse);
-            Some(Self {
-                xmin: xmin.parse().ok()?,
-                xmax: xmax.parse().ok()?,
-                in_progress: in_progress.collect::<Result<_, _>>().ok()?,
-            })
-        };
-        parse().ok_or_else(|| SnapshotError(text.to_owned()))
+        Self::parse(text).ok_or_else(|| SnapshotError(text.to_owned()))
     }
 }

@@ -1,276 +1,313 @@
-//! Accounts as administrators see them, what becomes of them, and the record of it.
+//! The contract of `Store` for changes of accounts and for the audit log.
 
-use portcullis::domain::Label;
-use portcullis::store::{AuditPage, UserChange, UserPage};
+use portcullis::domain::UserChange;
+use portcullis::store::{AuditQuery, UserQuery};
+use strum::VariantNames;
 
 use super::*;
 
-/// Adds an account with some roles.
-async fn an_account(store: &dyn Store, username: &str, roles: &[Role]) -> User {
-    let mut new = credentials(username);
-    new.user.roles = roles.iter().copied().collect();
-    store.insert_user(&new, &record()).await.unwrap();
-    new.user
+on_both_databases![
+    accounts_are_listed_by_name_ignoring_case,
+    account_change_ends_all_other_sessions,
+    revocation_defaults_to_session_expiry,
+    account_change_applies_only_the_edit,
+    change_without_effect_is_not_recorded,
+    signed_out_requester_changes_nothing,
+    outdated_account_version_is_refused,
+    concurrent_removals_leave_one_administrator,
+    audit_query_filters_by_each_field,
+    old_audit_records_are_deleted_in_batches,
+    every_audit_action_round_trips,
+];
+
+async fn add_account(store: &dyn Store, username: &str, roles: &[Role]) -> User {
+    let mut credentials = new_credentials(username);
+    credentials.user.roles = roles.iter().copied().collect();
+    store.insert_user(&credentials, &audit_record()).await.unwrap();
+    credentials.user
 }
 
-pub(super) fn change(user_id: UserId, edit: UserEdit) -> UserChange {
-    let (at, revoked_until) = (now(), Some(now() + Duration::from_hours(1)));
-    let by = Initiator::COMMAND_LINE;
-    UserChange { user_id, version: None, edit, but: None, revoked_until, at, by }
+pub(super) fn new_change(user_id: UserId, edit: UserEdit) -> UserChange {
+    UserChange {
+        user_id,
+        expected_version: None,
+        edit,
+        keep_session: None,
+        revoked_until: Some(now() + Duration::from_hours(1)),
+        at: now(),
+        requester: Requester::COMMAND_LINE,
+    }
 }
 
-fn page(prefix: &str, after: &str, limit: u32) -> UserPage {
+fn user_query(prefix: &str, after: &str, limit: u32) -> UserQuery {
     let name = |text: &str| (!text.is_empty()).then(|| Username::parse(text).unwrap());
-    UserPage { prefix: name(prefix), after: name(after), limit }
+    UserQuery { prefix: name(prefix), after: name(after), limit }
 }
 
-async fn names(store: &dyn Store, page: &UserPage) -> Vec<String> {
-    let users = store.list_users(page).await.unwrap();
+async fn list_usernames(store: &dyn Store, query: &UserQuery) -> Vec<String> {
+    let users = store.list_users(query).await.unwrap();
     users.into_iter().map(|user| user.username.as_str().to_owned()).collect()
 }
 
-async fn audited(store: &dyn Store, page: &AuditPage) -> Vec<AuditRecord> {
-    let entries = store.audit(page).await.unwrap();
+async fn read_audit_log(store: &dyn Store, query: &AuditQuery) -> Vec<AuditRecord> {
+    let entries = store.list_audit_records(query).await.unwrap();
     entries.into_iter().map(|entry| entry.record).collect()
 }
 
-fn everything() -> AuditPage {
-    AuditPage { limit: 100, ..AuditPage::default() }
+fn all_records() -> AuditQuery {
+    AuditQuery { limit: 100, ..AuditQuery::default() }
 }
 
-on_both_databases! {
-    async fn accounts_are_listed_in_pages_by_name_whatever_its_case(database: TestDatabase) {
-        let store = open(&database).await;
-        for name in ["Bob", "alice", "a_1", "Al", "zoë", "ALBERT", "b-2", "éva"] {
-            an_account(store.as_ref(), name, &[Role::User]).await;
-        }
-        let list = async |prefix, after, limit| {
-            names(store.as_ref(), &page(prefix, after, limit)).await
-        };
+async fn accounts_are_listed_by_name_ignoring_case(database: TestDatabase) {
+    let store = open_store(&database).await;
+    for name in ["Bob", "alice", "a_1", "Al", "zoë", "ALBERT", "b-2", "éva"] {
+        add_account(store.as_ref(), name, &[Role::User]).await;
+    }
+    let list = async |prefix, after, limit| {
+        list_usernames(store.as_ref(), &user_query(prefix, after, limit)).await
+    };
 
-        let all = ["a_1", "Al", "ALBERT", "alice", "b-2", "Bob", "zoë", "éva"];
-        assert_eq!(list("", "", 100).await, all);
-        assert_eq!(list("", "albert", 2).await, all[3..5]);
-        assert_eq!(list("AL", "", 100).await, all[1..4]);
-        assert_eq!(list("al", "AL", 1).await, ["ALBERT"]);
-        assert_eq!(list("al", "bob", 100).await, [""; 0]);
-        assert_eq!(list("a_", "", 100).await, ["a_1"], "nothing in a prefix is a pattern");
+    let all = ["a_1", "Al", "ALBERT", "alice", "b-2", "Bob", "zoë", "éva"];
+    assert_eq!(list("", "", 100).await, all);
+    assert_eq!(list("", "albert", 2).await, all[3..5]);
+    assert_eq!(list("AL", "", 100).await, all[1..4]);
+    assert_eq!(list("al", "AL", 1).await, ["ALBERT"]);
+    assert_eq!(list("al", "bob", 100).await, [""; 0]);
+    assert_eq!(list("a_", "", 100).await, ["a_1"], "`_` in a prefix is not a wildcard");
+}
+
+async fn account_change_ends_all_other_sessions(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let kept = add_session(store.as_ref()).await;
+    let foreign = add_session(store.as_ref()).await;
+    let others = [(); 2].map(|()| Session { id: SessionId::random(), ..kept.clone() });
+    for session in &others {
+        assert!(store.insert_session(session, UserVersion::FIRST, &audit_record()).await.unwrap());
     }
 
-    async fn what_ends_with_a_change_is_every_session_but_one(database: TestDatabase) {
-        let store = open(&database).await;
-        let (bobs, alices) = (a_session(store.as_ref()).await, a_session(store.as_ref()).await);
-        let others = [(); 2].map(|()| Session { id: SessionId::random(), ..alices.clone() });
-        for session in &others {
-            assert!(store.insert_session(session, UserVersion::FIRST, &record()).await.unwrap());
-        }
+    let mut change = new_change(kept.user_id, UserEdit::Password(password_hash(2)));
+    change.keep_session = Some(kept.id);
+    let ended = store.change_user(&change).await.unwrap().ended;
 
-        let mut wanted = change(alices.user_id, UserEdit::Password(hash(2)));
-        wanted.but = Some(alices.id);
-        let ended = store.change_user(&wanted).await.unwrap().ended;
+    let expires_at = change.revoked_until.unwrap();
+    let revocation = |session: &Session| Revocation { id: session.id.into(), expires_at };
+    let expected = revocation_ids(&others.each_ref().map(revocation));
+    assert_eq!(revocation_ids(&ended.revocations), expected);
+    let revoked = read_all_revocations(store.as_ref()).await;
+    assert_eq!(revocation_ids(&revoked), expected);
+    assert!(revoked.iter().all(|revocation| revocation.expires_at == expires_at));
+    let remaining = store.list_sessions(kept.user_id, now()).await.unwrap();
+    assert_eq!(remaining, slice::from_ref(&kept));
+    let end_all = new_change(kept.user_id, UserEdit::EndSessions);
+    let changed = store.change_user(&end_all).await.unwrap();
+    assert_eq!(changed.ended.revocations.len(), 1);
+    assert_eq!(store.list_sessions(foreign.user_id, now()).await.unwrap(), [foreign]);
+}
 
-        let expires_at = wanted.revoked_until.unwrap();
-        let revocation = |session: &Session| Revocation { id: session.id.into(), expires_at };
-        let expected = ids_of(&others.each_ref().map(revocation));
-        assert_eq!(ids_of(&ended.revocations), expected);
-        let revoked = kept(store.as_ref()).await;
-        assert_eq!(ids_of(&revoked), expected);
-        assert!(revoked.iter().all(|revocation| revocation.expires_at == expires_at));
-        let left = store.sessions_of(alices.user_id, now()).await.unwrap();
-        assert_eq!(left, slice::from_ref(&alices));
-        let rest = store.change_user(&change(alices.user_id, UserEdit::EndSessions)).await.unwrap();
-        assert_eq!(rest.ended.revocations.len(), 1);
-        assert_eq!(store.sessions_of(bobs.user_id, now()).await.unwrap(), [bobs]);
+async fn revocation_defaults_to_session_expiry(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let session = add_session(store.as_ref()).await;
+    let mut change = new_change(session.user_id, UserEdit::EndSessions);
+    change.revoked_until = None;
+
+    store.change_user(&change).await.unwrap();
+
+    let expected = Revocation { id: session.id.into(), expires_at: session.expires_at };
+    assert_eq!(read_all_revocations(store.as_ref()).await, [expected]);
+}
+
+async fn account_change_applies_only_the_edit(database: TestDatabase) {
+    let store = open_store(&database).await;
+    add_account(store.as_ref(), "root", &[Role::Admin]).await;
+    let before = add_account(store.as_ref(), "Alice", &[Role::User]).await;
+    let roles = Roles::from_iter([Role::User, Role::Admin]);
+    let disable = new_change(before.id, UserEdit::Disable);
+
+    let promoted = User { roles: roles.clone(), ..before.clone() };
+    let disabled = User { disabled_at: Some(disable.at), ..promoted.clone() };
+    let mut expected = before.clone();
+    for (change, expected_user) in [
+        (new_change(before.id, UserEdit::Roles(roles)), promoted.clone()),
+        (disable, disabled),
+        (new_change(before.id, UserEdit::Enable), promoted.clone()),
+        (new_change(before.id, UserEdit::Password(password_hash(2))), promoted),
+    ] {
+        let version = expected.version.next();
+        expected = User { version, ..expected_user };
+        assert_eq!(store.change_user(&change).await.unwrap().user, expected);
+        assert_eq!(store.find_user(before.id).await.unwrap().unwrap(), expected);
+    }
+    let found = store.find_credentials(&before.username).await.unwrap().unwrap();
+    assert_eq!(found.password_hash, password_hash(2));
+
+    store.change_user(&new_change(before.id, UserEdit::Delete)).await.unwrap();
+    assert!(store.find_user(before.id).await.unwrap().is_none());
+    let refused = store.change_user(&new_change(before.id, UserEdit::Disable)).await;
+    assert_eq!(account_error(refused), AccountError::NotFound);
+}
+
+async fn change_without_effect_is_not_recorded(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let session = add_session(store.as_ref()).await;
+    let before = store.find_user(session.user_id).await.unwrap().unwrap();
+    let log_before = read_audit_log(store.as_ref(), &all_records()).await;
+
+    for edit in [UserEdit::Enable, UserEdit::Roles(before.roles.clone())] {
+        let unchanged = store.change_user(&new_change(before.id, edit)).await.unwrap();
+        assert_eq!(unchanged.user, before);
     }
 
-    async fn a_session_whose_tokens_nobody_knows_is_revoked_until_its_own_end(
-        database: TestDatabase
-    ) {
-        let store = open(&database).await;
-        let session = a_session(store.as_ref()).await;
-        let mut wanted = change(session.user_id, UserEdit::EndSessions);
-        wanted.revoked_until = None;
+    assert_eq!(store.list_sessions(before.id, now()).await.unwrap(), [session]);
+    assert_eq!(read_audit_log(store.as_ref(), &all_records()).await, log_before);
+}
 
-        store.change_user(&wanted).await.unwrap();
+async fn signed_out_requester_changes_nothing(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let alice = add_account(store.as_ref(), "alice", &[Role::User]).await;
+    let session = add_session(store.as_ref()).await;
+    let requester = Requester { session_id: Some(session.id), ..Requester::COMMAND_LINE };
+    let change =
+        UserChange { requester: requester.clone(), ..new_change(alice.id, UserEdit::Disable) };
+    let create_account = async |name| {
+        let record = AuditRecord { requester: requester.clone(), ..audit_record() };
+        store.insert_user(&new_credentials(name), &record).await
+    };
+    create_account("before").await.unwrap();
 
-        let expected = Revocation { id: session.id.into(), expires_at: session.expires_at };
-        assert_eq!(kept(store.as_ref()).await, [expected]);
+    store.change_user(&new_change(session.user_id, UserEdit::Disable)).await.unwrap();
+
+    let refused = store.change_user(&change).await;
+    assert_eq!(account_error(refused), AccountError::RequesterSignedOut);
+    let refused = create_account("after").await;
+    assert_eq!(account_error(refused), AccountError::RequesterSignedOut);
+    assert_eq!(list_usernames(store.as_ref(), &user_query("a", "", 10)).await, ["alice"]);
+    let found = store.find_user(alice.id).await.unwrap().unwrap();
+    assert_eq!(found.disabled_at, None);
+}
+
+async fn outdated_account_version_is_refused(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let session = add_session(store.as_ref()).await;
+    let user = session.user_id;
+    let mut change = new_change(user, UserEdit::Password(password_hash(2)));
+    change.expected_version = Some(UserVersion::FIRST);
+    change.keep_session = Some(session.id);
+    store.change_user(&change).await.unwrap();
+
+    for edit in [UserEdit::Password(password_hash(3)), UserEdit::Delete] {
+        let outdated = UserChange { edit, ..change.clone() };
+        let refused = store.change_user(&outdated).await;
+        assert_eq!(account_error(refused), AccountError::Changed);
     }
 
-    async fn an_account_becomes_what_the_change_says_and_nothing_else(database: TestDatabase) {
-        let store = open(&database).await;
-        an_account(store.as_ref(), "root", &[Role::Admin]).await;
-        let before = an_account(store.as_ref(), "Alice", &[Role::User]).await;
-        let roles = Roles::from_iter([Role::User, Role::Admin]);
-        let disable = change(before.id, UserEdit::Disable);
+    let late_session = Session { id: SessionId::random(), ..session.clone() };
+    assert!(
+        !store.insert_session(&late_session, UserVersion::FIRST, &audit_record()).await.unwrap()
+    );
+    let remaining = store.list_sessions(user, now()).await.unwrap();
+    assert_eq!(remaining, slice::from_ref(&session), "refused changes end no session");
+    let password_changes =
+        AuditQuery { action: Some(AuditAction::PasswordChanged), ..all_records() };
+    assert_eq!(
+        read_audit_log(store.as_ref(), &password_changes).await.len(),
+        1,
+        "refused changes are not recorded"
+    );
+}
 
-        let mut expected = before.clone();
-        for (wanted, expect) in [
-            (change(before.id, UserEdit::Roles(roles)), User { roles, ..before.clone() }),
-            (disable.clone(), User { roles, disabled_at: Some(disable.at), ..before.clone() }),
-            (change(before.id, UserEdit::Enable), User { roles, ..before.clone() }),
-            (change(before.id, UserEdit::Password(hash(2))), User { roles, ..before.clone() }),
-        ] {
-            let version = expected.version.next();
-            expected = User { version, ..expect };
-            assert_eq!(store.change_user(&wanted).await.unwrap().user, expected);
-            assert_eq!(store.find_user(before.id).await.unwrap().unwrap(), expected);
-        }
-        let found = store.find_credentials(&before.username).await.unwrap().unwrap();
-        assert_eq!(found.password_hash, hash(2));
-
-        store.change_user(&change(before.id, UserEdit::Delete)).await.unwrap();
-        assert!(store.find_user(before.id).await.unwrap().is_none());
-        let gone = store.change_user(&change(before.id, UserEdit::Disable)).await;
-        assert!(matches!(gone, Err(ChangeUserError::Gone)), "{gone:?}");
+async fn concurrent_removals_leave_one_administrator(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let mut admins = Vec::new();
+    for n in 0..8 {
+        admins.push(add_account(store.as_ref(), &format!("admin-{n}"), &[Role::Admin]).await.id);
     }
+    let edits = [UserEdit::Delete, UserEdit::Disable, UserEdit::Roles(Roles::default())];
 
-    async fn what_changes_nothing_ends_nothing_and_is_not_recorded(database: TestDatabase) {
-        let store = open(&database).await;
-        let session = a_session(store.as_ref()).await;
-        let before = store.find_user(session.user_id).await.unwrap().unwrap();
-        let log = audited(store.as_ref(), &everything()).await;
+    let changes = admins.iter().zip(edits.iter().cycle()).map(|(&id, edit)| {
+        let store = Arc::clone(&store);
+        let change = new_change(id, edit.clone());
+        async move { store.change_user(&change).await }
+    });
+    let outcomes = join_all(changes).await;
 
-        for edit in [UserEdit::Enable, UserEdit::Roles(before.roles)] {
-            let unchanged = store.change_user(&change(before.id, edit)).await.unwrap();
-            assert_eq!(unchanged.user, before);
-        }
+    let refused: Vec<_> = outcomes.into_iter().filter(Result::is_err).map(account_error).collect();
+    assert_eq!(refused, [AccountError::LastAdmin]);
+    let users = store.list_users(&user_query("", "", 100)).await.unwrap();
+    assert_eq!(users.iter().filter(|user| user.is_active_admin()).count(), 1);
+}
 
-        assert_eq!(store.sessions_of(before.id, now()).await.unwrap(), [session]);
-        assert_eq!(audited(store.as_ref(), &everything()).await, log);
+async fn audit_query_filters_by_each_field(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let admin = UserId::random();
+    let alice = UserId::random();
+    let origin = RequestOrigin {
+        address: "2001:db8::1".parse().unwrap(),
+        user_agent: UserAgent::sanitize("curl/8.5"),
+    };
+    let by_admin = Requester { user_id: Some(admin), session_id: None, origin: Some(origin) };
+    let at = now();
+    let session_id = Some(SessionId::random());
+    let new_record = |secs: u64, action, requester: &Requester, subject| AuditRecord {
+        at: at + Duration::from_secs(secs),
+        action,
+        requester: requester.clone(),
+        subject,
+        session_id,
+        detail: Some("detail".to_owned()),
+    };
+    let records = [
+        new_record(0, AuditAction::UserCreated, &by_admin, alice),
+        new_record(1, AuditAction::UserDisabled, &Requester::COMMAND_LINE, alice),
+        new_record(2, AuditAction::SessionEnded, &by_admin, admin),
+    ];
+    store.revoke(&[new_revocation(now())], &records).await.unwrap();
+
+    let latest_first: Vec<_> = records.iter().rev().cloned().collect();
+    assert_eq!(read_audit_log(store.as_ref(), &all_records()).await, latest_first);
+    let second = at + Duration::from_secs(1);
+    for (query, indices) in [
+        (AuditQuery { actor: Some(admin), ..all_records() }, vec![2, 0]),
+        (AuditQuery { subject: Some(alice), ..all_records() }, vec![1, 0]),
+        (AuditQuery { action: Some(AuditAction::UserDisabled), ..all_records() }, vec![1]),
+        (AuditQuery { since: Some(second), ..all_records() }, vec![2, 1]),
+        (AuditQuery { until: Some(second), ..all_records() }, vec![0]),
+        (AuditQuery { limit: 2, ..all_records() }, vec![2, 1]),
+    ] {
+        let expected: Vec<_> =
+            indices.into_iter().map(|index: usize| records[index].clone()).collect();
+        assert_eq!(read_audit_log(store.as_ref(), &query).await, expected, "{query:?}");
     }
+    let latest = AuditQuery { limit: 1, ..all_records() };
+    let first = store.list_audit_records(&latest).await.unwrap();
+    let rest = AuditQuery { after: Some(first[0].id), ..all_records() };
+    assert_eq!(read_audit_log(store.as_ref(), &rest).await, latest_first[1..]);
+}
 
-    async fn who_was_put_out_meanwhile_changes_nothing_more(database: TestDatabase) {
-        let store = open(&database).await;
-        let alice = an_account(store.as_ref(), "alice", &[Role::User]).await;
-        let session = a_session(store.as_ref()).await;
-        let by = Initiator { session: Some(session.id), ..Initiator::COMMAND_LINE };
-        let wanted = UserChange { by: by.clone(), ..change(alice.id, UserEdit::Disable) };
-        let made = async |name| {
-            let record = AuditRecord { by: by.clone(), ..record() };
-            store.insert_user(&credentials(name), &record).await
-        };
-        made("before").await.unwrap();
+async fn old_audit_records_are_deleted_in_batches(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let aged = |mins| AuditRecord { at: now() - Duration::from_mins(mins), ..audit_record() };
+    store.revoke(&[new_revocation(now())], &[1, 10, 11, 12].map(aged)).await.unwrap();
+    let fast_clock = now() + Duration::from_hours(1);
+    let retention = Duration::from_mins(5);
 
-        store.change_user(&change(session.user_id, UserEdit::Disable)).await.unwrap();
+    let delete =
+        async || store.delete_expired_audit_records(fast_clock, retention, 2).await.unwrap();
+    assert_eq!(delete().await, 2);
+    assert_eq!(delete().await, 1);
+    assert_eq!(delete().await, 0, "a fast clock alone deletes no recent record");
+    assert_eq!(read_audit_log(store.as_ref(), &all_records()).await.len(), 1);
+}
 
-        let refused = store.change_user(&wanted).await;
-        assert!(matches!(refused, Err(ChangeUserError::InitiatorOut)), "{refused:?}");
-        let refused = made("after").await;
-        assert!(matches!(refused, Err(InsertUserError::InitiatorOut)), "{refused:?}");
-        assert_eq!(names(store.as_ref(), &page("a", "", 10)).await, ["alice"]);
-        let found = store.find_user(alice.id).await.unwrap().unwrap();
-        assert_eq!(found.disabled_at, None);
-    }
+async fn every_audit_action_round_trips(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let all: Vec<AuditAction> =
+        AuditAction::VARIANTS.iter().map(|name| name.parse().unwrap()).collect();
+    let records: Vec<_> =
+        all.iter().map(|&action| AuditRecord { action, ..audit_record() }).collect();
 
-    async fn an_account_that_has_changed_is_not_changed_again_by_who_knew_it_before(
-        database: TestDatabase
-    ) {
-        let store = open(&database).await;
-        let session = a_session(store.as_ref()).await;
-        let user = session.user_id;
-        let mut wanted = change(user, UserEdit::Password(hash(2)));
-        (wanted.version, wanted.but) = (Some(UserVersion::FIRST), Some(session.id));
-        store.change_user(&wanted).await.unwrap();
+    store.revoke(&[new_revocation(now())], &records).await.unwrap();
 
-        for edit in [UserEdit::Password(hash(3)), UserEdit::Delete] {
-            let late = UserChange { edit, ..wanted.clone() };
-            let refused = store.change_user(&late).await;
-            assert!(matches!(refused, Err(ChangeUserError::Gone)), "{refused:?}");
-        }
-
-        let late = Session { id: SessionId::random(), ..session.clone() };
-        assert!(!store.insert_session(&late, UserVersion::FIRST, &record()).await.unwrap());
-        let left = store.sessions_of(user, now()).await.unwrap();
-        assert_eq!(left, slice::from_ref(&session), "and nothing was ended by trying");
-        let passwords = AuditPage { action: Some(AuditAction::PasswordChanged), ..everything() };
-        assert_eq!(audited(store.as_ref(), &passwords).await.len(), 1, "nor recorded");
-    }
-
-    async fn of_administrators_who_remove_each_other_at_once_one_is_left(database: TestDatabase) {
-        let store = open(&database).await;
-        let mut admins = Vec::new();
-        for n in 0..8 {
-            admins.push(an_account(store.as_ref(), &format!("admin-{n}"), &[Role::Admin]).await.id);
-        }
-        let edits = [UserEdit::Delete, UserEdit::Disable, UserEdit::Roles(Roles::default())];
-
-        let changes = admins.iter().zip(edits.iter().cycle()).map(|(&id, edit)| {
-            let (store, change) = (Arc::clone(&store), change(id, edit.clone()));
-            async move { store.change_user(&change).await }
-        });
-        let outcomes = join_all(changes).await;
-
-        let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-        assert!(matches!(refused[..], [ChangeUserError::LastAdmin]), "{refused:?}");
-        let left = store.list_users(&page("", "", 100)).await.unwrap();
-        assert_eq!(left.iter().filter(|user| user.is_active_admin()).count(), 1);
-    }
-
-    async fn what_was_done_is_found_by_who_whom_what_and_when(database: TestDatabase) {
-        let store = open(&database).await;
-        let (admin, alice) = (UserId::random(), UserId::random());
-        let client = Client {
-            address: "2001:db8::1".parse().unwrap(),
-            user_agent: UserAgent::clean("curl/8.5"),
-        };
-        let by_admin = Initiator { user_id: Some(admin), session: None, client: Some(client) };
-        let (at, session) = (now(), Some(SessionId::random()));
-        let said = |secs: u64, action, by: &Initiator, subject| AuditRecord {
-            at: at + Duration::from_secs(secs),
-            action,
-            by: by.clone(),
-            subject,
-            session,
-            detail: Some("detail".to_owned()),
-        };
-        let records = [
-            said(0, AuditAction::UserCreated, &by_admin, alice),
-            said(1, AuditAction::UserDisabled, &Initiator::COMMAND_LINE, alice),
-            said(2, AuditAction::SessionEnded, &by_admin, admin),
-        ];
-        store.revoke(&[revocation(now())], &records).await.unwrap();
-
-        let latest_first: Vec<_> = records.iter().rev().cloned().collect();
-        assert_eq!(audited(store.as_ref(), &everything()).await, latest_first);
-        let second = at + Duration::from_secs(1);
-        for (page, found) in [
-            (AuditPage { actor: Some(admin), ..everything() }, vec![2, 0]),
-            (AuditPage { subject: Some(alice), ..everything() }, vec![1, 0]),
-            (AuditPage { action: Some(AuditAction::UserDisabled), ..everything() }, vec![1]),
-            (AuditPage { since: Some(second), ..everything() }, vec![2, 1]),
-            (AuditPage { until: Some(second), ..everything() }, vec![0]),
-            (AuditPage { limit: 2, ..everything() }, vec![2, 1]),
-        ] {
-            let expected: Vec<_> = found.into_iter().map(|n: usize| records[n].clone()).collect();
-            assert_eq!(audited(store.as_ref(), &page).await, expected, "{page:?}");
-        }
-        let first = store.audit(&AuditPage { limit: 1, ..everything() }).await.unwrap();
-        let rest = AuditPage { after: Some(first[0].id), ..everything() };
-        assert_eq!(audited(store.as_ref(), &rest).await, latest_first[1..]);
-    }
-
-    async fn old_audit_records_are_swept_a_few_at_a_time(database: TestDatabase) {
-        let store = open(&database).await;
-        let aged = |mins| AuditRecord { at: now() - Duration::from_mins(mins), ..record() };
-        store.revoke(&[revocation(now())], &[1, 10, 11, 12].map(aged)).await.unwrap();
-        let (fast, retention) = (now() + Duration::from_hours(1), Duration::from_mins(5));
-
-        assert_eq!(store.sweep_audit(fast, retention, 2).await.unwrap(), 2);
-        assert_eq!(store.sweep_audit(fast, retention, 2).await.unwrap(), 1);
-        assert_eq!(store.sweep_audit(fast, retention, 2).await.unwrap(), 0, "one clock is wrong");
-        assert_eq!(audited(store.as_ref(), &everything()).await.len(), 1);
-    }
-
-    async fn every_action_is_read_back_as_it_was_written(database: TestDatabase) {
-        let store = open(&database).await;
-        let records: Vec<_> =
-            AuditAction::ALL.iter().map(|&action| AuditRecord { action, ..record() }).collect();
-
-        store.revoke(&[revocation(now())], &records).await.unwrap();
-
-        let read = audited(store.as_ref(), &everything()).await;
-        let actions: Vec<_> = read.iter().rev().map(|record| record.action).collect();
-        assert_eq!(actions, AuditAction::ALL);
-    }
+    let read = read_audit_log(store.as_ref(), &all_records()).await;
+    let actions: Vec<_> = read.iter().rev().map(|record| record.action).collect();
+    assert_eq!(actions, all);
 }

@@ -19,12 +19,12 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 use tracing_subscriber::filter::Targets;
 
-use super::{ManualClock, TestDatabase, assert_documented, since};
+use super::{ManualClock, TestDatabase, assert_documented, elapsed_since};
 
-/// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Longest time that [`eventually`] waits.
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
-/// The application, running in this process, and a client that speaks to it.
+/// A running application, in this process unless made by [`TestApp::new`], and a client for it.
 #[derive(Clone)]
 pub struct TestApp {
     pub address: SocketAddr,
@@ -32,7 +32,7 @@ pub struct TestApp {
     client: Client,
 }
 
-/// An answer, read whole.
+/// A reply with its whole body.
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
@@ -46,20 +46,23 @@ impl TestApp {
         Self::start_with(database, |_| {}).await
     }
 
-    /// Starts the application with some settings of its own.
-    pub async fn start_with(database: &TestDatabase, adjust: impl FnOnce(&mut Config)) -> Self {
+    /// Starts the application with changed settings.
+    pub async fn start_with(
+        database: &TestDatabase,
+        change_settings: impl FnOnce(&mut Config),
+    ) -> Self {
         let mut config = config(database);
-        adjust(&mut config);
+        change_settings(&mut config);
         let clock = Arc::new(ManualClock::default());
         let application = Application::build(config, Arc::clone(&clock) as Arc<dyn Clock>).await;
         let application = application.expect("the application starts");
         let address = application.address();
         actix_web::rt::spawn(application.run_until_stopped(std::future::pending()));
-        Self { clock, ..Self::at(address) }
+        Self { clock, ..Self::new(address) }
     }
 
-    /// Speaks to an application that runs elsewhere.
-    pub fn at(address: SocketAddr) -> Self {
+    /// Creates a client for an application that is already running.
+    pub fn new(address: SocketAddr) -> Self {
         Self { address, clock: Arc::default(), client: Client::new() }
     }
 
@@ -83,19 +86,19 @@ impl TestApp {
         self.post("/auth/login", &credentials(username, password)).await
     }
 
-    /// Registers a user and logs in, and returns the access token.
-    pub async fn token_of(&self, username: &str) -> String {
+    /// Registers a user with the password `correct horse`, logs in and returns the access token.
+    pub async fn register_and_log_in(&self, username: &str) -> String {
         self.register(username, "correct horse").await;
-        self.another_token_of(username).await
+        self.log_in_for_token(username).await
     }
 
-    /// Logs in a registered user once more.
-    pub async fn another_token_of(&self, username: &str) -> String {
+    /// Logs in with the password `correct horse` and returns the access token.
+    pub async fn log_in_for_token(&self, username: &str) -> String {
         self.log_in(username, "correct horse").await.access_token()
     }
 
-    /// Registers an administrator, `root`, and logs in, and returns the access token.
-    pub async fn admin_token(&self, database: &TestDatabase) -> String {
+    /// Registers the administrator `root`, logs in and returns the access token.
+    pub async fn register_admin(&self, database: &TestDatabase) -> String {
         self.register("root", "correct horse").await;
         database
             .execute(match database {
@@ -107,11 +110,12 @@ impl TestApp {
                 }
             })
             .await;
-        self.another_token_of("root").await
+        self.log_in_for_token("root").await
     }
 
-    /// Registers a user and logs in, and returns both tokens.
-    pub async fn pair_of(&self, username: &str) -> Reply {
+    /// Registers a user with the password `correct horse`, logs in and returns the reply, which has
+    /// both tokens.
+    pub async fn register_and_open_session(&self, username: &str) -> Reply {
         self.register(username, "correct horse").await;
         self.log_in(username, "correct horse").await
     }
@@ -120,7 +124,7 @@ impl TestApp {
         self.post("/auth/refresh", &json!({ "refresh_token": refresh_token })).await
     }
 
-    pub async fn with_token(&self, method: Method, path: &str, token: &str) -> Reply {
+    pub async fn send_with_token(&self, method: Method, path: &str, token: &str) -> Reply {
         send(self.request(method, path).bearer_auth(token)).await
     }
 
@@ -132,36 +136,39 @@ impl TestApp {
         send(self.request(Method::POST, "/auth/logout").bearer_auth(token)).await
     }
 
-    /// Returns the whole number that a metric shows, by its name with its labels.
+    /// Returns the value of a metric. The sample is its name, with its labels if it has any.
     pub async fn metric(&self, sample: &str) -> u64 {
         let text = self.get("/metrics").await.text;
         let value = text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        value.unwrap_or_else(|| panic!("no {sample} in\n{text}")).parse().expect("a whole number")
+        let value = value.unwrap_or_else(|| panic!("no metric {sample} in\n{text}"));
+        value.parse().expect("the value is a whole number")
     }
 }
 
 impl Reply {
     pub fn access_token(&self) -> String {
-        self.body["access_token"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no token: {self:?}"))
-            .to_owned()
+        let token = self.body["access_token"].as_str();
+        token.unwrap_or_else(|| panic!("no access token in {self:?}")).to_owned()
     }
 
     pub fn refresh_token(&self) -> String {
-        self.body["refresh_token"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no refresh token: {self:?}"))
-            .to_owned()
+        let token = self.body["refresh_token"].as_str();
+        token.unwrap_or_else(|| panic!("no refresh token in {self:?}")).to_owned()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name).map(|value| value.to_str().expect("text"))
+        self.headers.get(name).map(|value| value.to_str().expect("the header is text"))
     }
 
     #[track_caller]
     pub fn assert(&self, status: u16, body: &Value) {
         assert_eq!((self.status.as_u16(), &self.body), (status, body));
+    }
+
+    /// Asserts the status and the `code` in the body, but not the text.
+    #[track_caller]
+    pub fn assert_code(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), &self.body["code"]), (status, &json!(code)));
     }
 
     #[track_caller]
@@ -171,15 +178,17 @@ impl Reply {
 }
 
 pub async fn send(request: RequestBuilder) -> Reply {
-    try_send(request).await.expect("a reply")
+    try_send(request).await.expect("the application replies")
 }
 
 pub async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
     let (client, request) = request.build_split();
     let request = request?;
-    let (method, path) = (request.method().clone(), request.url().path().to_owned());
+    let method = request.method().clone();
+    let path = request.url().path().to_owned();
     let response = client.execute(request).await?;
-    let (status, headers) = (response.status(), response.headers().clone());
+    let status = response.status();
+    let headers = response.headers().clone();
     let text = response.text().await?;
     let body = serde_json::from_str(&text).unwrap_or_default();
     let reply = Reply { status, headers, body, text };
@@ -187,38 +196,42 @@ pub async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> 
     Ok(reply)
 }
 
-/// Reads the claims of a token.
-pub fn claims(token: &str) -> Value {
-    let payload = token.split('.').nth(1).expect("a payload");
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).expect("base64url")).expect("JSON")
+/// Returns the claims of a token, without verifying it.
+pub fn decode_claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).expect("the token has a payload");
+    let json = URL_SAFE_NO_PAD.decode(payload).expect("the payload is base64url");
+    serde_json::from_slice(&json).expect("the payload is JSON")
 }
 
 /// Signs claims with the key of the application.
-pub fn signed(claims: &Value) -> String {
-    jsonwebtoken::encode(&Header::default(), claims, &EncodingKey::from_secret(&[7; 32]))
-        .expect("a token")
+pub fn sign_claims(claims: &Value) -> String {
+    let key = EncodingKey::from_secret(&[7; 32]);
+    jsonwebtoken::encode(&Header::default(), claims, &key).expect("the claims are signed")
 }
 
 pub fn credentials(username: &str, password: &str) -> Value {
     json!({ "username": username, "password": password })
 }
 
-/// Returns a port that nobody listens on, for programs that cannot take any.
+/// Returns a free port, for programs that cannot pick one themselves.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("the listener has an address").port()
 }
 
-/// Waits until a condition holds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let began_at = SystemClock.uptime();
-    while !holds().await {
-        assert!(since(began_at) < PATIENCE, "{what}: still not after {PATIENCE:?}");
+/// Waits until a condition holds. The description completes "timed out waiting until …".
+pub async fn eventually<F: Future<Output = bool>>(
+    description: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    let started_at = SystemClock.uptime();
+    while !condition().await {
+        assert!(elapsed_since(started_at) < MAX_WAIT, "timed out waiting until {description}");
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Returns settings that are patient: the machine may be busy with something else.
+/// Returns settings whose timeouts are long enough for a busy machine.
 fn config(database: &TestDatabase) -> Config {
     Config {
         http: HttpSettings {
@@ -242,9 +255,11 @@ fn config(database: &TestDatabase) -> Config {
             session_idle_timeout: None,
             leeway: Duration::from_secs(5),
         },
-        signing_key: SigningKeySource::Given(SigningKey::parse(&[7; 32]).expect("a key")),
+        signing_key: SigningKeySource::Given(
+            SigningKey::parse(&[7; 32]).expect("the key is long enough"),
+        ),
         hashing: HashSettings {
-            iterations: NonZeroU32::new(1_000).expect("not zero"),
+            iterations: NonZeroU32::new(1_000).expect("the number is not zero"),
             threads: 2,
             max_wait: Duration::from_secs(50),
         },

@@ -4,7 +4,7 @@ use std::time::Duration;
 use portcullis::clock::{Clock, SystemClock};
 use time::OffsetDateTime;
 
-/// The machine's clock, and as much later as the test wants it to be.
+/// A clock that a test can move ahead of the system clock.
 #[derive(Default)]
 pub struct ManualClock {
     ahead_secs: AtomicU64,
@@ -20,9 +20,9 @@ impl ManualClock {
     }
 }
 
-/// Returns the time since a moment of uptime.
-pub fn since(moment: Duration) -> Duration {
-    SystemClock.uptime().saturating_sub(moment)
+/// Returns the time elapsed since an earlier value of the system's uptime.
+pub fn elapsed_since(uptime: Duration) -> Duration {
+    SystemClock.uptime().saturating_sub(uptime)
 }
 
 impl Clock for ManualClock {

@@ -10,53 +10,61 @@ use portcullis::tokens::Tokens;
 use reqwest::Method;
 use tokio::process::Command;
 
-use super::{Process, TestApp, TestDatabase, eventually, since, try_send};
+use super::{Process, TestApp, TestDatabase, elapsed_since, eventually, try_send};
 
-/// The bound that the instances are given.
+/// Longest time after an acknowledged logout for which an instance may accept the token.
 const BOUND: Duration = Duration::from_secs(2);
 
-const LIFETIME: Duration = Duration::from_hours(1);
+const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 
-/// Tokens that are watched at once.
-const WATCHED: usize = 8;
+/// Number of logged-out tokens that are checked in one round.
+const SAMPLE_SIZE: usize = 8;
 
-/// Several instances on one database, and all that was logged out at any of them.
+/// Several instances on one database, and every token that was logged out at any of them.
 pub struct Cluster {
     pub instances: Vec<Process>,
     tokens: Tokens,
-    valid: String,
-    logged_out: Mutex<Vec<LoggedOut>>,
-    worst: Mutex<Duration>,
+    valid_token: String,
+    logouts: Mutex<Vec<Logout>>,
+    longest_acceptance: Mutex<Duration>,
 }
 
+/// An acknowledged logout.
 #[derive(Clone)]
-struct LoggedOut {
+struct Logout {
     token: String,
     acknowledged_at: Duration,
 }
 
 impl Cluster {
-    /// Starts an instance for each of the databases, which are one database by different ways.
+    /// Starts one instance for each URL of the same database.
     pub async fn start(databases: &[&TestDatabase]) -> Self {
         let start = async |database| Process::spawn(&mut Self::command(database)).await;
-        Self::of(join_all(databases.iter().map(|database| start(database))).await)
+        let instances = join_all(databases.iter().map(|database| start(database))).await;
+        Self::new(instances)
     }
 
-    pub fn of(instances: Vec<Process>) -> Self {
+    pub fn new(instances: Vec<Process>) -> Self {
         let settings = TokenSettings {
             issuer: "portcullis".to_owned(),
-            lifetime: LIFETIME,
-            session_lifetime: LIFETIME,
+            lifetime: TOKEN_LIFETIME,
+            session_lifetime: TOKEN_LIFETIME,
             session_idle_timeout: None,
             leeway: Duration::from_secs(5),
         };
-        let key = SigningKey::parse(Process::KEY.as_bytes()).expect("a key");
-        let tokens = Tokens::new(&key, settings);
-        let valid = token(&tokens);
-        Self { instances, tokens, valid, logged_out: Mutex::default(), worst: Mutex::default() }
+        let key = SigningKey::parse(Process::KEY.as_bytes()).expect("the key is long enough");
+        let tokens = Tokens::new(&key, settings).expect("a derived key");
+        let valid_token = issue_token(&tokens);
+        Self {
+            instances,
+            tokens,
+            valid_token,
+            logouts: Mutex::default(),
+            longest_acceptance: Mutex::default(),
+        }
     }
 
-    /// Prepares an instance that keeps the bound and does not wait for long.
+    /// Prepares an instance with the tested bound and short timeouts.
     pub fn command(database: &TestDatabase) -> Command {
         let mut command = Process::command(database);
         command
@@ -72,137 +80,148 @@ impl Cluster {
         &self.instances[index].app
     }
 
-    pub fn token(&self) -> String {
-        token(&self.tokens)
+    /// Issues a token of a new session.
+    pub fn issue_token(&self) -> String {
+        issue_token(&self.tokens)
     }
 
-    /// Logs tokens out at some instances, and checks them at all of them, while something goes on;
-    /// then waits until everything is well everywhere. Returns the longest time after the
-    /// acknowledgement of its logout at which a token was shown and accepted.
-    pub async fn watch(&self, writers: &[usize], trouble: impl Future<Output = ()>) -> Duration {
+    /// Logs tokens out at some instances and checks them at all instances for the duration of a
+    /// fault, then waits for recovery. Returns the longest time between the acknowledgement of a
+    /// logout and a later request that still accepted the token.
+    pub async fn watch_during(
+        &self,
+        logout_instances: &[usize],
+        fault: impl Future<Output = ()>,
+    ) -> Duration {
         let is_over = AtomicBool::new(false);
-        let trouble = async {
-            trouble.await;
+        let fault = async {
+            fault.await;
             is_over.store(true, Ordering::SeqCst);
         };
-        let writing = join_all(writers.iter().map(|&index| self.log_out_until(index, &is_over)));
-        let checking =
-            join_all((0..self.instances.len()).map(|index| self.check_until(index, &is_over)));
-        join(trouble, join(writing, checking)).await;
-        self.recovers().await;
-        *self.worst.lock().expect("no panic")
+        let logouts =
+            join_all(logout_instances.iter().map(|&index| self.keep_logging_out(index, &is_over)));
+        let checks =
+            join_all((0..self.instances.len()).map(|index| self.keep_checking(index, &is_over)));
+        join(fault, join(logouts, checks)).await;
+        self.wait_for_recovery().await;
+        *self.longest_acceptance.lock().expect("no panic while locked")
     }
 
-    async fn log_out_until(&self, index: usize, is_over: &AtomicBool) {
+    async fn keep_logging_out(&self, index: usize, is_over: &AtomicBool) {
         while !is_over.load(Ordering::SeqCst) {
-            self.log_out(index, self.token()).await;
+            self.log_out(index, self.issue_token()).await;
         }
     }
 
-    /// Logs out; tells whether that was acknowledged. Otherwise nothing is promised.
+    /// Logs a token out. Returns `true` if the instance acknowledged it; otherwise the token may be
+    /// valid or revoked.
     pub async fn log_out(&self, index: usize, token: String) -> bool {
         let request = self.app(index).request(Method::POST, "/auth/logout").bearer_auth(&token);
-        let acknowledged = try_send(request).await.is_ok_and(|reply| reply.status == 200);
-        if acknowledged {
-            let acknowledged_at = SystemClock.uptime();
-            let one = LoggedOut { token, acknowledged_at };
-            self.logged_out.lock().expect("no panic").push(one);
+        let is_acknowledged = try_send(request).await.is_ok_and(|reply| reply.status == 200);
+        if is_acknowledged {
+            let logout = Logout { token, acknowledged_at: SystemClock.uptime() };
+            self.logouts.lock().expect("no panic while locked").push(logout);
         }
-        acknowledged
+        is_acknowledged
     }
 
-    /// Logs some tokens out, trying until that is acknowledged.
-    pub async fn log_out_some(&self, index: usize) {
-        for _ in 0..WATCHED {
-            eventually("a logout", || self.log_out(index, self.token())).await;
+    /// Logs several tokens out, each with retries until it is acknowledged.
+    pub async fn log_out_several(&self, index: usize) {
+        for _ in 0..SAMPLE_SIZE {
+            eventually("a logout succeeds", || self.log_out(index, self.issue_token())).await;
         }
     }
 
-    async fn check_until(&self, index: usize, is_over: &AtomicBool) {
+    async fn keep_checking(&self, index: usize, is_over: &AtomicBool) {
         while !is_over.load(Ordering::SeqCst) {
-            for one in self.some_logged_out() {
-                self.check(index, &one).await;
+            for logout in self.sample_recent_logouts() {
+                self.is_still_accepted(index, &logout).await;
             }
-            let status = self.status(index, &self.valid).await;
+            let status = self.dashboard_status(index, &self.valid_token).await;
             assert_ne!(status, Some(401), "instance {index} refuses a valid token");
         }
     }
 
-    /// Returns some of every age up to twice the bound, and the very latest.
-    fn some_logged_out(&self) -> Vec<LoggedOut> {
-        let all = self.logged_out.lock().expect("no panic");
-        let old = all.partition_point(|one| since(one.acknowledged_at) > 2 * BOUND);
+    /// Returns logouts of all ages up to twice the bound, and always the latest.
+    fn sample_recent_logouts(&self) -> Vec<Logout> {
+        let all = self.logouts.lock().expect("no panic while locked");
+        let old = all.partition_point(|logout| elapsed_since(logout.acknowledged_at) > 2 * BOUND);
         let recent = &all[old..];
-        let spread = recent.iter().rev().step_by(recent.len() / WATCHED + 1);
-        spread.chain(recent.last()).cloned().collect()
+        let sample = recent.iter().rev().step_by(recent.len() / SAMPLE_SIZE + 1);
+        sample.chain(recent.last()).cloned().collect()
     }
 
-    /// Shows the token that was logged out last to an instance until that refuses it, and returns how
-    /// long after the acknowledgement that was.
+    /// Presents the latest logged-out token until the instance refuses it. Returns the time since
+    /// the acknowledgement.
     pub async fn time_to_refusal(&self, index: usize) -> Duration {
-        let last = self.logged_out.lock().expect("no panic").last().cloned();
-        let last = last.expect("a logout");
-        while self.check(index, &last).await {}
-        since(last.acknowledged_at)
+        let latest = self.logouts.lock().expect("no panic while locked").last().cloned();
+        let latest = latest.expect("a token was logged out");
+        while self.is_still_accepted(index, &latest).await {}
+        elapsed_since(latest.acknowledged_at)
     }
 
-    /// Shows a token that was logged out; tells whether it was accepted. How long ago is counted until just before it is shown, so
-    /// that a slow machine makes nobody guilty.
-    async fn check(&self, index: usize, one: &LoggedOut) -> bool {
-        let age = since(one.acknowledged_at);
-        let is_accepted = self.status(index, &one.token).await == Some(200);
+    /// Presents a logged-out token, and panics if it is accepted later than the bound. Its age is
+    /// measured before the request, so that a slow machine cannot cause a failure.
+    async fn is_still_accepted(&self, index: usize, logout: &Logout) -> bool {
+        let age = elapsed_since(logout.acknowledged_at);
+        let is_accepted = self.dashboard_status(index, &logout.token).await == Some(200);
         if is_accepted {
             assert!(age <= BOUND, "instance {index} accepts a token {age:?} after its logout");
-            let mut worst = self.worst.lock().expect("no panic");
-            *worst = age.max(*worst);
+            let mut longest = self.longest_acceptance.lock().expect("no panic while locked");
+            *longest = age.max(*longest);
         }
         is_accepted
     }
 
-    async fn status(&self, index: usize, token: &str) -> Option<u16> {
-        let dashboard = self.app(index).request(Method::GET, "/protected/dashboard");
-        // An instance that is frozen is not waited for.
-        let request = dashboard.bearer_auth(token).timeout(3 * BOUND);
+    /// Requests the dashboard. Returns `None` if the instance does not reply.
+    async fn dashboard_status(&self, index: usize, token: &str) -> Option<u16> {
+        let request = self.app(index).request(Method::GET, "/protected/dashboard");
+        // A frozen instance never replies.
+        let request = request.bearer_auth(token).timeout(3 * BOUND);
         try_send(request).await.ok().map(|reply| reply.status.as_u16())
     }
 
-    /// Waits until every instance is ready and logs out again, and has all tokens refused that were
-    /// logged out, and the valid one accepted.
-    async fn recovers(&self) {
+    /// Waits until every instance is ready, logs out again, and refuses every logged-out token.
+    /// Panics if an instance then refuses the valid token.
+    async fn wait_for_recovery(&self) {
         for (index, instance) in self.instances.iter().enumerate() {
             let is_ready = async || {
-                let ready = instance.app.request(Method::GET, "/health/ready").timeout(BOUND);
-                try_send(ready).await.is_ok_and(|reply| reply.status == 200)
+                let request = instance.app.request(Method::GET, "/health/ready").timeout(BOUND);
+                try_send(request).await.is_ok_and(|reply| reply.status == 200)
             };
-            eventually("an instance that is ready", is_ready).await;
-            eventually("a logout", || self.log_out(index, self.token())).await;
+            eventually("the instance is ready", is_ready).await;
+            eventually("a logout succeeds", || self.log_out(index, self.issue_token())).await;
         }
-        let all = self.logged_out.lock().expect("no panic").clone();
+        let logouts = self.logouts.lock().expect("no panic while locked").clone();
         for index in 0..self.instances.len() {
-            assert_eq!(self.status(index, &self.valid).await, Some(200), "instance {index}");
-            for one in &all {
-                let is_refused = async || self.status(index, &one.token).await == Some(401);
-                eventually("a refusal", is_refused).await;
+            let status = self.dashboard_status(index, &self.valid_token).await;
+            assert_eq!(status, Some(200), "instance {index}");
+            for logout in &logouts {
+                let is_refused =
+                    async || self.dashboard_status(index, &logout.token).await == Some(401);
+                eventually("a logged-out token is refused", is_refused).await;
             }
         }
     }
 }
 
-/// Waits for so long that an instance which learns nothing in the meantime knows too little.
-pub async fn for_longer_than_the_bound() {
-    let began_at = SystemClock.uptime();
-    eventually("the passing of time", async || since(began_at) > 2 * BOUND).await;
+/// Waits for twice the bound: an instance that learns nothing in the meantime is stale.
+pub async fn wait_past_the_bound() {
+    let started_at = SystemClock.uptime();
+    let is_past = async || elapsed_since(started_at) > 2 * BOUND;
+    eventually("twice the bound has passed", is_past).await;
 }
 
-fn token(tokens: &Tokens) -> String {
+fn issue_token(tokens: &Tokens) -> String {
     let user = User {
         id: UserId::random(),
-        username: Username::parse("alice").expect("a name"),
+        username: Username::parse("alice").expect("the username is valid"),
         roles: Roles::from_iter([Role::User]),
         created_at: SystemClock.now(),
         disabled_at: None,
         version: UserVersion::FIRST,
     };
-    let (now, session) = (SystemClock.now(), SessionId::random());
-    tokens.issue(&user, session, now + LIFETIME, now).expect("a token").access_token
+    let now = SystemClock.now();
+    let issued = tokens.issue(&user, SessionId::random(), now + TOKEN_LIFETIME, now);
+    issued.expect("the token is issued").access_token
 }

@@ -10,10 +10,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-const MISSING: &str = "TEST_DATABASE_URL is not set: run the tests with `make test`, which provides \
-                       a Postgres server, or name one";
+const MISSING: &str = "TEST_DATABASE_URL is not set: run `make test`, which provides a Postgres \
+                       server, or set the variable to the URL of a server";
 
-/// A database that belongs to one test, and goes away with it.
+/// The database of one test, removed at the end of the test.
 #[derive(Clone)]
 pub enum TestDatabase {
     Postgres { name: String, url: String },
@@ -23,22 +23,24 @@ pub enum TestDatabase {
 impl TestDatabase {
     pub async fn postgres() -> Self {
         let name = format!("test_{}", Uuid::new_v4().simple());
-        let mut connection = server().connect().await.expect("the test server answers");
-        run(&mut connection, format!("create database {name}")).await;
-        let url = server().database(&name).to_url_lossy().to_string();
+        let mut connection =
+            test_server().connect().await.expect("the test server accepts connections");
+        execute_on(&mut connection, format!("create database {name}")).await;
+        let url = test_server().database(&name).to_url_lossy().to_string();
         Self::Postgres { name, url }
     }
 
     pub fn sqlite() -> Self {
-        Self::Sqlite(Arc::new(tempfile::tempdir().expect("a temporary folder")))
+        Self::Sqlite(Arc::new(tempfile::tempdir().expect("a temporary folder is created")))
     }
 
-    /// Lends the database to a test, and removes it whatever becomes of the test.
-    pub async fn lend<F: Future<Output = ()>>(self, test: impl FnOnce(Self) -> F) {
+    /// Runs a test on the database, then removes the database, even if the test panics.
+    pub async fn run<F: Future<Output = ()>>(self, test: impl FnOnce(Self) -> F) {
         let outcome = AssertUnwindSafe(test(self.clone())).catch_unwind().await;
         if let Self::Postgres { name, .. } = self {
-            let mut connection = server().connect().await.expect("the test server answers");
-            run(&mut connection, format!("drop database {name} with (force)")).await;
+            let mut connection =
+                test_server().connect().await.expect("the test server accepts connections");
+            execute_on(&mut connection, format!("drop database {name} with (force)")).await;
         }
         outcome.unwrap_or_else(|panic| resume_unwind(panic));
     }
@@ -66,52 +68,53 @@ impl TestDatabase {
         }
     }
 
-    /// Names another database of the same server.
-    pub fn beside(&self, name: &str) -> Self {
-        let options: PgConnectOptions = self.url().parse().expect("a URL");
+    /// Returns another database of the same server.
+    pub fn with_name(&self, name: &str) -> Self {
+        let options: PgConnectOptions = self.url().parse().expect("the database has a valid URL");
         let url = options.database(name).to_url_lossy().to_string();
         Self::Postgres { name: name.to_owned(), url }
     }
 
-    /// Names the same database on another port.
-    pub fn at_port(&self, port: u16) -> Self {
-        let options: PgConnectOptions = self.url().parse().expect("a URL");
-        let name = options.get_database().expect("a name").to_owned();
+    /// Returns the same database on another port.
+    pub fn with_port(&self, port: u16) -> Self {
+        let options: PgConnectOptions = self.url().parse().expect("the database has a valid URL");
+        let name = options.get_database().expect("the URL names a database").to_owned();
         Self::Postgres { name, url: options.port(port).to_url_lossy().to_string() }
     }
 
-    /// Opens a connection to Postgres, beside the application's.
+    /// Opens a connection to Postgres, separate from those of the application.
     pub async fn connect(&self) -> PgConnection {
-        let options: PgConnectOptions = self.url().parse().expect("a URL");
-        options.connect().await.expect("the test server answers")
+        let options: PgConnectOptions = self.url().parse().expect("the database has a valid URL");
+        options.connect().await.expect("the test server accepts connections")
     }
 
-    /// Runs a statement on a connection of its own.
+    /// Runs a statement on a separate connection.
     pub async fn execute(&self, statement: &'static str) {
         match self {
             Self::Postgres { .. } => {
                 let mut connection = self.connect().await;
-                connection.execute(statement).await.expect("the test server obeys");
+                connection.execute(statement).await.expect("the statement succeeds");
             }
             Self::Sqlite(_) => {
                 let options = SqliteConnectOptions::new().filename(self.path());
-                let mut connection = options.connect().await.expect("the file opens");
-                connection.execute(statement).await.expect("the file is written");
+                let mut connection = options.connect().await.expect("the SQLite file opens");
+                connection.execute(statement).await.expect("the statement succeeds");
             }
         }
     }
 
     fn path(&self) -> PathBuf {
-        let Self::Sqlite(folder) = self else { panic!("only SQLite has a path") };
+        let Self::Sqlite(folder) = self else { panic!("only SQLite databases have a path") };
         folder.path().join("data").join("portcullis.db")
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the tests have no `config` of their own")]
-fn server() -> PgConnectOptions {
-    std::env::var("TEST_DATABASE_URL").expect(MISSING).parse().expect("a URL in TEST_DATABASE_URL")
+#[expect(clippy::disallowed_methods, reason = "tests do not read settings through `config`")]
+fn test_server() -> PgConnectOptions {
+    let url = std::env::var("TEST_DATABASE_URL").expect(MISSING);
+    url.parse().expect("TEST_DATABASE_URL is a Postgres URL")
 }
 
-async fn run(server: &mut PgConnection, statement: String) {
-    server.execute(AssertSqlSafe(statement)).await.expect("the test server obeys");
+async fn execute_on(connection: &mut PgConnection, statement: String) {
+    connection.execute(AssertSqlSafe(statement)).await.expect("the statement succeeds");
 }

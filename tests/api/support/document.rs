@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Reply;
 
-/// The OpenAPI document, which every reply of every test is held against.
+/// The OpenAPI document; every reply of every test is checked against it.
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(&portcullis::http::openapi()).expect("the document is JSON")
 });
@@ -14,51 +14,55 @@ pub fn document() -> &'static Value {
     &DOCUMENT
 }
 
-/// Fails unless a reply is one that the document foresees.
+/// Panics unless the document describes this reply to a request.
 pub fn assert_documented(method: &Method, path: &str, reply: &Reply) {
-    let Some(operation) = operation(method, path) else { return };
+    let Some(operation) = find_operation(method, path) else { return };
     let status = reply.status.as_str();
-    let documented = resolved(&operation["responses"][status]);
-    assert!(documented.is_object(), "{method} {path}: {status} is not in the document: {reply:?}");
+    let response = resolve_reference(&operation["responses"][status]);
+    assert!(response.is_object(), "{method} {path}: {status} is not in the document: {reply:?}");
 
     if let Some(content_type) = reply.header("content-type") {
         let content_type = content_type.split(';').next().unwrap_or_default();
-        let content = &documented["content"][content_type];
+        let content = &response["content"][content_type];
         assert!(content.is_object(), "{method} {path}: {content_type} is not in the document");
         let codes = &content["schema"]["allOf"][1]["properties"]["code"]["enum"];
-        let is_known = |codes: &Vec<Value>| codes.contains(&reply.body["code"]);
+        let is_documented_code = |codes: &Vec<Value>| codes.contains(&reply.body["code"]);
         assert!(
-            reply.text.is_empty() || codes.as_array().is_none_or(is_known),
+            reply.text.is_empty() || codes.as_array().is_none_or(is_documented_code),
             "{method} {path}: the code is not in the document: {reply:?}",
         );
     }
-    for (name, header) in documented["headers"].as_object().into_iter().flatten() {
-        let is_there = reply.header(name).is_some();
+    for (name, header) in response["headers"].as_object().into_iter().flatten() {
+        let is_present = reply.header(name).is_some();
         assert!(
-            is_there || resolved(header)["required"] != true,
-            "{method} {path}: {status} comes without {name}"
+            is_present || resolve_reference(header)["required"] != true,
+            "{method} {path}: {status} has no header {name}"
         );
     }
 }
 
-/// Returns what is said of a request, if there is something at its path for its method.
-fn operation(method: &Method, path: &str) -> Option<&'static Value> {
+/// Returns the documented operation of a path and method, if there is one.
+fn find_operation(method: &Method, path: &str) -> Option<&'static Value> {
     let method = if *method == Method::HEAD { &Method::GET } else { method };
     let mut paths = document()["paths"].as_object()?.iter();
-    let (_, item) = paths.find(|(template, _)| is_at(path, template))?;
+    let (_, item) = paths.find(|(template, _)| matches_template(path, template))?;
     item.get(method.as_str().to_lowercase())
 }
 
-fn is_at(path: &str, template: &str) -> bool {
-    let (path, template): (Vec<_>, Vec<_>) =
-        (path.split('/').collect(), template.split('/').collect());
-    let alike = |(segment, template): (&&str, &&str)| {
+/// Returns `true` if a path fits a template such as `/admin/users/{id}`.
+fn matches_template(path: &str, template: &str) -> bool {
+    let segments: Vec<_> = path.split('/').collect();
+    let template_segments: Vec<_> = template.split('/').collect();
+    let matches_segment = |(segment, template): (&&str, &&str)| {
         segment == template || (template.starts_with('{') && !segment.is_empty())
     };
-    path.len() == template.len() && path.iter().zip(&template).all(alike)
+    segments.len() == template_segments.len()
+        && segments.iter().zip(&template_segments).all(matches_segment)
 }
 
-fn resolved(value: &'static Value) -> &'static Value {
-    let reference = value["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
-    reference.map_or(value, |pointer| document().pointer(pointer).expect("it leads somewhere"))
+/// Follows a `$ref`, if the value is one.
+fn resolve_reference(value: &'static Value) -> &'static Value {
+    let Some(reference) = value["$ref"].as_str() else { return value };
+    let pointer = reference.strip_prefix('#').expect("the reference is local");
+    document().pointer(pointer).expect("the reference resolves")
 }

@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers shared by the tests.
 
 mod app;
 mod clock;
@@ -6,37 +6,40 @@ mod cluster;
 mod database;
 mod document;
 mod pgbouncer;
+mod postgres_server;
 mod process;
 mod proxy;
-mod server;
 
-pub use app::{Reply, TestApp, claims, credentials, eventually, free_port, send, signed, try_send};
-pub use clock::{ManualClock, since};
-pub use cluster::{Cluster, for_longer_than_the_bound};
+pub use app::{
+    Reply, TestApp, credentials, decode_claims, eventually, free_port, send, sign_claims, try_send,
+};
+pub use clock::{ManualClock, elapsed_since};
+pub use cluster::{Cluster, wait_past_the_bound};
 pub use database::TestDatabase;
 pub use document::{assert_documented, document};
 pub use pgbouncer::PgBouncer;
+pub use postgres_server::PostgresServer;
 pub use process::Process;
-pub use proxy::{Proxy, Traffic};
-pub use server::Server;
+pub use proxy::{Proxy, ProxyMode};
 
-/// Runs each test on both databases, as `name::on_postgres` and `name::on_sqlite`.
+/// Runs each listed test on both databases, as `name::on_postgres` and `name::on_sqlite`.
+///
+/// A test is a function `async fn name(database: TestDatabase)`. The compiler reports a function
+/// that is missing from the list as dead code.
 macro_rules! on_both_databases {
-    ($($(#[$meta:meta])* async fn $name:ident($database:ident: TestDatabase) $body:block)*) => {$(
+    ($($(#[$meta:meta])* $name:ident),* $(,)?) => {$(
         $(#[$meta])*
         mod $name {
-            use super::*;
-
-            async fn body($database: TestDatabase) $body
+            use crate::support::TestDatabase;
 
             #[actix_web::test]
             async fn on_postgres() {
-                TestDatabase::postgres().await.lend(body).await;
+                TestDatabase::postgres().await.run(super::$name).await;
             }
 
             #[actix_web::test]
             async fn on_sqlite() {
-                TestDatabase::sqlite().lend(body).await;
+                TestDatabase::sqlite().run(super::$name).await;
             }
         }
     )*};

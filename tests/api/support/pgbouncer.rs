@@ -10,8 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::{TestDatabase, eventually, free_port};
 
-/// A pooler in front of Postgres that has two connections for everybody, and lends one for the length
-/// of a transaction.
+/// A PgBouncer in front of Postgres, in transaction mode and with two connections in total.
 pub struct PgBouncer {
     pub database: TestDatabase,
     _process: Child,
@@ -19,12 +18,12 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    pub async fn before(database: &TestDatabase) -> Self {
-        let TestDatabase::Postgres { name, url } = database else { panic!("SQLite has no socket") };
-        let server: PgConnectOptions = url.parse().expect("a URL");
+    pub async fn start(database: &TestDatabase) -> Self {
+        let TestDatabase::Postgres { name, url } = database else {
+            panic!("PgBouncer needs a Postgres database");
+        };
+        let server: PgConnectOptions = url.parse().expect("the database has a valid URL");
         let port = free_port();
-        let (host, server_port) = (server.get_host(), server.get_port());
-        let user = server.get_username();
         let settings = format!(
             "[databases]
              {name} = host={host} port={server_port} user={user}
@@ -34,25 +33,29 @@ impl PgBouncer {
              unix_socket_dir =
              auth_type = any
              pool_mode = transaction
-             default_pool_size = 2"
+             default_pool_size = 2",
+            host = server.get_host(),
+            server_port = server.get_port(),
+            user = server.get_username(),
         );
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = tempfile::tempdir().expect("a temporary folder is created");
         let file = folder.path().join("pgbouncer.ini");
-        fs::write(&file, settings.replace("             ", "")).expect("a file is written");
+        let unindented = settings.replace("             ", "");
+        fs::write(&file, unindented).expect("the settings are written");
 
         let mut command = Command::new("pgbouncer");
         if geteuid().is_root() {
-            // It refuses to be root.
+            // PgBouncer refuses to run as root.
             let readable = fs::Permissions::from_mode(0o755);
-            fs::set_permissions(folder.path(), readable).expect("a folder of our own");
+            fs::set_permissions(folder.path(), readable).expect("the folder is made readable");
             command.args(["-u", "nobody"]);
         }
-        let quiet = command.arg(file).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = quiet.kill_on_drop(true).spawn();
-        let process = process.expect("pgbouncer starts: tests/with-postgres.sh installs it");
+        command.arg(file).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        let process = command.spawn();
+        let process = process.expect("pgbouncer starts (tests/with-postgres.sh installs it)");
         let options = server.port(port).extra_float_digits(None);
-        eventually("the pooler", async || options.connect().await.is_ok()).await;
-        let database = database.at_port(port);
-        Self { database, _process: process, _folder: folder }
+        eventually("PgBouncer accepts a connection", async || options.connect().await.is_ok())
+            .await;
+        Self { database: database.with_port(port), _process: process, _folder: folder }
     }
 }

@@ -8,7 +8,7 @@ use tokio::process::{Child, Command};
 
 use super::{TestApp, TestDatabase};
 
-/// The real program, in a process of its own, that is killed with the test.
+/// The real program in a separate process, which is killed at the end of the test.
 pub struct Process {
     child: Child,
     pub app: TestApp,
@@ -16,11 +16,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// What it signs tokens with.
+    /// The key that the program signs tokens with.
     pub const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-    /// Prepares the program with the cheapest hash that it accepts, and the patience that a busy
-    /// machine needs, on a free port.
+    /// Prepares the program on a free port, with the cheapest hash that it accepts and with
+    /// timeouts long enough for a busy machine.
     pub fn command(database: &TestDatabase) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
         command
@@ -42,51 +42,53 @@ impl Process {
         Self::spawn(&mut Self::command(database)).await
     }
 
-    /// Spawns the program and waits until its log says where it listens.
+    /// Spawns the program and waits until it logs the address that it listens on.
     pub async fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the program starts");
-        let output = child.stdout.take().expect("a piped output");
-        let mut lines = BufReader::new(output).lines();
+        let stdout = child.stdout.take().expect("its standard output is piped");
+        let mut lines = BufReader::new(stdout).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let address = loop {
-            let line = lines.next_line().await.expect("a log").expect("a line about listening");
-            keep(&log, &line);
-            if let Some(address) = listening_address(&line) {
+            let line = lines.next_line().await.expect("the log is text");
+            let line = line.expect("the program logs its address before it exits");
+            append_line(&log, &line);
+            if let Some(address) = parse_listening_address(&line) {
                 break address;
             }
         };
-        let rest = Arc::clone(&log);
+        let background_log = Arc::clone(&log);
         actix_web::rt::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                keep(&rest, &line);
+                append_line(&background_log, &line);
             }
         });
-        Self { child, app: TestApp::at(address), log }
+        Self { child, app: TestApp::new(address), log }
     }
 
-    pub fn signal(&self, signal: Signal) {
-        let id = self.child.id().expect("a running process");
-        let pid = Pid::from_raw(id.try_into().expect("a pid")).expect("a pid");
+    pub fn send_signal(&self, signal: Signal) {
+        let id = self.child.id().expect("the process is running");
+        let id = id.try_into().expect("the process ID fits");
+        let pid = Pid::from_raw(id).expect("the process ID is positive");
         kill_process(pid, signal).expect("the signal is delivered");
     }
 
-    pub async fn exit(&mut self) -> ExitStatus {
-        self.child.wait().await.expect("an exit status")
+    pub async fn wait_for_exit(&mut self) -> ExitStatus {
+        self.child.wait().await.expect("the process exits")
     }
 
-    /// Returns what it has logged so far.
+    /// Returns the log so far.
     pub fn log(&self) -> String {
-        self.log.lock().expect("no panic while logging").clone()
+        self.log.lock().expect("no panic while the log is locked").clone()
     }
 }
 
-fn keep(log: &Mutex<String>, line: &str) {
-    let mut log = log.lock().expect("no panic while logging");
+fn append_line(log: &Mutex<String>, line: &str) {
+    let mut log = log.lock().expect("no panic while the log is locked");
     log.push_str(line);
     log.push('\n');
 }
 
-fn listening_address(line: &str) -> Option<SocketAddr> {
+fn parse_listening_address(line: &str) -> Option<SocketAddr> {
     let (_, after) = line.split_once("listening on http://")?;
     after.split('"').next()?.parse().ok()
 }

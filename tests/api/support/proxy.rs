@@ -6,90 +6,94 @@ use tokio::sync::watch;
 
 use super::TestDatabase;
 
-/// What a proxy does with the connections through it.
+/// Treatment of the connections through a proxy.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Traffic {
-    Flows,
-    /// Nothing gets through, and nobody is told.
-    Stalls,
-    /// Every connection is closed, and every new one at once.
-    IsCut,
-    /// The same, but with a reset, as from a machine that knows nothing of the connection.
-    IsReset,
+pub enum ProxyMode {
+    Forward,
+    /// Forwards nothing and keeps the connections open.
+    Stall,
+    /// Closes every connection, and every new one at once.
+    Cut,
+    /// As `Cut`, but with a reset, as from a machine that does not know the connection.
+    Reset,
 }
 
 #[derive(Clone)]
-struct Rule {
-    traffic: Traffic,
+struct Settings {
+    mode: ProxyMode,
     server: String,
 }
 
-/// A TCP proxy in front of Postgres, whose traffic the test decides about.
+/// A TCP proxy in front of Postgres.
 pub struct Proxy {
-    rule: watch::Sender<Rule>,
+    settings: watch::Sender<Settings>,
     pub database: TestDatabase,
 }
 
 impl Proxy {
-    pub async fn before(database: &TestDatabase) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        let rule = Rule { traffic: Traffic::Flows, server: address_of(database) };
-        let (rule, rules) = watch::channel(rule);
-        actix_web::rt::spawn(accept(listener, rules));
-        Self { rule, database: database.at_port(address.port()) }
+    /// Starts a proxy that forwards to a database.
+    pub async fn start(database: &TestDatabase) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("the listener has an address");
+        let initial = Settings { mode: ProxyMode::Forward, server: server_address(database) };
+        let (settings, receiver) = watch::channel(initial);
+        actix_web::rt::spawn(accept_connections(listener, receiver));
+        Self { settings, database: database.with_port(address.port()) }
     }
 
-    pub fn set(&self, traffic: Traffic) {
-        self.rule.send_modify(|rule| rule.traffic = traffic);
+    pub fn set_mode(&self, mode: ProxyMode) {
+        self.settings.send_modify(|settings| settings.mode = mode);
     }
 
-    /// Cuts every connection, and leads new ones to another server.
-    pub fn lead_to(&self, database: &TestDatabase) {
-        self.rule.send_modify(|rule| rule.server = address_of(database));
+    /// Cuts every connection and forwards new ones to another server.
+    pub fn redirect_to(&self, database: &TestDatabase) {
+        self.settings.send_modify(|settings| settings.server = server_address(database));
     }
 }
 
-fn address_of(database: &TestDatabase) -> String {
-    let options: PgConnectOptions = database.url().parse().expect("a URL");
+fn server_address(database: &TestDatabase) -> String {
+    let options: PgConnectOptions = database.url().parse().expect("the database has a valid URL");
     format!("{}:{}", options.get_host(), options.get_port())
 }
 
-async fn accept(listener: TcpListener, rules: watch::Receiver<Rule>) {
+async fn accept_connections(listener: TcpListener, settings: watch::Receiver<Settings>) {
     while let Ok((client, _)) = listener.accept().await {
-        let address = rules.borrow().server.clone();
+        let address = settings.borrow().server.clone();
         let Ok(server) = TcpStream::connect(&address).await else { continue };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        actix_web::rt::spawn(pipe(from_client, to_server, address.clone(), rules.clone()));
-        actix_web::rt::spawn(pipe(from_server, to_client, address, rules.clone()));
+        actix_web::rt::spawn(forward(from_client, to_server, address.clone(), settings.clone()));
+        actix_web::rt::spawn(forward(from_server, to_client, address, settings.clone()));
     }
 }
 
-async fn pipe(
+/// Forwards one direction of a connection as the settings say, until it closes.
+async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     server: String,
-    mut rules: watch::Receiver<Rule>,
+    mut settings: watch::Receiver<Settings>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
-        let rule = rules.borrow_and_update().clone();
-        match rule.traffic {
-            _ if rule.server != server => return,
-            Traffic::IsCut => return,
-            Traffic::IsReset => {
-                // To close without lingering is to reset. Nothing is lost if it is closed already.
+        let current = settings.borrow_and_update().clone();
+        if current.server != server {
+            return;
+        }
+        match current.mode {
+            ProxyMode::Cut => return,
+            ProxyMode::Reset => {
+                // Closing without lingering sends a reset. An error means it is closed already.
                 let _ = to.as_ref().set_zero_linger();
                 return;
             }
-            Traffic::Stalls => {
-                if rules.changed().await.is_err() {
+            ProxyMode::Stall => {
+                if settings.changed().await.is_err() {
                     return;
                 }
             }
-            Traffic::Flows => tokio::select! {
-                changed = rules.changed() => if changed.is_err() { return },
+            ProxyMode::Forward => tokio::select! {
+                changed = settings.changed() => if changed.is_err() { return },
                 read = from.read(&mut buffer) => match read {
                     Ok(count) if count > 0 && to.write_all(&buffer[..count]).await.is_ok() => {}
                     _ => return,

@@ -1,6 +1,7 @@
-//! Single statements through a pooler: PgBouncer in transaction mode lends a connection for the length
-//! of a transaction, while `sqlx` sends a statement with parameters in two steps, each of which is
-//! one of its own.
+//! Execution of single statements through a pooler.
+//!
+//! PgBouncer in transaction mode lends a server connection for one transaction. `sqlx` sends a
+//! statement with parameters in two steps, each of which would be a separate transaction.
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
@@ -11,22 +12,22 @@ use sqlx::{Either, Error, Execute, Executor, Postgres, SqlSafeStr, SqlStr};
 
 use crate::config::PoolMode;
 
-/// Runs single statements, in transactions where a pooler asks for it.
+/// Executor of single statements. In transaction mode it wraps each one in a transaction.
 #[derive(Clone, Debug)]
-pub(super) struct Gateway {
+pub(super) struct PoolExecutor {
     pub(super) pool: PgPool,
     pub(super) mode: PoolMode,
 }
 
-impl Gateway {
-    /// Prepares a statement. Its plan is kept only where the connection is: a pooler would hand
-    /// the next one out to somebody who has never heard of it.
+impl PoolExecutor {
+    /// Creates a query. Its prepared statement is cached only in session mode: in transaction mode
+    /// the next query may reach a server connection that does not have it.
     pub(super) fn query<'q>(&self, sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
         sqlx::query(sql).persistent(self.mode == PoolMode::Session)
     }
 }
 
-impl<'c> Executor<'c> for &'c Gateway {
+impl<'c> Executor<'c> for &'c PoolExecutor {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, E>(
@@ -40,13 +41,13 @@ impl<'c> Executor<'c> for &'c Gateway {
         if self.mode == PoolMode::Session {
             return self.pool.fetch_many(query);
         }
-        let steps = async move {
+        let results = async move {
             let mut transaction = self.pool.begin().await?;
-            let steps: Vec<_> = transaction.fetch_many(query).try_collect().await?;
+            let results: Vec<_> = transaction.fetch_many(query).try_collect().await?;
             transaction.commit().await?;
-            Ok::<_, Error>(stream::iter(steps).map(Ok))
+            Ok::<_, Error>(stream::iter(results).map(Ok))
         };
-        stream::once(steps).try_flatten().boxed()
+        stream::once(results).try_flatten().boxed()
     }
 
     fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, Error>>

@@ -1,0 +1,62 @@
+//! The reasons why an actor does not carry out a message.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::domain::AccountError;
+use crate::hashing::HashingError;
+use crate::store::{StoreError, WriteError};
+
+/// Reason why an actor did not carry out a message. It can be cloned, since one failure answers every
+/// caller of a batch.
+#[derive(Clone, Debug, Error)]
+pub enum ActorError {
+    /// The account cannot be created or changed.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// No enabled account has this username and password.
+    #[error("the credentials are invalid")]
+    InvalidCredentials,
+    /// The session does not exist or has ended.
+    #[error("the session does not exist or has ended")]
+    SessionNotFound,
+    /// The session belongs to another account.
+    #[error("the session belongs to another account")]
+    NotOwner,
+    /// The hashing queue is full.
+    #[error("the hashing queue is full")]
+    Overloaded {
+        /// Time until the queue has probably drained.
+        retry_after: Duration,
+    },
+    /// An actor did not reply.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Hashing failed.
+    #[error(transparent)]
+    Hashing(#[from] HashingError),
+}
+
+/// Reason why an actor did not reply.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AskError {
+    /// The deadline passed.
+    #[error("no reply within {0:?}")]
+    Timeout(Duration),
+    /// The actor has stopped.
+    #[error("the actor has stopped")]
+    Stopped,
+}
+
+impl From<WriteError> for ActorError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Account(error) => Self::Account(error),
+            WriteError::Store(error) => Self::Store(error),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The actor itself: its parts, its start and its periodic cleanup.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::task::JoinHandle;
+
+use super::cleanup::Cleanup;
+use super::exchange::{self, Exchanges};
+use super::lookup::{self, Lookups};
+use crate::actors::follower;
+use crate::actors::{ActorError, RevocationWriter};
+use crate::clock::Clock;
+use crate::config::{Config, TokenSettings};
+use crate::domain::Session;
+use crate::metrics::Metrics;
+use crate::revocation::Replica;
+use crate::store::Store;
+
+/// Actor that owns the sessions. Its handlers return futures, so a slow query delays only its own
+/// caller. Exchanges of refresh tokens and lookups of revocations are batched.
+pub struct SessionActor {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) revocations: Arc<RevocationWriter>,
+    pub(super) exchanges: Exchanges,
+    pub(super) lookups: Lookups,
+    /// Tasks that follow the revocations of other instances.
+    pub(super) followers: Vec<JoinHandle<()>>,
+    pub(super) tokens: TokenSettings,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    cleanup: Cleanup,
+    cleanup_interval: Duration,
+}
+
+impl SessionActor {
+    /// Loads every live revocation into the replica, and starts following new ones.
+    ///
+    /// # Errors
+    /// Returns [`ActorError::Store`] if the revocations cannot be read.
+    pub async fn load(
+        config: &Config,
+        store: Arc<dyn Store>,
+        replica: Arc<Replica>,
+        revocations: Arc<RevocationWriter>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ActorError> {
+        let timeout = config.http.request_timeout;
+        let followers =
+            follower::start(&*store, &replica, config.revocations, &clock, &metrics).await?;
+        let exchanges =
+            exchange::start(Arc::clone(&store), config.tokens.clone(), timeout, Arc::clone(&clock));
+        let lookups = lookup::start(Arc::clone(&store), config.revocations.read_timeout());
+        let cleanup = Cleanup {
+            store: Arc::clone(&store),
+            replica,
+            audit_retention: config.audit_retention,
+            timeout,
+            clock: Arc::clone(&clock),
+            metrics: Arc::clone(&metrics),
+        };
+        Ok(Self {
+            store,
+            revocations,
+            exchanges,
+            lookups,
+            followers,
+            tokens: config.tokens.clone(),
+            clock,
+            metrics,
+            cleanup,
+            cleanup_interval: config.revocations.sweep_interval,
+        })
+    }
+
+    /// Returns a predicate for sessions that have neither expired nor been idle for too long.
+    pub(super) fn is_open(&self) -> impl Fn(&Session) -> bool + use<> {
+        let now = self.clock.now();
+        let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
+        move |session| {
+            session.expires_at > now && used_since.is_none_or(|since| session.last_used_at >= since)
+        }
+    }
+
+    /// Deletes expired rows, then waits for one interval and starts again.
+    fn clean_up_periodically(&mut self, context: &mut Context<Self>) {
+        if self.has_lost_a_task() {
+            // The liveness probe reports a stopped actor, and a restart repairs it.
+            tracing::error!("a task that follows or writes revocations has ended");
+            return context.stop();
+        }
+        let cleanup = self.cleanup.clone().run().into_actor(self);
+        context.spawn(cleanup.map(|(), actor, context| {
+            context.run_later(actor.cleanup_interval, Self::clean_up_periodically);
+        }));
+    }
+
+    fn has_lost_a_task(&self) -> bool {
+        self.revocations.has_stopped()
+            || self.exchanges.has_stopped()
+            || self.lookups.has_stopped()
+            || self.followers.iter().any(JoinHandle::is_finished)
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.clean_up_periodically(context);
+    }
+}

@@ -1,0 +1,36 @@
+//! The actor itself: its parts.
+
+use std::sync::Arc;
+
+use actix::{Actor, Context};
+
+use crate::actors::{HashQueue, RevocationWriter};
+use crate::clock::Clock;
+use crate::store::Store;
+
+/// Actor that owns the accounts. Its handlers return futures, so a slow query delays only its own caller;
+/// the database arbitrates between simultaneous messages.
+#[derive(Clone)]
+pub struct UserActor {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) hashing: HashQueue,
+    pub(super) revocations: Arc<RevocationWriter>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+impl UserActor {
+    /// Creates the actor from its parts.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        hashing: HashQueue,
+        revocations: Arc<RevocationWriter>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { store, hashing, revocations, clock }
+    }
+}
+
+impl Actor for UserActor {
+    type Context = Context<Self>;
+}

@@ -1,0 +1,40 @@
+//! Replaces the password of the requester's own account.
+
+use actix::{Handler, Message};
+
+use super::UserActor;
+use crate::actors::{ActorError, CancelOnDrop};
+use crate::domain::{Password, Requester, SessionId, User, UserChange, UserEdit, UserId};
+
+/// Checks the current password, replaces it, and ends every other session of the account. Replies like
+/// [`ChangeUser`](super::ChangeUser), or with [`ActorError::InvalidCredentials`].
+#[derive(Message)]
+#[rtype(result = "Result<User, ActorError>")]
+pub struct ChangeOwnPassword {
+    pub user_id: UserId,
+    /// Current password; `None` for a malformed one, which is refused like a wrong one.
+    pub current: Option<Password>,
+    pub new: Password,
+    /// Session that stays open.
+    pub keep_session: SessionId,
+    pub requester: Requester,
+}
+
+impl Handler<ChangeOwnPassword> for UserActor {
+    type Result = CancelOnDrop<Result<User, ActorError>>;
+
+    fn handle(&mut self, message: ChangeOwnPassword, _: &mut Self::Context) -> Self::Result {
+        let ChangeOwnPassword { user_id, current, new, keep_session, requester } = message;
+        let actor = self.clone();
+        CancelOnDrop::new(async move {
+            let user = actor.authenticate_again(user_id, current).await?;
+            let edit = UserEdit::Password(actor.hashing.hash(new).await?);
+            let change = UserChange {
+                expected_version: Some(user.version),
+                keep_session: Some(keep_session),
+                ..actor.revocations.new_change(user_id, edit, requester)
+            };
+            actor.revocations.change_user(change).await
+        })
+    }
+}

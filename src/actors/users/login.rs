@@ -1,0 +1,25 @@
+//! Logs a user in: checks the username and the password.
+
+use actix::{Handler, Message};
+
+use super::UserActor;
+use crate::actors::{ActorError, CancelOnDrop};
+use crate::domain::{Password, User, Username};
+
+/// Checks a username and a password. Replies with the account, or with
+/// [`ActorError::InvalidCredentials`] after the time of one hash.
+#[derive(Message)]
+#[rtype(result = "Result<User, ActorError>")]
+pub struct Login {
+    /// Parsed credentials; `None` for malformed ones, which are refused like wrong ones.
+    pub credentials: Option<(Username, Password)>,
+}
+
+impl Handler<Login> for UserActor {
+    type Result = CancelOnDrop<Result<User, ActorError>>;
+
+    fn handle(&mut self, message: Login, _: &mut Self::Context) -> Self::Result {
+        let actor = self.clone();
+        CancelOnDrop::new(async move { actor.authenticate(message.credentials).await })
+    }
+}

@@ -1,0 +1,20 @@
+//! `UserActor`: registers, authenticates, reads and changes accounts.
+
+mod actor;
+mod authenticate;
+mod change_password;
+mod change_user;
+mod delete_account;
+mod login;
+mod queries;
+mod register;
+mod set_password;
+
+pub use actor::UserActor;
+pub use change_password::ChangeOwnPassword;
+pub use change_user::ChangeUser;
+pub use delete_account::DeleteOwnAccount;
+pub use login::Login;
+pub use queries::{FindUser, ListAuditRecords, ListUsers, Ping};
+pub use register::Register;
+pub use set_password::SetPassword;

@@ -1,0 +1,48 @@
+//! Creates an account.
+
+use actix::{Handler, Message};
+
+use super::UserActor;
+use crate::actors::{ActorError, CancelOnDrop};
+use crate::domain::{
+    AuditAction, AuditRecord, Password, Requester, Roles, User, UserId, UserVersion, Username,
+};
+use crate::store::Credentials;
+
+/// Creates an account. Replies with it once it is committed.
+#[derive(Message)]
+#[rtype(result = "Result<User, ActorError>")]
+pub struct Register {
+    pub username: Username,
+    pub password: Password,
+    pub roles: Roles,
+    /// An administrator, or the anonymous future owner.
+    pub requester: Requester,
+}
+
+impl Handler<Register> for UserActor {
+    type Result = CancelOnDrop<Result<User, ActorError>>;
+
+    fn handle(&mut self, message: Register, _: &mut Self::Context) -> Self::Result {
+        let actor = self.clone();
+        CancelOnDrop::new(async move {
+            let password_hash = actor.hashing.hash(message.password).await?;
+            let user = User {
+                id: UserId::random(),
+                username: message.username,
+                roles: message.roles,
+                created_at: actor.clock.now(),
+                disabled_at: None,
+                version: UserVersion::FIRST,
+            };
+            let action = match message.requester.user_id {
+                Some(_) => AuditAction::UserCreated,
+                None => AuditAction::UserRegistered,
+            };
+            let record = AuditRecord::for_user(user.created_at, action, &user, message.requester);
+            let new = Credentials { user, password_hash };
+            actor.store.insert_user(&new, &record).await?;
+            Ok(new.user)
+        })
+    }
+}

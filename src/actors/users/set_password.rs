@@ -1,0 +1,31 @@
+//! Replaces the password of an account on behalf of an administrator.
+
+use actix::{Handler, Message};
+
+use super::UserActor;
+use crate::actors::{ActorError, CancelOnDrop};
+use crate::domain::{Password, Requester, User, UserEdit, UserId};
+
+/// Replaces the password of an account and ends all its sessions. Replies like
+/// [`ChangeUser`](super::ChangeUser).
+#[derive(Message)]
+#[rtype(result = "Result<User, ActorError>")]
+pub struct SetPassword {
+    pub user_id: UserId,
+    pub password: Password,
+    pub requester: Requester,
+}
+
+impl Handler<SetPassword> for UserActor {
+    type Result = CancelOnDrop<Result<User, ActorError>>;
+
+    fn handle(&mut self, message: SetPassword, _: &mut Self::Context) -> Self::Result {
+        let SetPassword { user_id, password, requester } = message;
+        let actor = self.clone();
+        CancelOnDrop::new(async move {
+            let edit = UserEdit::Password(actor.hashing.hash(password).await?);
+            let change = actor.revocations.new_change(user_id, edit, requester);
+            actor.revocations.change_user(change).await
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! Errors of the commands and their exit codes.
+
+use std::io;
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use crate::domain::{AccountError, PasswordError, UnknownRole, UsernameError};
+use crate::hashing::HashingError;
+use crate::store::{OpenError, StoreError, WriteError};
+
+/// Failure of a command.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The username is invalid.
+    #[error("bad username")]
+    Username(#[from] UsernameError),
+    /// The password is invalid.
+    #[error("bad password")]
+    Password(#[from] PasswordError),
+    /// The role does not exist.
+    #[error("bad role")]
+    Role(#[from] UnknownRole),
+    /// The repeated password differs from the first one.
+    #[error("the passwords differ")]
+    PasswordsDiffer,
+    /// No account has this username.
+    #[error("there is no account `{0}`")]
+    NoSuchUser(String),
+    /// The account cannot be created or changed.
+    #[error(transparent)]
+    Account(AccountError),
+    /// The database could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The password could not be hashed.
+    #[error(transparent)]
+    Hashing(#[from] HashingError),
+    /// Standard input, standard output or the random number generator failed.
+    #[error("input or output failed")]
+    Io(#[from] io::Error),
+}
+
+impl CommandError {
+    /// Returns the exit code of the program: 2 for invalid arguments, 3 if there is no such
+    /// account, 4 for a conflict with an account, 1 for all other failures.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Username(_) | Self::Password(_) | Self::Role(_) | Self::PasswordsDiffer => 2,
+            Self::NoSuchUser(_) | Self::Account(AccountError::NotFound) => 3,
+            Self::Account(AccountError::UsernameTaken | AccountError::LastAdmin) => 4,
+            _ => 1,
+        }
+        .into()
+    }
+}
+
+impl From<WriteError> for CommandError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Account(error) => Self::Account(error),
+            WriteError::Store(error) => Self::Store(error),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! The checked settings.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ipnet::IpNet;
+use thiserror::Error;
+use time::OffsetDateTime;
+use tracing_subscriber::filter::Targets;
+use zeroize::Zeroizing;
+
+use crate::domain::SigningKey;
+
+/// All settings of the service.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub http: HttpSettings,
+    pub database: DatabaseSettings,
+    pub tokens: TokenSettings,
+    /// Source of the key that signs access tokens.
+    pub signing_key: SigningKeySource,
+    pub hashing: HashSettings,
+    /// Replica of the revocations.
+    pub revocations: RevocationSettings,
+    /// Retention of audit records.
+    pub audit_retention: Duration,
+    pub log: LogSettings,
+}
+
+/// The settings of the commands that work on the database without a running service.
+#[derive(Clone, Debug)]
+pub struct ManagementConfig {
+    pub database: DatabaseSettings,
+    pub hashing: HashSettings,
+}
+
+/// Settings of the HTTP server.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Address, or name of an interface, to listen on.
+    pub host: String,
+    /// Port to listen on; 0 selects a free one.
+    pub port: u16,
+    /// Number of worker threads.
+    pub workers: usize,
+    /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
+    /// networks.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Longest wait of a request for the database or for password hashing.
+    pub request_timeout: Duration,
+    /// Longest time for which a shutdown keeps answering, so that clients can reconnect to another
+    /// instance.
+    pub shutdown_drain: Duration,
+    /// Longest wait for the requests in flight after the drain.
+    pub shutdown_timeout: Duration,
+}
+
+/// Settings of the database of record.
+#[derive(Clone, Debug)]
+pub struct DatabaseSettings {
+    /// Location of the database.
+    pub database: Database,
+    /// Largest number of pooled connections.
+    pub max_connections: u32,
+    /// Longest wait for a pooled connection.
+    pub acquire_timeout: Duration,
+}
+
+/// Location of the database of record.
+#[derive(Clone, Debug)]
+pub enum Database {
+    Postgres(PostgresSettings),
+    Sqlite(PathBuf),
+}
+
+/// Settings of the connections to a PostgreSQL server.
+#[derive(Clone, Debug)]
+pub struct PostgresSettings {
+    /// URL of the server or of a pooler; contains a password.
+    pub url: Secret,
+    /// URL of a direct connection that receives notifications; `None` to poll instead.
+    pub listen_url: Option<Secret>,
+    /// Pool mode of the connections at `url`.
+    pub pool_mode: PoolMode,
+}
+
+/// Time for which a pooler assigns a server connection to a client, in PgBouncer's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PoolMode {
+    /// Until the client disconnects; also the mode without a pooler.
+    Session,
+    /// Until the transaction ends.
+    Transaction,
+}
+
+/// Settings of tokens and sessions, shared by the issuer and the verifiers of a token.
+#[derive(Clone, Debug)]
+pub struct TokenSettings {
+    pub issuer: String,
+    /// Lifetime of an access token.
+    pub lifetime: Duration,
+    /// Lifetime of a session, regardless of its use.
+    pub session_lifetime: Duration,
+    /// Longest time between two uses of a session; `None` for no limit.
+    pub session_idle_timeout: Option<Duration>,
+    /// Tolerated difference between the clocks of two machines.
+    pub leeway: Duration,
+}
+
+impl TokenSettings {
+    /// Returns the time at which every access token issued until `now` has expired, leeway
+    /// included.
+    #[must_use]
+    pub fn last_expiry(&self, now: OffsetDateTime) -> OffsetDateTime {
+        now + self.lifetime + self.leeway
+    }
+}
+
+/// Source of the signing key.
+#[derive(Clone, Debug)]
+pub enum SigningKeySource {
+    /// The key itself, from `JWT_SECRET_KEY`.
+    Given(SigningKey),
+    /// File that contains the key; created at the first start.
+    KeptIn(PathBuf),
+}
+
+/// Settings of password hashing.
+#[derive(Clone, Copy, Debug)]
+pub struct HashSettings {
+    /// PBKDF2 iterations of new hashes.
+    pub iterations: NonZeroU32,
+    /// Number of hashing threads.
+    pub threads: usize,
+    /// Longest expected wait for a hashing thread; a job that would wait longer is refused.
+    pub max_wait: Duration,
+}
+
+/// Settings of the replica of the revocations.
+#[derive(Clone, Copy, Debug)]
+pub struct RevocationSettings {
+    /// Largest number of entries in memory.
+    pub capacity: u64,
+    /// Interval of the cleanup of expired rows.
+    pub sweep_interval: Duration,
+    /// Staleness up to which the replica is trusted. Beyond it, every token is checked against the
+    /// database.
+    pub max_staleness: Duration,
+    /// Longest time between two reads of the feed.
+    pub poll_interval: Duration,
+}
+
+impl RevocationSettings {
+    /// Returns the timeout of a read from the database: half of the staleness bound, so that a
+    /// hanging connection is replaced before the bound is reached.
+    #[must_use]
+    pub fn read_timeout(&self) -> Duration {
+        self.max_staleness / 2
+    }
+}
+
+/// Settings of logging.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// Format of a line.
+    pub format: LogFormat,
+    /// Filter by target and level. Not an `EnvFilter`, which takes a lock whenever a span is
+    /// entered or left.
+    pub filter: Targets,
+}
+
+/// Format of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// [`Pretty`](Self::Pretty) on a terminal, otherwise [`Json`](Self::Json).
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// Text for people.
+    Pretty,
+}
+
+/// A text that `Debug` does not show and that is erased from memory on drop.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Wraps a text.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self::new(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// All problems of the settings, one a line, each with its fix.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(pub(super) Vec<String>);

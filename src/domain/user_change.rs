@@ -1,0 +1,256 @@
+//! Changes to accounts: the edits and the decision about them.
+
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use super::{
+    AuditAction, AuditRecord, PasswordHash, Requester, Role, Roles, SessionId, User, UserId,
+    UserVersion,
+};
+
+/// Edit of an account. An edit that changes anything ends the sessions of the account.
+#[derive(Clone, Debug)]
+pub enum UserEdit {
+    /// Replaces the password.
+    Password(PasswordHash),
+    /// Replaces the roles.
+    Roles(Roles),
+    /// Refuses logins.
+    Disable,
+    /// Allows logins again.
+    Enable,
+    /// Deletes the account and frees its username.
+    Delete,
+    /// Ends the sessions and changes nothing else.
+    EndSessions,
+}
+
+/// Request to edit an account.
+#[derive(Clone, Debug)]
+pub struct UserChange {
+    pub user_id: UserId,
+    /// Version that the account must have; `None` accepts every version.
+    pub expected_version: Option<UserVersion>,
+    pub edit: UserEdit,
+    /// Session that stays open.
+    pub keep_session: Option<SessionId>,
+    /// Expiry of the revocations of the ended sessions; `None` takes the expiry of each session, for
+    /// a requester that does not know how long the service lets access tokens live.
+    pub revoked_until: Option<OffsetDateTime>,
+    /// Time of the change.
+    pub at: OffsetDateTime,
+    /// Requester of the change.
+    pub requester: Requester,
+}
+
+/// Result of an edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EditOutcome {
+    /// The edit has no effect.
+    Unchanged(User),
+    /// The account after the edit.
+    Changed(User),
+}
+
+/// Reason to refuse the creation or change of an account.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum AccountError {
+    /// Another account has the username.
+    #[error("the username is taken")]
+    UsernameTaken,
+    /// The account does not exist.
+    #[error("the account does not exist")]
+    NotFound,
+    /// The account no longer has the expected version.
+    #[error("the account has changed")]
+    Changed,
+    /// The session of the requester has ended.
+    #[error("the session of the requester has ended")]
+    RequesterSignedOut,
+    /// The edit would leave the service without an active administrator.
+    #[error("the account is the last administrator")]
+    LastAdmin,
+}
+
+impl UserEdit {
+    /// Returns the audit action of the edit.
+    #[must_use]
+    pub fn action(&self) -> AuditAction {
+        match self {
+            Self::Password(_) => AuditAction::PasswordChanged,
+            Self::Roles(_) => AuditAction::RolesChanged,
+            Self::Disable => AuditAction::UserDisabled,
+            Self::Enable => AuditAction::UserEnabled,
+            Self::Delete => AuditAction::UserDeleted,
+            Self::EndSessions => AuditAction::SessionsEnded,
+        }
+    }
+
+    /// Returns `true` if an administrator is none after the edit.
+    #[must_use]
+    pub fn removes_admin(&self) -> bool {
+        match self {
+            Self::Roles(roles) => !roles.contains(Role::Admin),
+            Self::Disable | Self::Delete => true,
+            Self::Password(_) | Self::Enable | Self::EndSessions => false,
+        }
+    }
+
+    fn has_effect_on(&self, user: &User) -> bool {
+        match self {
+            Self::Roles(roles) => user.roles != *roles,
+            Self::Disable => user.disabled_at.is_none(),
+            Self::Enable => user.disabled_at.is_some(),
+            Self::Password(_) | Self::Delete | Self::EndSessions => true,
+        }
+    }
+}
+
+impl UserChange {
+    /// Decides the outcome of the change.
+    ///
+    /// `locked` must contain the account and, if the edit removes an administrator, every active
+    /// administrator; their rows must stay locked until the outcome is committed.
+    ///
+    /// # Errors
+    /// Returns [`AccountError::NotFound`], [`AccountError::Changed`] or [`AccountError::LastAdmin`].
+    pub fn decide(&self, locked: Vec<User>) -> Result<EditOutcome, AccountError> {
+        let active_admins = locked.iter().filter(|user| user.is_active_admin()).count();
+        let user = locked.into_iter().find(|user| user.id == self.user_id);
+        let user = user.ok_or(AccountError::NotFound)?;
+        if self.expected_version.is_some_and(|expected| expected != user.version) {
+            return Err(AccountError::Changed);
+        }
+        if self.edit.removes_admin() && user.is_active_admin() && active_admins == 1 {
+            return Err(AccountError::LastAdmin);
+        }
+        if !self.edit.has_effect_on(&user) {
+            return Ok(EditOutcome::Unchanged(user));
+        }
+        Ok(EditOutcome::Changed(self.apply(user)))
+    }
+
+    fn apply(&self, mut user: User) -> User {
+        match &self.edit {
+            UserEdit::Roles(roles) => user.roles = roles.clone(),
+            UserEdit::Disable => user.disabled_at = Some(self.at),
+            UserEdit::Enable => user.disabled_at = None,
+            UserEdit::Password(_) | UserEdit::Delete | UserEdit::EndSessions => {}
+        }
+        user.version = user.version.next();
+        user
+    }
+
+    /// Returns the audit record of the change. `after` is the account after the edit.
+    #[must_use]
+    pub fn audit_record(&self, after: &User) -> AuditRecord {
+        AuditRecord::for_user(self.at, self.edit.action(), after, self.requester.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::domain::Username;
+
+    const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
+
+    fn user(name: &str, role: Role) -> User {
+        User {
+            id: UserId::random(),
+            username: Username::parse(name).unwrap(),
+            roles: Roles::from_iter([role]),
+            created_at: NOW,
+            disabled_at: None,
+            version: UserVersion::FIRST,
+        }
+    }
+
+    fn change(user: &User, edit: UserEdit) -> UserChange {
+        UserChange {
+            user_id: user.id,
+            expected_version: None,
+            edit,
+            keep_session: None,
+            revoked_until: None,
+            at: NOW,
+            requester: Requester::COMMAND_LINE,
+        }
+    }
+
+    fn demotion() -> UserEdit {
+        UserEdit::Roles(Roles::from_iter([Role::User]))
+    }
+
+    #[test]
+    fn last_admin_is_not_removed() {
+        let alice = user("alice", Role::User);
+        let root = user("root", Role::Admin);
+        let mut disabled = user("former", Role::Admin);
+        disabled.disabled_at = Some(NOW);
+
+        for edit in [UserEdit::Delete, UserEdit::Disable, demotion()] {
+            let locked = vec![alice.clone(), root.clone(), disabled.clone()];
+            let outcome = change(&root, edit).decide(locked);
+            assert_eq!(outcome, Err(AccountError::LastAdmin));
+        }
+    }
+
+    #[test]
+    fn admin_is_removed_beside_another() {
+        let root = user("root", Role::Admin);
+        let other = user("other", Role::Admin);
+
+        for edit in [UserEdit::Delete, UserEdit::Disable, demotion()] {
+            let outcome = change(&root, edit).decide(vec![root.clone(), other.clone()]);
+            assert!(matches!(outcome, Ok(EditOutcome::Changed(_))), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn last_admin_may_be_edited_otherwise() {
+        let root = user("root", Role::Admin);
+        let promotion = UserEdit::Roles(Roles::from_iter([Role::Admin, Role::User]));
+
+        for edit in [UserEdit::EndSessions, promotion] {
+            let outcome = change(&root, edit).decide(vec![root.clone()]);
+            assert!(matches!(outcome, Ok(EditOutcome::Changed(_))), "{outcome:?}");
+        }
+    }
+
+    #[test]
+    fn edit_without_effect_changes_nothing() {
+        let alice = user("alice", Role::User);
+
+        for edit in [UserEdit::Enable, demotion()] {
+            let outcome = change(&alice, edit).decide(vec![alice.clone()]);
+            assert_eq!(outcome, Ok(EditOutcome::Unchanged(alice.clone())));
+        }
+    }
+
+    #[test]
+    fn change_raises_the_version() {
+        let alice = user("alice", Role::User);
+
+        let outcome = change(&alice, UserEdit::Disable).decide(vec![alice.clone()]);
+
+        let version = alice.version.next();
+        assert_eq!(
+            outcome,
+            Ok(EditOutcome::Changed(User { disabled_at: Some(NOW), version, ..alice }))
+        );
+    }
+
+    #[test]
+    fn missing_and_changed_accounts_are_told_apart() {
+        let mut alice = user("alice", Role::User);
+        let mut change = change(&alice, UserEdit::Delete);
+        change.expected_version = Some(alice.version);
+        alice.version = alice.version.next();
+
+        assert_eq!(change.decide(vec![alice]), Err(AccountError::Changed));
+        assert_eq!(change.decide(Vec::new()), Err(AccountError::NotFound));
+    }
+}

@@ -1,0 +1,60 @@
+//! Middleware around every request: counts and times it, sets `X-Request-Id`, and logs its failure.
+
+use std::time::Duration;
+
+use actix_web::Error;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+
+use super::error::ApiError;
+use super::request_id::{X_REQUEST_ID, request_id_header};
+use super::route_metrics::{RouteMetrics, method_label};
+use super::state::Api;
+use crate::telemetry::ErrorChain;
+
+/// Middleware for the whole application.
+///
+/// # Errors
+/// Returns the errors of the application that it did not convert to replies.
+pub async fn observe_requests(
+    api: Data<Api>,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let started_at = api.clock.uptime();
+    let mut response = next.call(request).await?;
+    let duration = api.clock.uptime().saturating_sub(started_at);
+
+    let id = request_id_header(response.request());
+    response.headers_mut().insert(X_REQUEST_ID, id);
+    if api.lifecycle.is_draining() {
+        response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
+    record(&api, &response, duration);
+    Ok(response)
+}
+
+/// Records a request in the metrics and in the log.
+fn record<B>(api: &Api, response: &ServiceResponse<B>, duration: Duration) {
+    let request = response.request();
+    let Some(route_metrics) = request.app_data::<RouteMetrics>() else { return };
+    let method = method_label(request.method());
+    let route = route_metrics.route();
+    route_metrics.record(&api.metrics, method, response.status(), duration);
+
+    let status = response.status().as_u16();
+    if let Some(error) = failure(response) {
+        tracing::error!(method, route, status, %error, "request failed");
+    } else {
+        tracing::debug!(method, route, status, took = ?duration, "request answered");
+    }
+}
+
+/// Returns the cause of an error reply for which the service is responsible.
+fn failure<B>(response: &ServiceResponse<B>) -> Option<ErrorChain<'_>> {
+    let error = response.response().error()?.as_error::<ApiError>()?;
+    error.cause().map(ErrorChain)
+}

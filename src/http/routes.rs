@@ -1,0 +1,106 @@
+//! The route table.
+
+use actix_web::http::Method;
+use actix_web::web::{self, Data, PathConfig, QueryConfig, ServiceConfig, to};
+use actix_web::{HttpResponse, Resource, Route, guard};
+
+use super::error::ApiError;
+use super::route_metrics::RouteMetrics;
+use super::{
+    account, admin, audit, auth, body, dashboard, docs, metrics, oauth, openapi, probes, sessions,
+};
+use crate::tokens::VerifiedTokenCache;
+
+/// Configures all routes of the API.
+pub fn routes(config: &mut ServiceConfig) {
+    config
+        // First, because paths are matched in order and this one is requested most.
+        .service(resource("/protected/dashboard", [(Method::GET, to(dashboard::dashboard))]))
+        .service(resource("/", [(Method::GET, to(probes::root))]))
+        .service(resource("/auth/register", [(Method::POST, to(auth::register))]))
+        .service(resource("/auth/login", [(Method::POST, to(auth::login))]))
+        .service(resource("/auth/refresh", [(Method::POST, to(auth::refresh))]))
+        .service(resource("/auth/logout", [(Method::POST, to(auth::logout))]))
+        .service(resource("/auth/logout-all", [(Method::POST, to(sessions::logout_all))]))
+        .service(resource(
+            "/auth/me",
+            [(Method::GET, to(account::me)), (Method::DELETE, to(account::delete_me))],
+        ))
+        .service(resource("/auth/password", [(Method::PUT, to(account::change_password))]))
+        .service(resource("/auth/sessions", [(Method::GET, to(sessions::list))]))
+        .service(resource("/auth/sessions/{id}", [(Method::DELETE, to(sessions::end))]))
+        .service(resource(
+            "/admin/users",
+            [(Method::GET, to(admin::list)), (Method::POST, to(admin::create))],
+        ))
+        .service(resource(
+            "/admin/users/{id}",
+            [(Method::GET, to(admin::read)), (Method::DELETE, to(admin::delete))],
+        ))
+        .service(resource("/admin/users/{id}/disable", [(Method::POST, to(admin::disable))]))
+        .service(resource("/admin/users/{id}/enable", [(Method::POST, to(admin::enable))]))
+        .service(resource("/admin/users/{id}/roles", [(Method::PUT, to(admin::set_roles))]))
+        .service(resource("/admin/users/{id}/password", [(Method::PUT, to(admin::set_password))]))
+        .service(resource(
+            "/admin/users/{id}/sessions",
+            [(Method::GET, to(admin::list_sessions)), (Method::DELETE, to(admin::end_sessions))],
+        ))
+        .service(resource(
+            "/admin/users/{id}/sessions/{session}",
+            [(Method::DELETE, to(admin::end_session))],
+        ))
+        .service(resource("/admin/audit", [(Method::GET, to(audit::read))]))
+        .service(resource("/oauth/introspect", [(Method::POST, to(oauth::introspect))]))
+        .service(resource("/oauth/revoke", [(Method::POST, to(oauth::revoke))]))
+        .service(resource("/health/live", [(Method::GET, to(probes::live))]))
+        .service(resource("/health/ready", [(Method::GET, to(probes::ready))]))
+        .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]))
+        .service(resource("/openapi.json", [(Method::GET, to(openapi::document))]))
+        .service(resource("/docs", [(Method::GET, to(docs::page))]))
+        .service(resource("/docs/{file}", [(Method::GET, to(docs::file))]))
+        .app_data(VerifiedTokenCache::default())
+        .app_data(Data::new(openapi::CachedDocument::default()))
+        .configure(configure_errors);
+}
+
+/// Replaces the error replies of `actix-web` by [`ApiError`].
+fn configure_errors(config: &mut ServiceConfig) {
+    config
+        .default_service(reply_with(|| ApiError::NotFound))
+        .app_data(RouteMetrics::unmatched())
+        .app_data(PathConfig::default().error_handler(|_, _| ApiError::NotFound.into()))
+        .app_data(
+            QueryConfig::default()
+                .error_handler(|error, _| ApiError::InvalidQuery(error.to_string()).into()),
+        )
+        .app_data(body::json_config())
+        .app_data(body::form_config());
+}
+
+/// Builds the resource at a path. Every other method gets 405 with `Allow`.
+fn resource<const N: usize>(path: &'static str, routes: [(Method, Route); N]) -> Resource {
+    let mut resource = web::resource(path).app_data(RouteMetrics::new(path));
+    let mut allowed = Vec::new();
+    for (method, route) in routes {
+        let methods = answered_methods(method);
+        allowed.extend(methods.iter().map(Method::to_string));
+        // Not `guard::Method`, which stores the method in the request: an allocation per request.
+        let guard = guard::fn_guard(move |context| methods.contains(&context.head().method));
+        resource = resource.route(route.guard(guard));
+    }
+    let allowed = allowed.join(", ");
+    resource.default_service(reply_with(move || ApiError::MethodNotAllowed(allowed.clone())))
+}
+
+/// Returns the methods that a route answers: a route for `GET` also answers `HEAD`.
+fn answered_methods(method: Method) -> Vec<Method> {
+    if method == Method::GET { vec![Method::GET, Method::HEAD] } else { vec![method] }
+}
+
+/// Returns a route that always replies with an error.
+fn reply_with(error: impl Fn() -> ApiError + Clone + 'static) -> Route {
+    to(move || {
+        let error = error();
+        async move { Err::<HttpResponse, _>(error) }
+    })
+}

@@ -1,0 +1,116 @@
+//! JSON views of domain types, shared by several handlers and the command line.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::clock::timestamp;
+use crate::domain::{Permissions, Roles, Session, SessionId, User, UserId};
+
+/// Text of a successful reply.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Message {
+    /// Text for a person.
+    pub(super) msg: &'static str,
+}
+
+/// Account as its owner sees it. Times are in the format of RFC 3339.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Account)]
+pub struct AccountView {
+    #[schema(inline)]
+    pub(crate) id: UserId,
+    #[schema(example = "testuser")]
+    pub(crate) username: String,
+    #[schema(inline)]
+    pub(crate) roles: Roles,
+    #[schema(inline)]
+    pub(crate) permissions: Permissions,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
+    pub(crate) created_at: String,
+}
+
+/// Account as an administrator sees it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ManagedAccount)]
+pub struct ManagedAccountView {
+    #[serde(flatten)]
+    pub(crate) account: AccountView,
+    /// Time since which logins are refused; `null` for an enabled account.
+    #[schema(required, format = "date-time", example = "2026-05-01T10:30:00Z")]
+    pub(crate) disabled_at: Option<String>,
+}
+
+/// Open session. Times are in the format of RFC 3339.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
+pub struct SessionView {
+    #[schema(inline)]
+    pub(crate) id: SessionId,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
+    pub(crate) created_at: String,
+    /// Time of the login or of the latest refresh.
+    #[schema(format = "date-time", example = "2026-05-01T10:30:00Z")]
+    pub(crate) last_used_at: String,
+    #[schema(format = "date-time", example = "2026-05-31T09:30:00Z")]
+    pub(crate) expires_at: String,
+    /// IP address of the login.
+    #[schema(example = "192.0.2.7")]
+    pub(crate) ip: String,
+    /// `User-Agent` of the login.
+    #[schema(example = "curl/8.14.1")]
+    pub(crate) user_agent: String,
+    /// `true` for the session of the access token in the request.
+    // `None` on the command line, which has no session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool, required)]
+    pub(crate) current: Option<bool>,
+}
+
+/// Open sessions of a user.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sessions)]
+pub(super) struct SessionListView {
+    sessions: Vec<SessionView>,
+}
+
+impl From<&User> for AccountView {
+    fn from(user: &User) -> Self {
+        Self {
+            id: user.id,
+            username: user.username.as_str().to_owned(),
+            roles: user.roles.clone(),
+            permissions: user.roles.permissions(),
+            created_at: timestamp(user.created_at),
+        }
+    }
+}
+
+impl From<&User> for ManagedAccountView {
+    fn from(user: &User) -> Self {
+        Self { account: user.into(), disabled_at: user.disabled_at.map(timestamp) }
+    }
+}
+
+impl SessionView {
+    /// Creates the view of a session. `current` is the session of the request, if there is one.
+    #[must_use]
+    pub fn new(session: &Session, current: Option<SessionId>) -> Self {
+        Self {
+            id: session.id,
+            created_at: timestamp(session.created_at),
+            last_used_at: timestamp(session.last_used_at),
+            expires_at: timestamp(session.expires_at),
+            ip: session.origin.address.to_string(),
+            user_agent: session.origin.user_agent.as_str().to_owned(),
+            current: current.map(|current| current == session.id),
+        }
+    }
+}
+
+impl SessionListView {
+    /// Creates the view of the sessions of one user. `current` is the session of the request.
+    pub(super) fn new(sessions: &[Session], current: SessionId) -> Self {
+        let view = |session| SessionView::new(session, Some(current));
+        Self { sessions: sessions.iter().map(view).collect() }
+    }
+}

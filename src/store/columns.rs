@@ -1,0 +1,40 @@
+//! Conversion of columns that several tables share.
+
+use std::net::AddrParseError;
+
+use time::OffsetDateTime;
+
+use super::error::StoreError;
+use crate::domain::{RequestOrigin, UserAgent};
+
+/// Parses a time in microseconds since the Unix epoch.
+pub(super) fn from_micros(
+    table: &'static str,
+    column: &'static str,
+    micros: i64,
+) -> Result<OffsetDateTime, StoreError> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
+        .map_err(|error| StoreError::inconsistent(table, column, error))
+}
+
+/// Returns a time in microseconds since the Unix epoch.
+pub(super) fn to_micros(time: OffsetDateTime) -> i64 {
+    let micros = time.unix_timestamp_nanos() / 1_000;
+    i64::try_from(micros).unwrap_or(i64::MAX)
+}
+
+/// Converts a number to the integer type of both databases; saturates.
+pub(super) fn to_i64(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn parse_origin(
+    table: &'static str,
+    address: &str,
+    user_agent: &str,
+) -> Result<RequestOrigin, StoreError> {
+    let address = address
+        .parse()
+        .map_err(|error: AddrParseError| StoreError::inconsistent(table, "address", error))?;
+    Ok(RequestOrigin { address, user_agent: UserAgent::sanitize(user_agent) })
+}

@@ -1,0 +1,57 @@
+//! The database as a whole: its trait, its connection pool and its migrations.
+
+use async_trait::async_trait;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::{Pool, SqlSafeStr};
+
+use super::audit::AuditStore;
+use super::error::StoreError;
+use super::revocations::RevocationStore;
+use super::sessions::SessionStore;
+use super::users::UserStore;
+
+/// Database of record.
+///
+/// A write is durable once its future returns `Ok`. Every method returns
+/// [`StoreError::Unavailable`] if the database cannot do its work for now.
+#[async_trait]
+pub trait Store:
+    UserStore + SessionStore + RevocationStore + AuditStore + Send + Sync + 'static
+{
+    /// Checks that the database responds.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Returns the state of the connection pool.
+    fn pool_status(&self) -> PoolStatus;
+
+    /// Closes all connections after the work in progress on them.
+    async fn close(&self);
+}
+
+/// State of a connection pool.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolStatus {
+    /// Number of open connections that are idle.
+    pub idle: u32,
+    /// Number of open connections in use.
+    pub in_use: u32,
+    /// Maximum number of open connections.
+    pub max: u32,
+}
+
+impl PoolStatus {
+    pub(super) fn new<DB: sqlx::Database>(pool: &Pool<DB>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        let max = pool.options().get_max_connections();
+        Self { idle, in_use: pool.size().saturating_sub(idle), max }
+    }
+}
+
+/// Creates a migrator from the version, description and SQL of each migration.
+pub(super) fn migrator(scripts: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = scripts.iter().map(|&(version, description, sql)| {
+        let sql = sql.into_sql_str();
+        Migration::new(version, description.into(), MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}

@@ -1,0 +1,98 @@
+//! Revocations on PostgreSQL.
+
+use std::collections::HashSet;
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::audit;
+use super::database::PostgresStore;
+use super::feed::PostgresFeed;
+use super::listener::PostgresListener;
+use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
+use crate::store::error::StoreError;
+use crate::store::feed::{Feed, Listener};
+use crate::store::revocations::RevocationStore;
+
+#[async_trait]
+impl RevocationStore for PostgresStore {
+    async fn revoke(
+        &self,
+        revocations: &[Revocation],
+        records: &[AuditRecord],
+    ) -> Result<OffsetDateTime, StoreError> {
+        let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
+        let expiries: Vec<OffsetDateTime> =
+            revocations.iter().map(|revocation| revocation.expires_at).collect();
+        // A single statement: without a pooler, the server completes it once it is sent, even if
+        // the caller stops waiting. Sessions are locked before revocations, which the `count`
+        // enforces, and both in the order of their ids. Transactions that take several locks in one
+        // order cannot deadlock.
+        let insert = self.executor.query(AssertSqlSafe(format!(
+            "with ended as (
+                 delete from sessions where id in (
+                     select id from sessions where id = any ($9) order by id for update)
+                 returning id),
+             added as (
+                 insert into revocations (id, expires_at)
+                 select * from unnest($9::uuid[], $10::timestamptz[])
+                 where (select count(*) from ended) >= 0 order by 1
+                 on conflict (id) do nothing),
+             recorded as ({})
+             select clock_timestamp()",
+            audit::INSERT
+        )));
+        let insert = audit::bind(insert, records).bind(ids).bind(expiries);
+        Ok(insert.fetch_one(&self.executor).await?.try_get(0)?)
+    }
+
+    async fn find_revoked(
+        &self,
+        ids: &[RevocationId],
+    ) -> Result<HashSet<RevocationId>, StoreError> {
+        let ids: Vec<Uuid> = ids.iter().map(|id| id.as_uuid()).collect();
+        let select = self.executor.query(
+            "select pg_is_in_recovery() as is_replica,
+                    array(select id from revocations where id = any ($1)) as revoked",
+        );
+        let row = select.bind(ids).fetch_one(&self.executor).await?;
+        if row.try_get("is_replica")? {
+            return Err(StoreError::Replica);
+        }
+        let revoked: Vec<Uuid> = row.try_get("revoked")?;
+        Ok(revoked.into_iter().map(RevocationId::from).collect())
+    }
+
+    fn feed(&self) -> Box<dyn Feed> {
+        Box::new(PostgresFeed::new(self.options.clone()))
+    }
+
+    fn listener(&self) -> Option<Box<dyn Listener>> {
+        let options = self.listen_options.clone()?;
+        Some(Box::new(PostgresListener::new(options)))
+    }
+
+    async fn delete_expired_revocations(
+        &self,
+        now: OffsetDateTime,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        // `skip locked`: instances that clean up at the same time skip each other's rows instead of
+        // waiting.
+        let delete = self.executor.query(
+            "delete from revocations where id in (
+                 select id from revocations
+                 where expires_at < least($1, clock_timestamp()) - make_interval(secs => $2)
+                 order by expires_at limit $3 for update skip locked)",
+        );
+        let result = delete
+            .bind(now)
+            .bind(CLOCK_SKEW_ALLOWANCE.as_secs_f64())
+            .bind(i64::from(limit))
+            .execute(&self.executor)
+            .await?;
+        Ok(result.rows_affected())
+    }
+}

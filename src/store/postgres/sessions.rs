@@ -1,0 +1,155 @@
+//! Sessions on PostgreSQL.
+
+use std::collections::HashMap;
+use std::slice;
+
+use async_trait::async_trait;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::audit;
+use super::database::PostgresStore;
+use super::users::user_from_row;
+use crate::domain::{AuditRecord, Generation, Session, SessionId, UserId, UserVersion};
+use crate::store::columns::{parse_origin, to_i64};
+use crate::store::error::StoreError;
+use crate::store::sessions::{
+    Rotation, Rotations, SESSIONS_LISTED, SessionStore, parse_age, parse_generation,
+};
+
+/// Columns of a session.
+macro_rules! columns {
+    () => {
+        "id, user_id, created_at, last_used_at, expires_at, address, user_agent"
+    };
+}
+
+#[async_trait]
+impl SessionStore for PostgresStore {
+    async fn insert_session(
+        &self,
+        new: &Session,
+        version: UserVersion,
+        record: &AuditRecord,
+    ) -> Result<bool, StoreError> {
+        // `for share` makes a concurrent `lock_users` wait for this commit.
+        let insert = self.executor.query(AssertSqlSafe(format!(
+            "with owner as (select id from users where id = $9 and version = $10 for share),
+             opened as (
+                 insert into sessions (id, user_id, generation, created_at, last_used_at,
+                                       expires_at, address, user_agent)
+                 select $11, id, 0, $12, $13, $14, $15, $16 from owner
+                 returning id)
+             {} where exists (select from opened)",
+            audit::INSERT
+        )));
+        let result = audit::bind(insert, slice::from_ref(record))
+            .bind(new.user_id.as_uuid())
+            .bind(to_i64(version.number()))
+            .bind(new.id.as_uuid())
+            .bind(new.created_at)
+            .bind(new.last_used_at)
+            .bind(new.expires_at)
+            .bind(new.origin.address.to_string())
+            .bind(new.origin.user_agent.as_str())
+            .execute(&self.executor)
+            .await?;
+        Ok(result.rows_affected() == 1)
+    }
+
+    async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let select =
+            self.executor.query(concat!("select ", columns!(), " from sessions where id = $1"));
+        let row = select.bind(id.as_uuid()).fetch_optional(&self.executor).await?;
+        row.as_ref().map(session_from_row).transpose()
+    }
+
+    async fn rotate_sessions(
+        &self,
+        presented: &HashMap<SessionId, Generation>,
+        now: OffsetDateTime,
+        used_since: Option<OffsetDateTime>,
+    ) -> Result<Rotations, StoreError> {
+        let ids: Vec<Uuid> = presented.keys().map(|id| id.as_uuid()).collect();
+        let generations: Vec<i64> =
+            presented.values().map(|generation| to_i64(generation.number())).collect();
+        // A single statement: of several instances that rotate a session at once, one succeeds and
+        // the others see its generation.
+        let update = self.executor.query(
+            "with live as (
+                 select sessions.id, presented
+                 from sessions
+                 join unnest($1::uuid[], $2::bigint[]) as shown (id, presented) using (id)
+                 where expires_at > $3 and ($4 is null or last_used_at >= $4)
+                 order by sessions.id for no key update of sessions)
+             update sessions
+             set generation   = case when generation = presented then presented + 1 else generation end,
+                 rotated_at   = case when generation = presented then clock_timestamp() else rotated_at end,
+                 last_used_at = case when generation = presented then $3 else last_used_at end
+             from live, users
+             where sessions.id = live.id and users.id = user_id
+             returning sessions.id as session_id, expires_at, generation,
+                       (extract(epoch from clock_timestamp() - rotated_at) * 1000000)::bigint as age,
+                       users.id, username, roles, users.created_at, disabled_at, version",
+        );
+        let update = update.bind(ids).bind(generations).bind(now).bind(used_since);
+        let mut rotations = Rotations::new();
+        for row in update.fetch_all(&self.executor).await? {
+            let id: Uuid = row.try_get("session_id")?;
+            rotations.insert(id.into(), rotation_from_row(&row));
+        }
+        Ok(rotations)
+    }
+
+    async fn list_sessions(
+        &self,
+        user: UserId,
+        now: OffsetDateTime,
+    ) -> Result<Vec<Session>, StoreError> {
+        let select = self.executor.query(concat!(
+            "select ",
+            columns!(),
+            " from sessions where user_id = $1 and expires_at > $2
+             order by last_used_at desc, id limit $3"
+        ));
+        let select = select.bind(user.as_uuid()).bind(now).bind(i64::from(SESSIONS_LISTED));
+        let rows = select.fetch_all(&self.executor).await?;
+        rows.iter().map(session_from_row).collect()
+    }
+
+    async fn delete_expired_sessions(
+        &self,
+        now: OffsetDateTime,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
+        let delete = self.executor.query(
+            "delete from sessions where id in (
+                 select id from sessions where expires_at < least($1, clock_timestamp())
+                 order by expires_at limit $2 for update skip locked)",
+        );
+        let result = delete.bind(now).bind(i64::from(limit)).execute(&self.executor).await?;
+        Ok(result.rows_affected())
+    }
+}
+
+fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
+    Ok(Session {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        user_id: row.try_get::<Uuid, _>("user_id")?.into(),
+        created_at: row.try_get("created_at")?,
+        last_used_at: row.try_get("last_used_at")?,
+        expires_at: row.try_get("expires_at")?,
+        origin: parse_origin("sessions", row.try_get("address")?, row.try_get("user_agent")?)?,
+    })
+}
+
+fn rotation_from_row(row: &PgRow) -> Result<Rotation, StoreError> {
+    Ok(Rotation {
+        user: user_from_row(row)?,
+        expires_at: row.try_get("expires_at")?,
+        generation: parse_generation(row.try_get("generation")?)?,
+        age: parse_age(row.try_get("age")?),
+    })
+}

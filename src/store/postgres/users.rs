@@ -1,0 +1,270 @@
+//! Accounts on PostgreSQL.
+
+use std::slice;
+
+use async_trait::async_trait;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgArguments, PgConnection, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, Postgres, Row};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::audit;
+use super::database::PostgresStore;
+use crate::domain::{
+    AccountError, AuditRecord, EditOutcome, PasswordHash, Revocation, SessionId, User, UserChange,
+    UserEdit, UserId, Username,
+};
+use crate::store::columns::to_i64;
+use crate::store::error::StoreError;
+use crate::store::users::{
+    ChangedUser, Credentials, EndedSessions, UserQuery, UserStore, WriteError, parse_password_hash,
+    parse_user,
+};
+
+/// Columns of an account.
+macro_rules! columns {
+    () => {
+        "id, username, roles, created_at, disabled_at, version"
+    };
+}
+
+#[async_trait]
+impl UserStore for PostgresStore {
+    async fn insert_user(&self, new: &Credentials, record: &AuditRecord) -> Result<(), WriteError> {
+        let Credentials { user, password_hash } = new;
+        // `for key share` delays the end of the requester's session until this commit, but not an
+        // exchange of its refresh token.
+        let insert = self.executor.query(AssertSqlSafe(format!(
+            "with open as (select from sessions where id = $15 for key share),
+             added as (
+                 insert into users (id, username, username_key, password_hash, roles, created_at)
+                 select $9, $10, $11, $12, $13, $14
+                 where $15::uuid is null or exists (select from open)
+                 returning id)
+             {} where exists (select from added)",
+            audit::INSERT
+        )));
+        let result = audit::bind(insert, slice::from_ref(record))
+            .bind(user.id.as_uuid())
+            .bind(user.username.as_str())
+            .bind(user.username.key())
+            .bind(password_hash.to_string())
+            .bind(user.roles.names())
+            .bind(user.created_at)
+            .bind(record.requester.session_id.map(SessionId::as_uuid))
+            .execute(&self.executor)
+            .await;
+        match result {
+            Ok(result) if result.rows_affected() == 0 => {
+                Err(AccountError::RequesterSignedOut.into())
+            }
+            Ok(_) => Ok(()),
+            Err(error) if violates(&error, "users_username_key_unique") => {
+                Err(AccountError::UsernameTaken.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn find_credentials(
+        &self,
+        username: &Username,
+    ) -> Result<Option<Credentials>, StoreError> {
+        let select = self.executor.query(concat!(
+            "select password_hash, ",
+            columns!(),
+            " from users where username_key = $1"
+        ));
+        let row = select.bind(username.key()).fetch_optional(&self.executor).await?;
+        row.as_ref().map(credentials_from_row).transpose()
+    }
+
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let select =
+            self.executor.query(concat!("select ", columns!(), " from users where id = $1"));
+        let row = select.bind(id.as_uuid()).fetch_optional(&self.executor).await?;
+        row.as_ref().map(user_from_row).transpose()
+    }
+
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+        let select = self.executor.query(concat!(
+            "select ",
+            columns!(),
+            r#" from users
+               where username_key collate "C" >= $1 and username_key collate "C" < $2
+                 and username_key collate "C" > $3
+               order by username_key collate "C" limit $4"#
+        ));
+        let rows = select
+            .bind(query.lower_bound())
+            .bind(query.upper_bound())
+            .bind(query.previous_key())
+            .bind(i64::from(query.limit))
+            .fetch_all(&self.executor)
+            .await?;
+        rows.iter().map(user_from_row).collect()
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let update = self
+            .executor
+            .query("update users set password_hash = $3 where id = $1 and password_hash = $2");
+        let result = update
+            .bind(id.as_uuid())
+            .bind(old.to_string())
+            .bind(new.to_string())
+            .execute(&self.executor)
+            .await?;
+        Ok(result.rows_affected() == 1)
+    }
+
+    async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError> {
+        let mut transaction = self.executor.pool.begin().await?;
+        let locked = self.lock_users(&mut transaction, change).await?;
+        if !self.requester_is_signed_in(&mut transaction, change).await? {
+            return Err(AccountError::RequesterSignedOut.into());
+        }
+        let user = match change.decide(locked)? {
+            EditOutcome::Changed(user) => user,
+            EditOutcome::Unchanged(user) => return Ok(ChangedUser::unchanged(user, change.at)),
+        };
+        let ended = self.end_sessions(&mut transaction, change).await?;
+        self.update_user(&user, &change.edit).execute(&mut *transaction).await?;
+        let insert = audit::bind(self.executor.query(audit::INSERT), &[change.audit_record(&user)]);
+        insert.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(ChangedUser { user, ended })
+    }
+}
+
+/// Steps of `change_user`.
+impl PostgresStore {
+    /// Locks the account and, if the edit removes an active administrator, every active
+    /// administrator. Concurrent changes lock them in the same order. The next statements see every
+    /// session that was opened before.
+    async fn lock_users(
+        &self,
+        connection: &mut PgConnection,
+        change: &UserChange,
+    ) -> Result<Vec<User>, StoreError> {
+        let select = self.executor.query(concat!(
+            "select ",
+            columns!(),
+            " from users
+             where id = $1
+                or ($2 and 'admin' = any (roles) and disabled_at is null
+                    and exists (select from users where id = $1 and 'admin' = any (roles)))
+             order by id for update"
+        ));
+        let rows = select
+            .bind(change.user_id.as_uuid())
+            .bind(change.edit.removes_admin())
+            .fetch_all(connection)
+            .await?;
+        rows.iter().map(user_from_row).collect()
+    }
+
+    /// Returns `true` if the session of the requester is open, and keeps it open until the commit.
+    ///
+    /// Locks it together with the sessions of the account, so that all of them are locked in one
+    /// order. For a requester without a session, [`Self::end_sessions`] locks the latter.
+    async fn requester_is_signed_in(
+        &self,
+        connection: &mut PgConnection,
+        change: &UserChange,
+    ) -> Result<bool, StoreError> {
+        let Some(session) = change.requester.session_id else { return Ok(true) };
+        // The aggregate reads every row; `exists` would stop at the first and leave the others
+        // unlocked.
+        let select = self.executor.query(
+            "with locked as (
+                 select id from sessions where id = $1 or user_id = $2 order by id for update)
+             select bool_or(id = $1) is true from locked",
+        );
+        let select = select.bind(session.as_uuid()).bind(change.user_id.as_uuid());
+        Ok(select.fetch_one(connection).await?.try_get(0)?)
+    }
+
+    /// Ends the sessions of the account, except the one to keep.
+    async fn end_sessions(
+        &self,
+        connection: &mut PgConnection,
+        change: &UserChange,
+    ) -> Result<EndedSessions, StoreError> {
+        let delete = self.executor.query(
+            "with ended as (
+                 delete from sessions where id in (
+                     select id from sessions where user_id = $1 and id is distinct from $2
+                     order by id for update)
+                 returning id, coalesce($3, expires_at) as expires_at),
+             added as (
+                 insert into revocations (id, expires_at) select id, expires_at from ended order by id
+                 on conflict (id) do nothing)
+             select array_agg(id) as ids, array_agg(expires_at) as expiries,
+                    clock_timestamp() as ended_at
+             from ended",
+        );
+        let row = delete
+            .bind(change.user_id.as_uuid())
+            .bind(change.keep_session.map(SessionId::as_uuid))
+            .bind(change.revoked_until)
+            .fetch_one(connection)
+            .await?;
+        let ids: Option<Vec<Uuid>> = row.try_get("ids")?;
+        let expiries: Option<Vec<OffsetDateTime>> = row.try_get("expiries")?;
+        let ended = ids.unwrap_or_default().into_iter().zip(expiries.unwrap_or_default());
+        let revocations = ended.map(|(id, expires_at)| Revocation { id: id.into(), expires_at });
+        Ok(EndedSessions { revocations: revocations.collect(), ended_at: row.try_get("ended_at")? })
+    }
+
+    /// Builds the statement that stores the account after the edit, or deletes it.
+    fn update_user(&self, after: &User, edit: &UserEdit) -> Query<'static, Postgres, PgArguments> {
+        if let UserEdit::Delete = edit {
+            return self.executor.query("delete from users where id = $1").bind(after.id.as_uuid());
+        }
+        let password_hash = match edit {
+            UserEdit::Password(hash) => Some(hash.to_string()),
+            _ => None,
+        };
+        let update = self.executor.query(
+            "update users
+             set password_hash = coalesce($2, password_hash), roles = $3, disabled_at = $4, version = $5
+             where id = $1",
+        );
+        update
+            .bind(after.id.as_uuid())
+            .bind(password_hash)
+            .bind(after.roles.names())
+            .bind(after.disabled_at)
+            .bind(to_i64(after.version.number()))
+    }
+}
+
+/// Parses an account. Other columns of the row are ignored.
+pub(super) fn user_from_row(row: &PgRow) -> Result<User, StoreError> {
+    let roles: Vec<String> = row.try_get("roles")?;
+    parse_user(
+        row.try_get("id")?,
+        row.try_get("username")?,
+        roles.iter().map(String::as_str),
+        row.try_get("created_at")?,
+        row.try_get("disabled_at")?,
+        row.try_get("version")?,
+    )
+}
+
+fn credentials_from_row(row: &PgRow) -> Result<Credentials, StoreError> {
+    let password_hash = parse_password_hash(row.try_get("password_hash")?)?;
+    Ok(Credentials { user: user_from_row(row)?, password_hash })
+}
+
+fn violates(error: &sqlx::Error, constraint: &str) -> bool {
+    error.as_database_error().and_then(DatabaseError::constraint) == Some(constraint)
+}

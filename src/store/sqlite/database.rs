@@ -1,0 +1,147 @@
+//! Opening, migrating and closing an SQLite database.
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::migrate::MigrateError;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous, SqliteTransaction,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
+use time::OffsetDateTime;
+use tokio::time::{sleep, timeout};
+
+use crate::config::DatabaseSettings;
+use crate::store::columns::from_micros;
+use crate::store::database::{PoolStatus, Store, migrator};
+use crate::store::error::{OpenError, StoreError, sqlite_primary_code};
+
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "users and revocations",
+        include_str!("../../../migrations/sqlite/0001_users_and_revocations.sql"),
+    ),
+    (
+        2,
+        "feed of revocations",
+        include_str!("../../../migrations/sqlite/0002_feed_of_revocations.sql"),
+    ),
+    (3, "sessions", include_str!("../../../migrations/sqlite/0003_sessions.sql")),
+    (
+        4,
+        "version of accounts",
+        include_str!("../../../migrations/sqlite/0004_version_of_accounts.sql"),
+    ),
+    (5, "administration", include_str!("../../../migrations/sqlite/0005_administration.sql")),
+];
+
+/// SQL expression for the current time in microseconds since the Unix epoch.
+pub(super) const NOW: &str = "cast(unixepoch('subsec') * 1000000 as integer)";
+
+/// Primary result code for a lock that another connection holds.
+const BUSY: u32 = 5;
+
+/// Delay between attempts to switch to WAL mode.
+const BUSY_RETRY: Duration = Duration::from_millis(5);
+
+/// SQLite database, which this process owns; only the command line may open it too.
+pub(crate) struct SqliteStore {
+    pub(super) pool: SqlitePool,
+    /// Options for the separate connection of each feed.
+    pub(super) options: SqliteConnectOptions,
+}
+
+impl SqliteStore {
+    pub(crate) async fn open(path: &Path, settings: &DatabaseSettings) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Connect { database: path.display().to_string(), source };
+        create_file(path).map_err(|error| failed(error.into()))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .busy_timeout(settings.acquire_timeout)
+            .journal_mode(SqliteJournalMode::Wal)
+            // An acknowledged logout survives a power failure.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true);
+        let mut connection = timeout(settings.acquire_timeout, connect(&options))
+            .await
+            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            .map_err(failed)?;
+        migrate(&mut connection).await?;
+        connection.close().await.map_err(failed)?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .connect_lazy_with(options.clone());
+        Ok(Self { pool, options })
+    }
+
+    /// Begins a transaction that holds the write lock from its start.
+    pub(super) async fn begin_write(&self) -> Result<SqliteTransaction<'static>, StoreError> {
+        Ok(self.pool.begin_with("begin immediate").await?)
+    }
+}
+
+/// Creates the file if it does not exist, accessible only to its owner: it contains password
+/// hashes. SQLite gives the files beside it the same mode.
+fn create_file(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // An existing file is not opened: closing it again would release the locks of SQLite on it.
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Opens the first connection, which switches the file to WAL mode. SQLite does not apply the busy
+/// timeout to the switch: of several processes that start at once, all but one receive `BUSY`.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    loop {
+        match options.connect().await {
+            Err(sqlx::Error::Database(error))
+                if sqlite_primary_code(error.as_ref()) == Some(BUSY) =>
+            {
+                sleep(BUSY_RETRY).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Migrates in one transaction that holds the write lock from its start. Of several processes that
+/// start at once, one migrates and the others then find nothing to do.
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    migrator(MIGRATIONS).run_direct(None, &mut *transaction, false).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Returns the time by the clock of the database.
+pub(super) async fn now(connection: &mut SqliteConnection) -> Result<OffsetDateTime, StoreError> {
+    let select = sqlx::query_scalar(AssertSqlSafe(format!("select {NOW}")));
+    from_micros("revocations", "revoked_at", select.fetch_one(connection).await?)
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    fn pool_status(&self) -> PoolStatus {
+        PoolStatus::new(&self.pool)
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}

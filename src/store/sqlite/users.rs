@@ -1,0 +1,247 @@
+//! Accounts on SQLite.
+
+use std::slice;
+
+use async_trait::async_trait;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{Row, Sqlite};
+use uuid::Uuid;
+
+use super::audit;
+use super::database::{SqliteStore, now};
+use super::revocations::insert_revocations;
+use crate::domain::{
+    AccountError, AuditRecord, EditOutcome, PasswordHash, Requester, Revocation, SessionId, User,
+    UserChange, UserEdit, UserId, Username,
+};
+use crate::store::columns::{from_micros, to_i64, to_micros};
+use crate::store::error::StoreError;
+use crate::store::users::{
+    ChangedUser, Credentials, EndedSessions, UserQuery, UserStore, WriteError, parse_password_hash,
+    parse_user,
+};
+
+/// Columns of an account.
+macro_rules! columns {
+    () => {
+        "id, username, roles, created_at, disabled_at, version"
+    };
+}
+
+#[async_trait]
+impl UserStore for SqliteStore {
+    async fn insert_user(&self, new: &Credentials, record: &AuditRecord) -> Result<(), WriteError> {
+        let Credentials { user, password_hash } = new;
+        let mut transaction = self.begin_write().await?;
+        if !requester_is_signed_in(&mut transaction, &record.requester).await? {
+            return Err(AccountError::RequesterSignedOut.into());
+        }
+        let result = sqlx::query(
+            "insert into users (id, username, username_key, password_hash, roles, created_at)
+             values (?1, ?2, ?3, ?4, ?5, ?6)",
+        )
+        .bind(user.id.as_uuid())
+        .bind(user.username.as_str())
+        .bind(user.username.key())
+        .bind(password_hash.to_string())
+        .bind(user.roles.to_string())
+        .bind(to_micros(user.created_at))
+        .execute(&mut *transaction)
+        .await;
+        match result {
+            Ok(_) => {}
+            Err(error) if violates_uniqueness_of(&error, "users.username_key") => {
+                return Err(AccountError::UsernameTaken.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        audit::insert(&mut transaction, slice::from_ref(record)).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    async fn find_credentials(
+        &self,
+        username: &Username,
+    ) -> Result<Option<Credentials>, StoreError> {
+        let select = sqlx::query(concat!(
+            "select password_hash, ",
+            columns!(),
+            " from users where username_key = ?1"
+        ));
+        let row = select.bind(username.key()).fetch_optional(&self.pool).await?;
+        row.as_ref().map(credentials_from_row).transpose()
+    }
+
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        find_user(&mut *self.pool.acquire().await?, id).await
+    }
+
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+        let select = sqlx::query(concat!(
+            "select ",
+            columns!(),
+            " from users
+             where username_key >= ?1 and username_key < ?2 and username_key > ?3
+             order by username_key limit ?4"
+        ));
+        let rows = select
+            .bind(query.lower_bound())
+            .bind(query.upper_bound())
+            .bind(query.previous_key())
+            .bind(query.limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(user_from_row).collect()
+    }
+
+    async fn replace_password_hash(
+        &self,
+        id: UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError> {
+        let result =
+            sqlx::query("update users set password_hash = ?3 where id = ?1 and password_hash = ?2")
+                .bind(id.as_uuid())
+                .bind(old.to_string())
+                .bind(new.to_string())
+                .execute(&self.pool)
+                .await?;
+        Ok(result.rows_affected() == 1)
+    }
+
+    async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError> {
+        // The write lock replaces the row locks of PostgreSQL.
+        let mut transaction = self.begin_write().await?;
+        if !requester_is_signed_in(&mut transaction, &change.requester).await? {
+            return Err(AccountError::RequesterSignedOut.into());
+        }
+        let affected = affected_users(&mut transaction, change).await?;
+        let user = match change.decide(affected)? {
+            EditOutcome::Changed(user) => user,
+            EditOutcome::Unchanged(user) => return Ok(ChangedUser::unchanged(user, change.at)),
+        };
+        let ended = end_sessions(&mut transaction, change).await?;
+        update_user(&user, &change.edit).execute(&mut *transaction).await?;
+        audit::insert(&mut transaction, &[change.audit_record(&user)]).await?;
+        transaction.commit().await?;
+        Ok(ChangedUser { user, ended })
+    }
+}
+
+pub(super) async fn find_user(
+    connection: &mut SqliteConnection,
+    id: UserId,
+) -> Result<Option<User>, StoreError> {
+    let select = sqlx::query(concat!("select ", columns!(), " from users where id = ?1"));
+    let row = select.bind(id.as_uuid()).fetch_optional(connection).await?;
+    row.as_ref().map(user_from_row).transpose()
+}
+
+/// Returns `true` if the session of the requester is open.
+async fn requester_is_signed_in(
+    connection: &mut SqliteConnection,
+    requester: &Requester,
+) -> Result<bool, StoreError> {
+    let Some(session) = requester.session_id else { return Ok(true) };
+    let select = sqlx::query("select 1 from sessions where id = ?1").bind(session.as_uuid());
+    Ok(select.fetch_optional(connection).await?.is_some())
+}
+
+/// Finds the account and, if the edit may remove an administrator, every active administrator.
+async fn affected_users(
+    connection: &mut SqliteConnection,
+    change: &UserChange,
+) -> Result<Vec<User>, StoreError> {
+    let select = sqlx::query(concat!(
+        "select ",
+        columns!(),
+        " from users
+         where id = ?1
+            or (?2 and instr(' ' || roles || ' ', ' admin ') > 0 and disabled_at is null)"
+    ));
+    let rows = select
+        .bind(change.user_id.as_uuid())
+        .bind(change.edit.removes_admin())
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(user_from_row).collect()
+}
+
+/// Ends the sessions of the account, except the one to keep.
+async fn end_sessions(
+    connection: &mut SqliteConnection,
+    change: &UserChange,
+) -> Result<EndedSessions, StoreError> {
+    let ended_at = now(connection).await?;
+    let rows = sqlx::query(
+        "delete from sessions where user_id = ?1 and id is not ?2
+         returning id, coalesce(?3, expires_at) as expires_at",
+    )
+    .bind(change.user_id.as_uuid())
+    .bind(change.keep_session.map(SessionId::as_uuid))
+    .bind(change.revoked_until.map(to_micros))
+    .fetch_all(&mut *connection)
+    .await?;
+    let revocations = rows.iter().map(revocation_from_row).collect::<Result<Vec<_>, _>>()?;
+    insert_revocations(connection, &revocations, ended_at).await?;
+    Ok(EndedSessions { revocations, ended_at })
+}
+
+/// Builds the statement that stores the account after the edit, or deletes it.
+fn update_user(after: &User, edit: &UserEdit) -> Query<'static, Sqlite, SqliteArguments> {
+    if let UserEdit::Delete = edit {
+        return sqlx::query("delete from users where id = ?1").bind(after.id.as_uuid());
+    }
+    let password_hash = match edit {
+        UserEdit::Password(hash) => Some(hash.to_string()),
+        _ => None,
+    };
+    sqlx::query(
+        "update users
+         set password_hash = coalesce(?2, password_hash), roles = ?3, disabled_at = ?4, version = ?5
+         where id = ?1",
+    )
+    .bind(after.id.as_uuid())
+    .bind(password_hash)
+    .bind(after.roles.to_string())
+    .bind(after.disabled_at.map(to_micros))
+    .bind(to_i64(after.version.number()))
+}
+
+fn user_from_row(row: &SqliteRow) -> Result<User, StoreError> {
+    let roles: &str = row.try_get("roles")?;
+    let disabled_at = match row.try_get("disabled_at")? {
+        Some(micros) => Some(from_micros("users", "disabled_at", micros)?),
+        None => None,
+    };
+    parse_user(
+        row.try_get("id")?,
+        row.try_get("username")?,
+        roles.split_whitespace(),
+        from_micros("users", "created_at", row.try_get("created_at")?)?,
+        disabled_at,
+        row.try_get("version")?,
+    )
+}
+
+fn credentials_from_row(row: &SqliteRow) -> Result<Credentials, StoreError> {
+    let password_hash = parse_password_hash(row.try_get("password_hash")?)?;
+    Ok(Credentials { user: user_from_row(row)?, password_hash })
+}
+
+fn revocation_from_row(row: &SqliteRow) -> Result<Revocation, StoreError> {
+    Ok(Revocation {
+        id: row.try_get::<Uuid, _>("id")?.into(),
+        expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
+    })
+}
+
+/// SQLite errors name the columns of a constraint, not the constraint.
+fn violates_uniqueness_of(error: &sqlx::Error, column: &str) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.is_unique_violation() && error.message().ends_with(column))
+}

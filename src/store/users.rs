@@ -1,0 +1,154 @@
+//! Accounts: their trait, and the types and row parsing that both dialects share.
+
+use async_trait::async_trait;
+use thiserror::Error;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::error::StoreError;
+use crate::domain::{
+    AccountError, AuditRecord, PasswordHash, PasswordHashError, Revocation, Roles, User,
+    UserChange, UserId, Username,
+};
+
+/// Greater than every character of a username.
+const HIGHEST_CHAR: char = char::MAX;
+
+/// Storage of accounts.
+#[async_trait]
+pub trait UserStore {
+    /// Inserts an account and its audit record in one commit.
+    ///
+    /// Returns [`AccountError::UsernameTaken`] or, if the session of the requester has ended,
+    /// [`AccountError::RequesterSignedOut`].
+    async fn insert_user(&self, new: &Credentials, record: &AuditRecord) -> Result<(), WriteError>;
+
+    /// Finds an account by its username, ignoring case.
+    async fn find_credentials(
+        &self,
+        username: &Username,
+    ) -> Result<Option<Credentials>, StoreError>;
+
+    /// Finds an account by its id.
+    async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
+    /// Lists accounts in the order of their username keys.
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError>;
+
+    /// Replaces a password hash if it still equals `old`. Returns `true` if it did.
+    async fn replace_password_hash(
+        &self,
+        id: UserId,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<bool, StoreError>;
+
+    /// Changes an account, ends its sessions and inserts an audit record, all in one commit. An
+    /// edit without effect ends no session and is not recorded.
+    ///
+    /// Returns the [`AccountError`] of [`UserChange::decide`] or, if the session of the requester
+    /// has ended, [`AccountError::RequesterSignedOut`].
+    async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError>;
+}
+
+/// Account with its password hash.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub user: User,
+    /// Hash of its password.
+    pub password_hash: PasswordHash,
+}
+
+/// Filter and page of the list of accounts, ordered by username key.
+#[derive(Clone, Debug)]
+pub struct UserQuery {
+    /// Prefix of the usernames, ignoring case; `None` matches every username.
+    pub prefix: Option<Username>,
+    /// Last username of the previous page.
+    pub after: Option<Username>,
+    /// Maximum number of accounts.
+    pub limit: u32,
+}
+
+/// Account after a change.
+#[derive(Clone, Debug)]
+pub struct ChangedUser {
+    /// Account after the change; before its deletion, if the change deleted it.
+    pub user: User,
+    /// Sessions that the change ended.
+    pub ended: EndedSessions,
+}
+
+/// Sessions that ended in one commit.
+#[derive(Clone, Debug)]
+pub struct EndedSessions {
+    /// Revocations of the sessions.
+    pub revocations: Vec<Revocation>,
+    /// Time of the commit, by the clock of the database.
+    pub ended_at: OffsetDateTime,
+}
+
+/// Failure to create or change an account.
+#[derive(Clone, Debug, Error)]
+pub enum WriteError {
+    /// The account does not allow it.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl UserQuery {
+    /// Returns the lowest username key, inclusive.
+    pub(super) fn lower_bound(&self) -> &str {
+        self.prefix.as_ref().map_or("", Username::key)
+    }
+
+    /// Returns the highest username key, exclusive.
+    pub(super) fn upper_bound(&self) -> String {
+        format!("{}{HIGHEST_CHAR}", self.lower_bound())
+    }
+
+    /// Returns the last username key of the previous page.
+    pub(super) fn previous_key(&self) -> &str {
+        self.after.as_ref().map_or("", Username::key)
+    }
+}
+
+impl ChangedUser {
+    /// Returns the result of an edit without effect.
+    pub(super) fn unchanged(user: User, at: OffsetDateTime) -> Self {
+        Self { user, ended: EndedSessions { revocations: Vec::new(), ended_at: at } }
+    }
+}
+
+impl From<sqlx::Error> for WriteError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Parses the columns of an account.
+pub(super) fn parse_user<'a>(
+    id: Uuid,
+    username: &str,
+    roles: impl IntoIterator<Item = &'a str>,
+    created_at: OffsetDateTime,
+    disabled_at: Option<OffsetDateTime>,
+    version: i64,
+) -> Result<User, StoreError> {
+    let username = Username::parse(username)
+        .map_err(|error| StoreError::inconsistent("users", "username", error))?;
+    let roles =
+        Roles::parse(roles).map_err(|error| StoreError::inconsistent("users", "roles", error))?;
+    let version = u64::try_from(version)
+        .map_err(|error| StoreError::inconsistent("users", "version", error))?;
+    Ok(User { id: id.into(), username, roles, created_at, disabled_at, version: version.into() })
+}
+
+pub(super) fn parse_password_hash(text: &str) -> Result<PasswordHash, StoreError> {
+    text.parse().map_err(|error: PasswordHashError| {
+        StoreError::inconsistent("users", "password_hash", error)
+    })
+}
