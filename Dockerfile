@@ -1,34 +1,33 @@
-# Both stages are the same Debian release, so that the binary meets the libc it was linked with.
-FROM rust:1.95-slim-bookworm AS build
+# All stages use the same Debian release, so that the binary runs with the libc of its build.
+FROM rust:1.95-slim-bookworm AS chef
+RUN cargo install --locked cargo-chef --version 0.1.78
 WORKDIR /build
 
-# The dependencies are compiled against empty sources first; this layer is reused until the manifest or
-# the lock file changes. Cargo refuses a manifest whose benches are missing, and the image has no use
-# for them: they leave the manifest.
-COPY Cargo.toml Cargo.lock ./
-RUN awk '/^\[/ { keep = !/^\[\[(bench|test|example)\]\]/ } keep' Cargo.toml > trimmed.toml \
- && mv trimmed.toml Cargo.toml \
- && mkdir src && touch src/lib.rs && echo 'fn main() {}' > src/main.rs \
- && cargo build --release --locked
+# The recipe lists the dependencies. It changes only with the manifest and the lock file.
+FROM chef AS plan
+COPY . .
+RUN cargo chef prepare --recipe-path recipe.json
 
-# Copied files keep their times, which may be older than the empty sources': without the touch, cargo
-# would take the empty program for the current one.
-COPY migrations migrations
-COPY src src
-RUN touch src/lib.rs src/main.rs && cargo build --release --locked
+# The layer with the compiled dependencies is reused until the recipe changes.
+FROM chef AS build
+COPY --from=plan /build/recipe.json recipe.json
+RUN cargo chef cook --release --locked --recipe-path recipe.json
+COPY . .
+RUN cargo build --release --locked --bin portcullis
 
 
 FROM debian:bookworm-20260824-slim
 
-# Whom to trust when Postgres is reached over TLS.
+# Root certificates for TLS connections to PostgreSQL.
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/portcullis /usr/local/bin/portcullis
 
-# Where SQLite and its signing secret live; keep them with `-v portcullis:/data`. Not declared a VOLUME:
-# on Postgres nothing is written here, and each container would leave an empty volume behind.
+# Directory of the SQLite database and its signing key; mount a volume there: `-v portcullis:/data`.
+# It is not declared as a VOLUME: with PostgreSQL it is unused, and each container would leave an
+# empty volume.
 RUN install --directory --owner=10001 --group=10001 --mode=0700 /data
 
-# A number, so that an orchestrator can see that it is not root.
+# A numeric user, so that an orchestrator can verify that it is not root.
 USER 10001:10001
 
 ENV HOST=0.0.0.0 \

@@ -1,4 +1,4 @@
-# `make` lists what there is.
+# `make` lists the targets.
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -6,51 +6,63 @@ help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 .PHONY: run
-run: ## Serve on 127.0.0.1:5000 with an embedded database
+run: ## Serve on 127.0.0.1:5000 with a SQLite database
 	cargo run --release
 
 .PHONY: test
-test: ## Run every test, on SQLite and on a Postgres server of its own
+test: ## Run all tests on SQLite and on a private PostgreSQL server
 	tests/with-postgres.sh cargo test --locked
 
 .PHONY: lint
-lint: ## Check the format, the lints and the docs
+lint: ## Check formatting, lints and docs
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
+.PHONY: generated
+generated: ## Rewrite docs/openapi.json and docs/help.txt
+	cargo run --quiet --locked --bin portcullis -- openapi > docs/openapi.json
+	cargo run --quiet --locked --bin portcullis -- --help > docs/help.txt
+
 .PHONY: audit
 audit: ## Check licences, sources and advisories of the dependencies (needs cargo-deny)
 	cargo deny --locked check licenses bans sources
-	@if cargo deny --locked fetch db; then cargo deny --locked check advisories; \
-	else echo 'the advisory database cannot be fetched: advisories were NOT checked'; fi
+	@if cargo deny --locked fetch db; then cargo deny --locked check advisories; else \
+		printf '%s\n' '' \
+			'************************************************************' \
+			'* WARNING: advisories were NOT checked.                    *' \
+			'* The advisory database could not be fetched. Dependencies *' \
+			'* may have known vulnerabilities. Repeat `make audit` with *' \
+			'* access to https://github.com/rustsec/advisory-db.        *' \
+			'************************************************************' '' >&2; \
+	fi
 
 .PHONY: bench
-bench: ## Measure the service against controls, some minutes long (needs wrk, pgbench and Python)
+bench: ## Measure the service against controls; takes minutes (needs wrk, pgbench, Python)
 	cargo build --release --locked --bins --example control
 	TEST_POSTGRES_FSYNC=on tests/with-postgres.sh benches/service/run.py
 
 .PHONY: bench-parts
-bench-parts: ## Measure what checking a token consists of
+bench-parts: ## Measure the parts of a token check
 	cargo bench --locked
 
 .PHONY: demo-cluster
-demo-cluster: ## Log out at one of three instances, and see when the others know
+demo-cluster: ## Measure how fast a logout reaches three instances
 	tests/demo-cluster.sh
 
 .PHONY: fuzz-api
-fuzz-api: ## Compare what the API does with its OpenAPI document (needs Python)
+fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 	tests/schemathesis.sh
 
 .PHONY: up
-up: .env ## Start the service with Postgres, pgAdmin, Prometheus and Grafana
+up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	docker compose up --build --detach --wait --remove-orphans
 
 .PHONY: down
-down: ## Stop all that, and keep its data
+down: ## Stop the services of `make up`; their data is kept
 	docker compose down
 
-.env: ## Made once, with random secrets
+.env: ## Write random secrets to .env, unless it exists
 	@umask 077; while IFS= read -r line; do \
 		case $$line in \
 			[A-Z]*=) echo "$$line$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" ;; \
