@@ -21,8 +21,9 @@ lint: ## Check formatting, lints and docs
 
 .PHONY: generated
 generated: ## Rewrite docs/openapi.json and docs/help.txt
-	cargo run --quiet --locked --bin portcullis -- openapi > docs/openapi.json
-	cargo run --quiet --locked --bin portcullis -- --help > docs/help.txt
+	cargo build --quiet --locked --bin portcullis
+	target/debug/portcullis openapi > docs/openapi.json
+	target/debug/portcullis --help > docs/help.txt
 
 .PHONY: audit
 audit: ## Check licences, sources and advisories of the dependencies (needs cargo-deny)

@@ -26,6 +26,7 @@ fn tokens() -> Tokens {
         lifetime: Duration::from_hours(1),
         session_lifetime: Duration::from_hours(1),
         session_idle_timeout: None,
+        sessions_per_user: 1_000,
         leeway: Duration::from_secs(5),
     };
     Tokens::new(&SigningKey::parse(KEY).unwrap(), settings).unwrap()

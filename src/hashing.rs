@@ -1,5 +1,5 @@
-//! PBKDF2-HMAC-SHA256 (RFC 8018) through `ring`. It is slow by design: only hashing threads and the command
-//! line run it.
+//! PBKDF2-HMAC-SHA256 (RFC 8018) through `ring`. It is slow by design: only hashing threads and the
+//! command line run it.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
@@ -52,8 +52,8 @@ impl Pbkdf2 {
     /// Returns `true` if the password matches the hash. The comparison takes constant time.
     ///
     /// Every refusal takes the same time: the difference to a lower stored cost is made up for, and
-    /// [`Pbkdf2::refuse`] stands in for a missing hash. Only a stored cost above the configured one, after
-    /// the setting was lowered, can be told by time until it is rehashed.
+    /// [`Pbkdf2::refuse`] stands in for a missing hash. Only a stored cost above the configured
+    /// one, after the setting was lowered, can be told by time until it is rehashed.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> bool {
         let cost = stored.iterations();
@@ -72,8 +72,8 @@ impl Pbkdf2 {
     }
 }
 
-/// Verifies real and stand-in hashes alike. The same arithmetic compiled in two places was seen to differ by
-/// six per cent, which an attacker can measure; hence one function, never inlined.
+/// Verifies real and stand-in hashes alike. The same arithmetic compiled in two places was seen to
+/// differ by six per cent, which an attacker can measure; hence one function, never inlined.
 #[inline(never)]
 fn matches(iterations: NonZeroU32, salt: &[u8], secret: &[u8], key: &[u8]) -> bool {
     pbkdf2::verify(PBKDF2_HMAC_SHA256, iterations, salt, secret, key).is_ok()

@@ -123,6 +123,8 @@ metrics! {
     refreshes: CounterBy<RefreshOutcome> = "portcullis_refreshes_total", ["outcome"], &[];
     /// Replays of refresh tokens, each of which ended a session: a sign of theft.
     refresh_tokens_reused: IntCounter = "portcullis_refresh_tokens_reused_total", [], &[];
+    /// Retries of exchanges of refresh tokens, after a lost reply or by several requests at once.
+    refresh_tokens_retried: IntCounter = "portcullis_refresh_tokens_retried_total", [], &[];
     /// Hashing jobs waiting or running.
     hash_queue_depth: IntGauge = "portcullis_hash_queue_depth", [], &[];
     /// Maximum number of hashing jobs, computed from the duration of recent ones.
@@ -163,6 +165,8 @@ metrics! {
     revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
     /// 1 while the replica holds every live revocation, 0 after an eviction.
     revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
+    /// Time of day of this host minus that of the database, at the latest read of the feed.
+    clock_skew: Gauge = "portcullis_clock_skew_seconds", [], &[];
     /// Open connections to the database, by state.
     database_connections: IntGaugeVec = "portcullis_database_connections", ["state"], &[];
     /// Maximum number of connections to the database.

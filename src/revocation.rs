@@ -1,5 +1,5 @@
-//! The replica: every live revocation, in memory. A check does no I/O and takes no lock that a writer can
-//! hold. `docs/revocation.md` proves its freshness.
+//! The replica: every live revocation, in memory. A check does no I/O and takes no lock that a
+//! writer can hold. `docs/revocation.md` proves its freshness.
 
 mod filter;
 
@@ -29,14 +29,15 @@ pub enum Verdict {
 
 /// Live revocations. An entry leaves at its expiry, or by eviction when the replica is full.
 pub struct Replica {
-    entries: Cache<RevocationId, TimeToLive>,
+    entries: Cache<RevocationId, Entry>,
     /// Answers most checks alone: a lookup among a million entries waits six times for memory.
     filter: Arc<Filter>,
     len: Arc<AtomicU64>,
     capacity: u64,
     /// Number of insertions into a full replica, each of which may evict an entry.
     overflows: AtomicU64,
-    /// Value of `overflows` at the start of the latest full reload: evictions before it are repaired.
+    /// Value of `overflows` at the start of the latest full reload: evictions before it are
+    /// repaired.
     repaired_overflows: AtomicU64,
     /// Uptime in nanoseconds up to which all commits are applied; 0 before the first read.
     known_until: AtomicU64,
@@ -48,28 +49,40 @@ pub struct Replica {
 #[derive(Clone, Copy, Debug)]
 pub struct ReadStart {
     started_at: Duration,
-    overflows: u64,
+    /// Number of overflows that a full reload repairs; `None` if an eviction may be pending.
+    repairable_overflows: Option<u64>,
 }
 
+/// Value of an entry.
 #[derive(Clone, Copy)]
-struct TimeToLive(Duration);
+struct Entry {
+    /// Expiry of the revocation, in seconds since the Unix epoch.
+    expires_at: i64,
+    /// Time until the entry leaves, in seconds, from its insertion on.
+    time_to_live: u32,
+}
 
 struct PerEntryExpiry;
 
-impl Expiry<RevocationId, TimeToLive> for PerEntryExpiry {
-    fn expire_after_create(
+impl Expiry<RevocationId, Entry> for PerEntryExpiry {
+    fn expire_after_create(&self, _: &RevocationId, entry: &Entry, _: Instant) -> Option<Duration> {
+        Some(Duration::from_secs(entry.time_to_live.into()))
+    }
+
+    fn expire_after_update(
         &self,
         _: &RevocationId,
-        &TimeToLive(time_to_live): &TimeToLive,
+        entry: &Entry,
         _: Instant,
+        _: Option<Duration>,
     ) -> Option<Duration> {
-        Some(time_to_live)
+        Some(Duration::from_secs(entry.time_to_live.into()))
     }
 }
 
 impl Replica {
-    /// Creates an empty replica of at most `capacity` revocations, which is stale `max_staleness` after
-    /// the start of its latest read.
+    /// Creates an empty replica of at most `capacity` revocations, which is stale `max_staleness`
+    /// after the start of its latest read.
     #[must_use]
     pub fn new(capacity: u64, max_staleness: Duration, clock: Arc<dyn Clock>) -> Self {
         let len = Arc::new(AtomicU64::new(0));
@@ -99,37 +112,47 @@ impl Replica {
         }
     }
 
-    /// Applies a committed revocation. Returns `true` if it is new. The order and repetition of calls do
-    /// not matter: entries are only ever added.
+    /// Applies a committed revocation. Returns `true` if it is new or expires later than known. The
+    /// order and repetition of calls do not matter: of several expiries the latest holds.
     ///
-    /// `now` is the database's time. The host's clock may be wrong: an entry that it expires too early
-    /// would be missing once the clock is right again.
+    /// `now` is the database's time. The host's clock may be wrong: an entry that it expires too
+    /// early would be missing once the clock is right again.
     pub fn apply(&self, revocation: &Revocation, now: OffsetDateTime) -> bool {
         let Some(time_to_live) = time_to_live(revocation, now) else { return false };
-        if self.contains(revocation.id) {
+        let expires_at = revocation.expires_at.unix_timestamp();
+        if self.expiry_of(revocation.id).is_some_and(|known| known >= expires_at) {
             return false;
         }
-        // Counted before the insertion that may evict: a reader that misses the evicted entry sees it.
+        // Counted before the insertion that may evict: a reader that misses the evicted entry sees
+        // it.
         if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
             self.overflows.fetch_add(1, Ordering::Release);
         }
         self.filter.add(revocation.id);
-        self.entries.insert(revocation.id, TimeToLive(time_to_live));
+        self.entries.insert(revocation.id, Entry { expires_at, time_to_live });
         true
     }
 
     /// Marks the start of a read of the database.
     #[must_use]
     pub fn begin_read(&self) -> ReadStart {
+        let started_at = self.clock.uptime();
         let overflows = self.overflows.load(Ordering::Acquire);
-        ReadStart { started_at: self.clock.uptime(), overflows }
+        if self.is_complete() {
+            return ReadStart { started_at, repairable_overflows: Some(overflows) };
+        }
+        // moka evicts later than at the insertion. An eviction after the reload has found the entry
+        // in place would go unnoticed.
+        self.entries.run_pending_tasks();
+        let is_settled = self.len() <= self.capacity;
+        ReadStart { started_at, repairable_overflows: is_settled.then_some(overflows) }
     }
 
-    /// Marks the end of a read whose revocations are all applied: the replica knows every commit before
-    /// the start of the read. A full reload also restores evicted entries.
+    /// Marks the end of a read whose revocations are all applied: the replica knows every commit
+    /// before the start of the read. A full reload also restores evicted entries.
     pub fn finish_read(&self, read: ReadStart, is_full_reload: bool) {
-        if is_full_reload {
-            self.repaired_overflows.store(read.overflows, Ordering::Release);
+        if let (true, Some(overflows)) = (is_full_reload, read.repairable_overflows) {
+            self.repaired_overflows.store(overflows, Ordering::Release);
         }
         let started_at = u64::try_from(read.started_at.as_nanos()).unwrap_or(u64::MAX);
         self.known_until.fetch_max(started_at, Ordering::Release);
@@ -138,9 +161,9 @@ impl Replica {
     /// Checks whether any of the ids, of a token and of its session, is revoked.
     #[must_use]
     pub fn check(&self, ids: [RevocationId; 2]) -> Verdict {
-        // Loaded before the lookup: a read that finishes meanwhile would vouch for entries that were
-        // looked up too early. The evidence against an answer is loaded after the lookup: a thread that is
-        // delayed must not rely on a freshness that has passed.
+        // Freshness is loaded before the lookup: a read that finishes meanwhile knows entries that
+        // the lookup did not see. The overflow count and the time are loaded after it: a thread
+        // that was delayed meanwhile answers `Unknown`.
         let known_until = self.known_until();
         let repaired = self.repaired_overflows.load(Ordering::Acquire);
         if ids.into_iter().any(|id| self.contains(id)) {
@@ -152,8 +175,8 @@ impl Replica {
         }
     }
 
-    /// Returns `true` if the replica holds every live revocation it has read: from an eviction until the
-    /// end of a full reload it does not.
+    /// Returns `true` if the replica holds every live revocation it has read: from an eviction
+    /// until the end of a full reload it does not.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         !self.has_overflowed_since(self.repaired_overflows.load(Ordering::Acquire))
@@ -183,8 +206,8 @@ impl Replica {
         self.len() == 0
     }
 
-    /// Returns `true` if the replica is incomplete and a quarter of its capacity is free again, so that a
-    /// full reload may succeed.
+    /// Returns `true` if the replica is incomplete and a quarter of its capacity is free again, so
+    /// that a full reload may succeed.
     #[must_use]
     pub fn has_room_for_reload(&self) -> bool {
         !self.is_complete() && self.len() <= self.capacity / 4 * 3
@@ -195,8 +218,17 @@ impl Replica {
         self.entries.run_pending_tasks();
     }
 
-    fn contains(&self, id: RevocationId) -> bool {
+    /// Returns `true` if the replica holds a revocation of the id.
+    #[must_use]
+    pub fn contains(&self, id: RevocationId) -> bool {
         self.filter.may_contain(id) && self.entries.contains_key(&id)
+    }
+
+    fn expiry_of(&self, id: RevocationId) -> Option<i64> {
+        if !self.filter.may_contain(id) {
+            return None;
+        }
+        self.entries.get(&id).map(|entry| entry.expires_at)
     }
 
     fn known_until(&self) -> Option<Duration> {
@@ -213,11 +245,14 @@ impl Replica {
     }
 }
 
-/// Returns the time for which a revocation is kept, `None` for one that has expired.
-fn time_to_live(revocation: &Revocation, now: OffsetDateTime) -> Option<Duration> {
+/// Returns the time for which a revocation is kept, in whole seconds, `None` for one that has
+/// expired.
+fn time_to_live(revocation: &Revocation, now: OffsetDateTime) -> Option<u32> {
     let allowance = CLOCK_SKEW_ALLOWANCE.try_into().ok()?;
     let remaining = (revocation.expires_at - now).saturating_add(allowance);
-    Duration::try_from(remaining).ok().filter(|remaining| !remaining.is_zero())
+    let remaining = Duration::try_from(remaining).ok().filter(|remaining| !remaining.is_zero())?;
+    // Rounded up, so that no entry leaves early.
+    Some(u32::try_from(remaining.as_secs()).map_or(u32::MAX, |seconds| seconds.saturating_add(1)))
 }
 
 #[cfg(test)]
@@ -334,15 +369,33 @@ mod tests {
 
     #[test]
     fn revocation_outlives_its_expiry_by_the_clock_skew_allowance() {
-        let expiry = NOW + Duration::from_mins(1);
-        let just_before = expiry + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
+        let revocation = revocation(1);
+        let end = revocation.expires_at + CLOCK_SKEW_ALLOWANCE;
 
-        assert_eq!(
-            time_to_live(&revocation(1), NOW),
-            Some(Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE)
-        );
-        assert_eq!(time_to_live(&revocation(1), just_before), Some(Duration::from_nanos(1)));
-        assert_eq!(time_to_live(&revocation(1), expiry + CLOCK_SKEW_ALLOWANCE), None);
+        assert_eq!(time_to_live(&revocation, end - Duration::from_millis(1_500)), Some(2));
+        assert_eq!(time_to_live(&revocation, end - Duration::from_nanos(1)), Some(1));
+        assert_eq!(time_to_live(&revocation, end), None);
+    }
+
+    #[test]
+    fn later_expiry_extends_a_revocation() {
+        let replica = fresh(10);
+        let short = revocation(1);
+        let long = Revocation { expires_at: short.expires_at + Duration::from_hours(1), ..short };
+        let nearly_expired = short.expires_at + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
+
+        assert!(replica.apply(&short, nearly_expired));
+        assert!(replica.apply(&long, nearly_expired));
+        assert!(!replica.apply(&short, nearly_expired), "an earlier expiry changes nothing");
+
+        // An entry of its own shows that the time of the short one has passed.
+        let other = Revocation { id: id(2), ..short };
+        assert!(replica.apply(&other, nearly_expired));
+        while replica.len() > 1 {
+            replica.purge();
+            std::thread::yield_now();
+        }
+        assert_eq!(replica.check([id(1), id(99)]), Verdict::Revoked);
     }
 
     #[test]
@@ -396,6 +449,26 @@ mod tests {
         assert!(!replica.is_complete(), "an incremental read restores nothing");
         replica.finish_read(replica.begin_read(), true);
         assert!(replica.is_complete());
+    }
+
+    #[test]
+    fn eviction_after_a_reload_is_not_taken_for_repaired() {
+        let replica = fresh(2);
+        let revocations = [1, 2, 3].map(revocation);
+        for revocation in &revocations {
+            replica.apply(revocation, NOW);
+        }
+
+        let read = replica.begin_read();
+        for revocation in &revocations {
+            replica.apply(revocation, NOW);
+        }
+        replica.finish_read(read, true);
+        replica.purge();
+
+        for number in 1..=3 {
+            assert_ne!(replica.check([id(number), id(99)]), Verdict::Clear, "{number}");
+        }
     }
 
     #[test]

@@ -15,21 +15,19 @@ use thiserror::Error;
 use tokio::time::timeout;
 use tracing_actix_web::TracingLogger;
 
-use crate::actors::{
-    ActorError, Drain, HashQueue, Mailbox, RevocationWriter, SessionActor, UserActor,
-};
-use crate::clock::Clock;
+use crate::actors::{Drain, HashQueue, Mailbox, RevocationWriter, SessionActor, UserActor};
+use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, HttpSettings, RevocationSettings, SigningKeySource};
 use crate::domain::SigningKey;
 use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, observe_requests, routes};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{self, OpenError, Store};
+use crate::store::{self, OpenError, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::tokens::{self, KeyDerivationError, KeyFileError, Tokens};
 
-/// Timeout of idle connections. Load balancers commonly keep them for a minute: with a longer timeout here
-/// the balancer closes first, and no request meets a closed connection.
+/// Timeout of idle connections. Load balancers commonly keep them for a minute: with a longer
+/// timeout here the balancer closes first, and no request meets a closed connection.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The service, bound to its port and ready to run.
@@ -50,7 +48,7 @@ pub enum StartupError {
     Open(#[from] OpenError),
     /// The revocations cannot be loaded.
     #[error("failed to load the revocations")]
-    LoadRevocations(#[from] ActorError),
+    LoadRevocations(#[from] StoreError),
     /// The file of the signing key cannot be used.
     #[error("failed to use the signing key in {}", path.display())]
     KeyFile { path: PathBuf, source: KeyFileError },
@@ -70,7 +68,9 @@ impl Application {
     ///
     /// # Errors
     /// Returns the first [`StartupError`].
-    pub async fn build(config: Config, clock: Arc<dyn Clock>) -> Result<Self, StartupError> {
+    pub async fn build(config: Config, host: Arc<dyn Clock>) -> Result<Self, StartupError> {
+        let database_clock = Arc::new(DatabaseClock::new(host));
+        let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
         let timeout = config.http.request_timeout;
         let metrics = Arc::new(Metrics::new()?);
         let signing_key = signing_key(&config.signing_key)?;
@@ -95,7 +95,7 @@ impl Application {
             Arc::clone(&store),
             Arc::clone(&replica),
             Arc::clone(&revocations),
-            Arc::clone(&clock),
+            database_clock,
             Arc::clone(&metrics),
         )
         .await?;
@@ -126,8 +126,8 @@ impl Application {
         self.address
     }
 
-    /// Serves until `stop` resolves, then shuts down: asks clients to reconnect elsewhere, stops accepting
-    /// connections, finishes the requests and commits in flight.
+    /// Serves until `stop` resolves, then shuts down: asks clients to reconnect elsewhere, stops
+    /// accepting connections, finishes the requests and commits in flight.
     ///
     /// # Errors
     /// Returns an error if serving fails.

@@ -8,8 +8,8 @@ use crate::domain::AccountError;
 use crate::hashing::HashingError;
 use crate::store::{StoreError, WriteError};
 
-/// Reason why an actor did not carry out a message. It can be cloned, since one failure answers every
-/// caller of a batch.
+/// Reason why an actor did not carry out a message. It can be cloned, since one failure answers
+/// every caller of a batch.
 #[derive(Clone, Debug, Error)]
 pub enum ActorError {
     /// The account cannot be created or changed.

@@ -13,17 +13,18 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
-use super::ActorError;
-use crate::clock::Clock;
+use crate::clock::{Clock, DatabaseClock};
 use crate::config::RevocationSettings;
 use crate::metrics::{FeedReadCause, Metrics};
 use crate::revocation::Replica;
 use crate::store::{Feed, FeedBatch, Listener, Store, StoreError};
 use crate::telemetry::ErrorChain;
 
-/// Limits of the pause after a read, which is as long as the read took. So in a storm of logouts each
-/// read returns many of them, and a busy database is read less often.
+/// Minimum pause after a read. A pause is as long as the read took: in a storm of logouts each read
+/// then returns many of them, and a busy database is read less often.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Maximum pause after a read.
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Delay after a first failure; it doubles with each further one.
@@ -35,14 +36,14 @@ const CHUNK: usize = 1_000;
 /// Loads every live revocation into the replica, then starts the tasks that follow new ones.
 ///
 /// # Errors
-/// Returns [`ActorError::Store`] if the revocations cannot be read.
+/// Returns a [`StoreError`] if the revocations cannot be read.
 pub(super) async fn start(
     store: &dyn Store,
     replica: &Arc<Replica>,
     settings: RevocationSettings,
-    clock: &Arc<dyn Clock>,
+    clock: &Arc<DatabaseClock>,
     metrics: &Arc<Metrics>,
-) -> Result<Vec<JoinHandle<()>>, ActorError> {
+) -> Result<Vec<JoinHandle<()>>, StoreError> {
     let notified = Arc::new(Notify::new());
     let mut follower = Follower {
         feed: store.feed(),
@@ -70,7 +71,7 @@ struct Follower {
     replica: Arc<Replica>,
     notified: Arc<Notify>,
     settings: RevocationSettings,
-    clock: Arc<dyn Clock>,
+    clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
     backoff: Backoff,
 }
@@ -122,10 +123,11 @@ impl Follower {
         self.backoff.next(self.settings.poll_interval)
     }
 
-    /// Reads the feed once and applies the batch.
+    /// Reads the feed once, sets the clock and applies the batch.
     ///
     /// # Errors
-    /// Returns a [`StoreError`] if the database does not answer. The replica's freshness is unchanged then.
+    /// Returns a [`StoreError`] if the database does not answer. The replica's freshness is
+    /// unchanged then.
     async fn read(&mut self, cause: FeedReadCause) -> Result<(), StoreError> {
         self.metrics.revocation_feed_reads.inc(cause);
         if self.replica.has_room_for_reload() {
@@ -134,6 +136,8 @@ impl Follower {
         let read = self.replica.begin_read();
         let started_at = self.clock.uptime();
         let batch = self.feed.read(self.settings.read_timeout()).await?;
+        self.clock.synchronize(batch.read_at, started_at);
+        self.metrics.clock_skew.set(self.clock.skew_of_host());
         self.apply(&batch, started_at).await;
         self.replica.finish_read(read, batch.is_full_reload);
         Ok(())

@@ -16,13 +16,13 @@ use crate::domain::{Password, PasswordHash};
 use crate::hashing::Pbkdf2;
 use crate::metrics::{HashJobOutcome, Metrics};
 
-/// Niceness of the hashing threads: about a tenth of the weight of the threads that serve HTTP. At 19,
-/// a busy neighbour was seen to keep every user from logging in.
+/// Niceness of the hashing threads: about a tenth of the weight of the threads that serve HTTP. At
+/// 19, a busy neighbour was seen to keep every user from logging in.
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Delay before a refusal. Clients that ignore `Retry-After` come back at once, thousands of times a
-/// second; immediate refusals would take the processor from the hashes that the clients wait for.
+/// Delay before a refusal. Clients that ignore `Retry-After` come back at once, thousands of times
+/// a second; immediate refusals would take the processor from the hashes that the clients wait for.
 const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Assumed duration of an iteration, until hashes have been measured.
@@ -88,8 +88,8 @@ impl HashQueue {
     }
 }
 
-/// Place in the hashing queue, released when the permit is dropped. A job owns its permit: a hash that
-/// has started keeps its place even if the caller has left.
+/// Place in the hashing queue, released when the permit is dropped. A job owns its permit: a hash
+/// that has started keeps its place even if the caller has left.
 pub struct HashPermit {
     threads: Mailbox<HashThread>,
     admission: Arc<AdmissionControl>,
@@ -99,8 +99,8 @@ pub struct HashPermit {
 }
 
 impl HashPermit {
-    /// Returns `true` if a password matches a hash. `None`, for an unknown user, is refused after the
-    /// same time.
+    /// Returns `true` if a password matches a hash. `None`, for an unknown user, is refused after
+    /// the same time.
     ///
     /// # Errors
     /// Returns [`ActorError::Ask`] if the threads do not reply.
@@ -124,7 +124,7 @@ impl HashPermit {
     }
 
     /// Does the work and measures it.
-    fn spend<T>(mut self, work: impl FnOnce() -> T) -> T {
+    fn run_measured<T>(mut self, work: impl FnOnce() -> T) -> T {
         self.is_used = true;
         let clock = &self.admission.clock;
         let started_at = clock.uptime();
@@ -162,8 +162,8 @@ impl Actor for HashThread {
     }
 }
 
-/// Work for a hashing thread. Replies with its result. actix drops a job whose caller has left by the
-/// time a thread is free.
+/// Work for a hashing thread. Replies with its result. actix drops a job whose caller has left by
+/// the time a thread is free.
 #[derive(Message)]
 #[rtype(result = "Result<T, ActorError>")]
 struct HashJob<T: Send + 'static> {
@@ -176,7 +176,7 @@ impl<T: Send + 'static> Handler<HashJob<T>> for HashThread {
     type Result = Result<T, ActorError>;
 
     fn handle(&mut self, job: HashJob<T>, _: &mut Self::Context) -> Self::Result {
-        job.permit.spend(|| (job.work)(&self.pbkdf2))
+        job.permit.run_measured(|| (job.work)(&self.pbkdf2))
     }
 }
 
@@ -225,11 +225,11 @@ impl AdmissionControl {
         self.metrics.hash_jobs.inc(outcome);
     }
 
-    /// Returns the maximum number of jobs: one on each thread, and behind it those that start within
-    /// the maximum wait.
+    /// Returns the maximum number of jobs: one on each thread, and behind it those that start
+    /// within the maximum wait.
     fn limit(&self) -> usize {
-        let waiting = self.settings.max_wait.as_nanos() / self.mean().as_nanos().max(1);
-        let waiting = usize::try_from(waiting).unwrap_or(usize::MAX);
+        let jobs_in_turn = self.settings.max_wait.as_nanos() / self.mean().as_nanos().max(1);
+        let waiting = usize::try_from(jobs_in_turn).unwrap_or(usize::MAX);
         self.settings.threads.saturating_mul(waiting.saturating_add(1))
     }
 
@@ -243,8 +243,8 @@ impl AdmissionControl {
         Duration::from_nanos(self.mean_nanos.load(Ordering::Relaxed))
     }
 
-    /// Records a job, and moves the average an eighth of the way to its duration. Of two threads that
-    /// do so at once one sample may be lost, which later ones make up for.
+    /// Records a job, and moves the average an eighth of the way to its duration. Of two threads
+    /// that do so at once one sample may be lost, which later ones make up for.
     fn observe(&self, waited: Duration, duration: Duration) {
         self.metrics.hash_wait.observe(waited.as_secs_f64());
         self.metrics.hash_duration.observe(duration.as_secs_f64());

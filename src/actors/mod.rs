@@ -1,7 +1,8 @@
-//! The actors: they carry out what changes state. Each message documents its reply; a refusal is
-//! part of the reply and never stops an actor.
+//! The actors for accounts and sessions, and the parts they share. Each message documents its
+//! reply; a refusal is part of the reply and never stops an actor.
 
 mod batcher;
+mod deadline;
 mod error;
 mod follower;
 mod hash_queue;
@@ -15,10 +16,11 @@ pub use error::{ActorError, AskError};
 pub use hash_queue::{HashPermit, HashQueue};
 pub use mailbox::Mailbox;
 pub use reply::CancelOnDrop;
-pub use revocation_writer::{RevocationTarget, RevocationWriter};
+use revocation_writer::RevocationTarget;
+pub use revocation_writer::RevocationWriter;
 pub use sessions::{
-    Drain, EndSession, IsRevoked, ListSessions, OpenSession, Refresh, Revoke, SessionActor,
-    TokenGrant,
+    Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, Refresh, RevokeToken,
+    SessionActor, TokenGrant,
 };
 pub use users::{
     ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers, Login,

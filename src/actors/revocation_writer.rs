@@ -1,22 +1,26 @@
-//! [`RevocationWriter`]: the only writer of revocations. A revocation is committed to the database
-//! first, then applied to the replica, and only then acknowledged.
+//! [`RevocationWriter`]: every revocation by an actor goes through it. A revocation is committed to
+//! the database first, then applied to the replica, and only then acknowledged.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::batcher::{Batcher, Pending, with_timeout};
+use super::batcher::{Batcher, Pending};
+use super::deadline::with_deadline;
 use super::{ActorError, AskError};
+use time::OffsetDateTime;
+
 use crate::clock::Clock;
 use crate::config::TokenSettings;
 use crate::domain::{
-    AuditAction, AuditRecord, Requester, Revocation, SessionId, TokenId, User, UserChange,
-    UserEdit, UserId,
+    AuditAction, AuditRecord, MAX_LEEWAY, Requester, Revocation, SessionId, TokenId, User,
+    UserChange, UserEdit, UserId,
 };
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::{ChangedUser, Store};
 
-/// Maximum number of revocations in one commit, so that it ends within the request timeout.
+/// Maximum number of revocations in one commit: a second of work, so that it ends in time.
 const BATCH_LIMIT: usize = 20_000;
 
 /// Commits revocations and applies them to the replica. Revocations submitted while a commit is in
@@ -26,16 +30,17 @@ pub struct RevocationWriter {
     replica: Arc<Replica>,
     tokens: TokenSettings,
     clock: Arc<dyn Clock>,
-    commits: Batcher<NewRevocation, ()>,
+    timeout: Duration,
+    batcher: Batcher<NewRevocation, ()>,
 }
 
 /// Subject of a revocation.
 #[derive(Clone, Copy, Debug)]
-pub enum RevocationTarget {
+pub(super) enum RevocationTarget {
     /// A session, with all its tokens.
     Session(SessionId),
-    /// A single access token.
-    Token(TokenId),
+    /// A single access token, until its `exp`.
+    Token(TokenId, OffsetDateTime),
 }
 
 /// Revocation with its audit record; both are written in one commit.
@@ -55,19 +60,19 @@ impl RevocationWriter {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let commit = Commit {
+        let committer = Committer {
             store: Arc::clone(&store),
             replica: Arc::clone(&replica),
             timeout,
             clock: Arc::clone(&clock),
             metrics,
         };
-        let commits = Batcher::start(BATCH_LIMIT, async move |batch| commit.run(batch).await);
-        Self { store, replica, tokens, clock, commits }
+        let batcher = Batcher::start(BATCH_LIMIT, async move |batch| committer.run(batch).await);
+        Self { store, replica, tokens, clock, timeout, batcher }
     }
 
-    /// Revokes a session or a token of `user_id`, and records that as `action`. Dropping the future does
-    /// not cancel the revocation.
+    /// Revokes a session or a token of `user_id`, and records that as `action`. Dropping the future
+    /// does not cancel the revocation.
     pub(super) fn revoke(
         &self,
         target: RevocationTarget,
@@ -76,22 +81,21 @@ impl RevocationWriter {
         requester: Requester,
     ) -> impl Future<Output = Result<(), ActorError>> + use<> {
         let now = self.clock.now();
-        let (id, session_id, detail) = match target {
-            RevocationTarget::Session(id) => (id.into(), Some(id), None),
-            RevocationTarget::Token(id) => (id.into(), None, Some(id.to_string())),
+        let revocation = match target {
+            RevocationTarget::Session(id) => {
+                Revocation { id: id.into(), expires_at: self.tokens.last_expiry(now) }
+            }
+            RevocationTarget::Token(id, expires_at) => {
+                Revocation { id: id.into(), expires_at: expires_at + MAX_LEEWAY }
+            }
         };
-        self.commits.submit(NewRevocation {
-            // Later than the expiry of every token issued so far.
-            revocation: Revocation { id, expires_at: self.tokens.last_expiry(now) },
-            record: AuditRecord {
-                at: now,
-                action,
-                requester,
-                subject: user_id,
-                session_id,
-                detail,
-            },
-        })
+        let (session_id, detail) = match target {
+            RevocationTarget::Session(id) => (Some(id), None),
+            RevocationTarget::Token(id, _) => (None, Some(id.to_string())),
+        };
+        let record =
+            AuditRecord { at: now, action, requester, subject: user_id, session_id, detail };
+        self.batcher.submit(NewRevocation { revocation, record })
     }
 
     /// Creates a change for [`Self::change_user`] that expects no version and keeps no session.
@@ -117,29 +121,31 @@ impl RevocationWriter {
     pub(super) async fn change_user(&self, change: UserChange) -> Result<User, ActorError> {
         let store = Arc::clone(&self.store);
         let replica = Arc::clone(&self.replica);
+        let timeout = self.timeout;
         let changed = actix::spawn(async move {
-            let ChangedUser { user, ended } = store.change_user(&change).await?;
+            let ChangedUser { user, ended } =
+                with_deadline(timeout, store.change_user(&change)).await?;
             for revocation in &ended.revocations {
-                replica.apply(revocation, ended.ended_at);
+                replica.apply(revocation, ended.committed_at);
             }
             Ok(user)
         });
         changed.await.unwrap_or(Err(AskError::Stopped.into()))
     }
 
-    /// Waits until every revocation submitted before is settled.
+    /// Waits until every revocation submitted before is settled. Account edits are not waited for.
     pub(super) fn flush(&self) -> impl Future<Output = Result<(), ActorError>> + use<> {
-        self.commits.flush()
+        self.batcher.flush()
     }
 
     /// Returns `true` if the task that commits has ended, which only a panic causes.
     pub(super) fn has_stopped(&self) -> bool {
-        self.commits.has_stopped()
+        self.batcher.has_stopped()
     }
 }
 
-/// One commit for a batch of revocations.
-struct Commit {
+/// Commits batches of revocations.
+struct Committer {
     store: Arc<dyn Store>,
     replica: Arc<Replica>,
     timeout: Duration,
@@ -147,14 +153,28 @@ struct Commit {
     metrics: Arc<Metrics>,
 }
 
-impl Commit {
+impl Committer {
     async fn run(&self, batch: Vec<Pending<NewRevocation, ()>>) {
-        let revocations: Vec<_> = batch.iter().map(|pending| pending.item.revocation).collect();
-        let records: Vec<_> = batch.iter().map(|pending| pending.item.record.clone()).collect();
+        let (revocations, records) = self.not_yet_revoked(&batch);
         let outcome = self.write(&revocations, &records).await;
         for pending in batch {
             pending.complete(outcome.clone());
         }
+    }
+
+    /// Selects what is to be written: of several requests that end one session at the same time,
+    /// the first one.
+    fn not_yet_revoked(
+        &self,
+        batch: &[Pending<NewRevocation, ()>],
+    ) -> (Vec<Revocation>, Vec<AuditRecord>) {
+        let mut seen = HashSet::new();
+        let items = batch.iter().map(|pending| &pending.item);
+        items
+            .filter(|item| !self.replica.contains(item.revocation.id))
+            .filter(|item| seen.insert(item.revocation.id))
+            .map(|item| (item.revocation, item.record.clone()))
+            .unzip()
     }
 
     async fn write(
@@ -162,11 +182,16 @@ impl Commit {
         revocations: &[Revocation],
         records: &[AuditRecord],
     ) -> Result<(), ActorError> {
+        if revocations.is_empty() {
+            return Ok(());
+        }
         let started_at = self.clock.uptime();
-        let committed_at =
-            with_timeout(self.timeout, self.store.revoke(revocations, records)).await?;
-        for revocation in revocations {
-            self.replica.apply(revocation, committed_at);
+        let committed =
+            with_deadline(self.timeout, self.store.revoke(revocations, records)).await?;
+        // A revocation that another instance has committed meanwhile is not among the committed
+        // ones.
+        for revocation in revocations.iter().chain(&committed.revocations) {
+            self.replica.apply(revocation, committed.committed_at);
         }
 
         let duration = self.clock.uptime().saturating_sub(started_at);

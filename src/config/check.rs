@@ -19,7 +19,7 @@ use super::settings::{
     LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,
     SigningKeySource, TokenSettings,
 };
-use crate::domain::SigningKey;
+use crate::domain::{MAX_LEEWAY, SigningKey};
 
 /// Least number of PBKDF2 iterations. Tests bypass this check.
 const MIN_ITERATIONS: u32 = 100_000;
@@ -205,7 +205,8 @@ impl<'a> Checker<'a> {
             lifetime: setting!(self, jwt_access_token_expires, positive_seconds),
             session_lifetime: setting!(self, jwt_refresh_token_expires, positive_seconds),
             session_idle_timeout: setting!(self, session_idle_timeout, seconds_or_unlimited),
-            leeway: setting!(self, jwt_leeway, seconds),
+            sessions_per_user: setting!(self, sessions_per_user, at_least(1)),
+            leeway: setting!(self, jwt_leeway, leeway),
         })
     }
 
@@ -324,6 +325,16 @@ fn seconds_or_unlimited(raw: &str) -> Result<Option<Duration>, String> {
     Ok(if duration.is_zero() { None } else { Some(duration) })
 }
 
+/// Parses a leeway. It is bounded, since revocations have to outlive it on every instance.
+fn leeway(raw: &str) -> Result<Duration, String> {
+    match seconds(raw)? {
+        leeway if leeway > MAX_LEEWAY => {
+            Err(format!("must be at most {}, not {}", MAX_LEEWAY.as_secs(), leeway.as_secs()))
+        }
+        leeway => Ok(leeway),
+    }
+}
+
 /// Parses a number of threads; 0 means one per core.
 fn threads(raw: &str) -> Result<usize, String> {
     match number(raw)? {
@@ -410,6 +421,7 @@ mod tests {
             "--log-format=xml",
             "--hash-threads=9999",
             "--request-timeout=0",
+            "--jwt-leeway=61",
         ]);
 
         let expected = [
@@ -419,6 +431,7 @@ mod tests {
              make one with `openssl rand -hex 32`",
             "PBKDF2_ITERATIONS must be at least 100000, not 1000",
             "HASH_THREADS must be at most 1024, not 9999",
+            "JWT_LEEWAY must be at most 60, not 61",
             "LOG_FORMAT must be auto, json or pretty",
         ];
         assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));

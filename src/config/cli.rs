@@ -122,6 +122,10 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "0", value_name = "SECONDS", global = true)]
     pub(super) session_idle_timeout: String,
 
+    /// Maximum number of sessions of an account; a further login ends the one longest unused
+    #[arg(long, env, default_value = "1000", value_name = "COUNT", global = true)]
+    pub(super) sessions_per_user: String,
+
     /// The `iss` claim of the tokens; tokens with a different one are refused
     #[arg(long, env, default_value = "portcullis", value_name = "NAME", global = true)]
     pub(super) jwt_issuer: String,

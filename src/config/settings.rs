@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
-use crate::domain::SigningKey;
+use crate::domain::{MAX_LEEWAY, SigningKey};
 
 /// All settings of the service.
 #[derive(Clone, Debug)]
@@ -106,16 +106,24 @@ pub struct TokenSettings {
     pub session_lifetime: Duration,
     /// Longest time between two uses of a session; `None` for no limit.
     pub session_idle_timeout: Option<Duration>,
+    /// Maximum number of sessions of an account. Beyond it the session longest unused ends.
+    pub sessions_per_user: u32,
     /// Tolerated difference between the clocks of two machines.
     pub leeway: Duration,
 }
 
 impl TokenSettings {
-    /// Returns the time at which every access token issued until `now` has expired, leeway
-    /// included.
+    /// Returns the time at which every access token issued until `now` has expired, with the
+    /// largest leeway of any instance.
     #[must_use]
     pub fn last_expiry(&self, now: OffsetDateTime) -> OffsetDateTime {
-        now + self.lifetime + self.leeway
+        now + self.lifetime + MAX_LEEWAY
+    }
+
+    /// Returns the time since which a session must have been used to be open; `None` for no limit.
+    #[must_use]
+    pub fn used_since(&self, now: OffsetDateTime) -> Option<OffsetDateTime> {
+        self.session_idle_timeout.map(|timeout| now - timeout)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Domain types. Fields are private and `parse` validates: every value is valid.
+//! Domain types, valid by construction where `parse` creates them, and decisions on them.
 
 mod audit;
 mod ids;
@@ -18,9 +18,9 @@ pub use ids::{SessionId, TokenId, UserId};
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
 pub use requester::{RequestOrigin, Requester, UserAgent};
-pub use revocation::{CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
+pub use revocation::{CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
 pub use roles::{Permission, Permissions, Role, Roles, UnknownRole};
-pub use session::{Generation, Session, TokenUse};
+pub use session::{Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, TokenUse};
 pub use signing_key::{SigningKey, SigningKeyError};
 pub use user::{User, UserVersion};
 pub use user_change::{AccountError, EditOutcome, UserChange, UserEdit};

@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 const MIN_CHARS: usize = 8;
 const MAX_CHARS: usize = 256;
 
-/// Password of 8 to 256 characters, with any character allowed. (NIST SP 800-63B-4 section 3.1.1.2 asks
-/// for at least 15 where the password is the only factor.)
+/// Password of 8 to 256 characters, with any character allowed. (NIST SP 800-63B-4 section 3.1.1.2
+/// asks for at least 15 where the password is the only factor.)
 ///
-/// Equivalent input is one password: the mappings of RFC 8265 `OpaqueString` are applied (every space
-/// becomes U+0020, then Unicode form C). Its set of allowed code points is not: it is of Unicode 6.3 and
-/// would refuse every letter and emoji added since.
+/// Equivalent input is one password: the mappings of RFC 8265 `OpaqueString` are applied (every
+/// space becomes U+0020, then Unicode form C). Its set of allowed code points is not: it is of
+/// Unicode 6.3 and would refuse every letter and emoji added since.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 

@@ -32,7 +32,8 @@ impl PasswordHash {
     /// Creates a hash from its parts.
     ///
     /// # Errors
-    /// Returns [`PasswordHashError::Malformed`] if the salt is not 8 to 48 bytes long or the key not 10 to 64.
+    /// Returns [`PasswordHashError::Malformed`] if the salt is not 8 to 48 bytes long or the key
+    /// not 10 to 64.
     pub fn new(iterations: NonZeroU32, salt: &[u8], key: &[u8]) -> Result<Self, PasswordHashError> {
         Ok(Self { iterations, salt: Salt::new(salt)?, key: Output::new(key)? })
     }

@@ -12,7 +12,8 @@ const MAX_USER_AGENT: usize = 256;
 pub struct Requester {
     /// Account of the requester; `None` for the command line and for a registration.
     pub user_id: Option<UserId>,
-    /// Session of the request. The action is refused if this session has ended by the time of the commit.
+    /// Session of the request. Account creations and edits are refused if it has ended by the time
+    /// of the commit; a revocation is carried out regardless.
     pub session_id: Option<SessionId>,
     /// Origin of the request; `None` for the command line.
     pub origin: Option<RequestOrigin>,

@@ -11,6 +11,10 @@ use super::{SessionId, TokenId};
 /// differ by less, or are set back by less, revive no token.
 pub const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_mins(5);
 
+/// Largest leeway that an instance may grant to an expired token. Revocations outlive their tokens
+/// by it, since other instances may grant more than this one.
+pub const MAX_LEEWAY: Duration = Duration::from_mins(1);
+
 /// Identifier of a revoked token (`jti`) or session (`sid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RevocationId(Uuid);
@@ -45,6 +49,6 @@ impl From<SessionId> for RevocationId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revocation {
     pub id: RevocationId,
-    /// Expiry of the last token with this id, leeway included.
+    /// Expiry of the last token with this id, with the largest leeway.
     pub expires_at: OffsetDateTime,
 }

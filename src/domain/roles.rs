@@ -32,7 +32,8 @@ pub enum Role {
     Introspector,
 }
 
-/// Permission of the bearer of an access token, in the form of a scope token (RFC 6749 section 3.3).
+/// Permission of the bearer of an access token, in the form of a scope token (RFC 6749 section
+/// 3.3).
 #[derive(
     Clone,
     Copy,

@@ -19,11 +19,25 @@ pub struct Session {
     pub last_used_at: OffsetDateTime,
     /// Expiry; use does not extend it.
     pub expires_at: OffsetDateTime,
+    /// Latest expiry of the access tokens issued so far.
+    pub tokens_expire_at: OffsetDateTime,
     /// Origin of the login.
     pub origin: RequestOrigin,
 }
 
-/// Number of exchanges of a session's refresh token. Each refresh token is valid for one generation.
+impl Session {
+    /// Returns `true` if one of the tokens of the session is valid. An idle session, last used
+    /// before `used_since`, cannot be refreshed, but its access tokens remain valid until they
+    /// expire.
+    #[must_use]
+    pub fn is_open(&self, now: OffsetDateTime, used_since: Option<OffsetDateTime>) -> bool {
+        let is_refreshable = used_since.is_none_or(|since| self.last_used_at >= since);
+        self.expires_at > now && (is_refreshable || self.tokens_expire_at > now)
+    }
+}
+
+/// Number of exchanges of a session's refresh token. Each refresh token is valid for one
+/// generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(u64);
 
@@ -50,50 +64,23 @@ impl From<u64> for Generation {
     }
 }
 
-/// Period in which an exchanged refresh token gets its successor once more: clients retry when a reply is
-/// lost, and may send several requests at once.
-const REUSE_GRACE_PERIOD: Duration = Duration::from_secs(10);
+/// Period after an exchange in which the consumed token gets the same successor again: clients send
+/// several requests at once.
+pub const REUSE_GRACE_PERIOD: Duration = Duration::from_secs(10);
 
-/// Judgement about a presented refresh token.
+/// Period after an exchange in which the consumed token gets a new successor, as long as the former
+/// one has not been exchanged: the reply was lost. The former successor is void then.
+pub const RETRY_PERIOD: Duration = Duration::from_mins(5);
+
+/// Use of a presented refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenUse {
-    /// The token was exchanged just now, or within the reuse grace period.
-    Valid,
-    /// The token was exchanged earlier: it has been stolen.
+    /// The token was exchanged just now.
+    Exchange,
+    /// The token was exchanged before, and gets its successor again or a new one.
+    Retry,
+    /// The token was exchanged earlier or is void: it has been stolen.
     Replay,
     /// The token was never issued.
     Unknown,
-}
-
-impl Generation {
-    /// Judges a token of this generation. `current` is the generation of its session after the exchange,
-    /// `age` the time since the session entered it.
-    #[must_use]
-    pub fn token_use(self, current: Self, age: Duration) -> TokenUse {
-        if current == self.next() && age <= REUSE_GRACE_PERIOD {
-            TokenUse::Valid
-        } else if current > self {
-            TokenUse::Replay
-        } else {
-            TokenUse::Unknown
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn token_is_valid_until_the_grace_period_ends() {
-        let [first, second, third] = [0, 1, 2].map(Generation::from);
-        let late = REUSE_GRACE_PERIOD + Duration::from_nanos(1);
-
-        assert_eq!(first.token_use(second, Duration::ZERO), TokenUse::Valid);
-        assert_eq!(first.token_use(second, REUSE_GRACE_PERIOD), TokenUse::Valid);
-        assert_eq!(first.token_use(second, late), TokenUse::Replay);
-        assert_eq!(first.token_use(third, Duration::ZERO), TokenUse::Replay);
-        assert_eq!(first.token_use(first, Duration::ZERO), TokenUse::Unknown);
-        assert_eq!(second.token_use(first, Duration::ZERO), TokenUse::Unknown);
-    }
 }

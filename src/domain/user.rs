@@ -17,7 +17,6 @@ pub struct User {
     pub created_at: OffsetDateTime,
     /// Time since which logins are refused; `None` for an enabled account.
     pub disabled_at: Option<OffsetDateTime>,
-    /// Number of changes so far.
     pub version: UserVersion,
 }
 

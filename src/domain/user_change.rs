@@ -34,8 +34,8 @@ pub struct UserChange {
     pub edit: UserEdit,
     /// Session that stays open.
     pub keep_session: Option<SessionId>,
-    /// Expiry of the revocations of the ended sessions; `None` takes the expiry of each session, for
-    /// a requester that does not know how long the service lets access tokens live.
+    /// Earliest expiry of the revocations of the ended sessions. They never expire before the
+    /// tokens of their session; `None` adds nothing to that.
     pub revoked_until: Option<OffsetDateTime>,
     /// Time of the change.
     pub at: OffsetDateTime,
@@ -113,11 +113,13 @@ impl UserChange {
     /// administrator; their rows must stay locked until the outcome is committed.
     ///
     /// # Errors
-    /// Returns [`AccountError::NotFound`], [`AccountError::Changed`] or [`AccountError::LastAdmin`].
+    /// Returns [`AccountError::NotFound`], [`AccountError::Changed`] or
+    /// [`AccountError::LastAdmin`].
     pub fn decide(&self, locked: Vec<User>) -> Result<EditOutcome, AccountError> {
         let active_admins = locked.iter().filter(|user| user.is_active_admin()).count();
-        let user = locked.into_iter().find(|user| user.id == self.user_id);
-        let user = user.ok_or(AccountError::NotFound)?;
+        let Some(user) = locked.into_iter().find(|user| user.id == self.user_id) else {
+            return Err(AccountError::NotFound);
+        };
         if self.expected_version.is_some_and(|expected| expected != user.version) {
             return Err(AccountError::Changed);
         }

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 const MAX_CHARS: usize = 150;
 
-/// Username in two forms of RFC 8265: case preserved for display, and case mapped as the key. `Alice` and
-/// `alice` are one account.
+/// Username in two forms of RFC 8265: case preserved for display, and case mapped as the key.
+/// `Alice` and `alice` are one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username {
     displayed: String,

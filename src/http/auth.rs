@@ -17,11 +17,9 @@ use super::refused::{
 };
 use super::state::Api;
 use super::views::Message;
-use crate::actors::{
-    ActorError, Login, OpenSession, Refresh, Register, RevocationTarget, Revoke, TokenGrant,
-};
+use crate::actors::{ActorError, LogOut, Login, OpenSession, Refresh, Register, TokenGrant};
 use crate::domain::{
-    AccountError, Generation, Password, RequestOrigin, Requester, Role, Roles, User, Username,
+    AccountError, Password, RequestOrigin, Requester, Role, Roles, User, Username,
 };
 use crate::metrics::{LoginOutcome, RefreshOutcome, RegistrationOutcome};
 
@@ -170,10 +168,10 @@ pub(super) async fn logout(
     bearer: Authenticated,
     origin: RequestOrigin,
 ) -> Result<impl Responder, ApiError> {
-    let target = RevocationTarget::Session(bearer.claims.session_id);
+    let session_id = bearer.claims.session_id;
     let user_id = bearer.claims.user_id;
     let requester = bearer.requester(origin);
-    api.sessions.ask(Revoke { target, user_id, requester }).await?;
+    api.sessions.ask(LogOut { session_id, user_id, requester }).await?;
 
     tracing::info!(user.id = %user_id, "user logged out");
     Ok(HttpResponse::Ok().json(LOGGED_OUT))
@@ -186,14 +184,7 @@ async fn open_session(
     origin: RequestOrigin,
 ) -> Result<TokenGrant, ActorError> {
     let user = api.users.ask(Login { credentials }).await?;
-    let open = OpenSession { user_id: user.id, version: user.version, origin };
-    let session = api.sessions.ask(open).await?;
-    Ok(TokenGrant {
-        user,
-        session_id: session.id,
-        expires_at: session.expires_at,
-        generation: Generation::FIRST,
-    })
+    api.sessions.ask(OpenSession { user, origin }).await
 }
 
 async fn exchange_refresh_token(
@@ -210,8 +201,8 @@ async fn exchange_refresh_token(
 
 /// Issues the tokens of a grant.
 fn token_reply(api: &Api, grant: &TokenGrant) -> Result<HttpResponse, ApiError> {
-    let TokenGrant { user, session_id, expires_at, generation } = grant;
-    let issued = api.tokens.issue(user, *session_id, *expires_at, api.clock.now())?;
+    let TokenGrant { user, session_id, issued_at, token_expires_at, generation } = grant;
+    let issued = api.tokens.issue(user, *session_id, *token_expires_at, *issued_at)?;
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(TokensView {
         access_token: issued.access_token,
         refresh_token: api.tokens.refresh_token(*session_id, *generation),

@@ -12,7 +12,7 @@ use super::error::ApiError;
 use super::refused::{BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused};
 use super::state::Api;
 use super::views::Message;
-use crate::actors::{ActorError, EndSession, RevocationTarget, Revoke};
+use crate::actors::{ActorError, EndSession, RevokeToken};
 use crate::domain::{Permission, RequestOrigin, Requester, SessionId, TokenId, UserId};
 use crate::tokens::AccessClaims;
 
@@ -133,9 +133,15 @@ async fn revoke_access_token(
     if is_revoked(api, claims).await? {
         return Ok(());
     }
-    let target = RevocationTarget::Token(claims.token_id);
     let user_id = claims.user_id;
-    api.sessions.ask(Revoke { target, user_id, requester }).await?;
+    let revoke = RevokeToken {
+        token_id: claims.token_id,
+        expires_at: claims.issued_expires_at,
+        session_id: claims.session_id,
+        user_id,
+        requester,
+    };
+    api.sessions.ask(revoke).await?;
 
     tracing::info!(user.id = %bearer.claims.user_id, subject.id = %user_id, "token revoked");
     Ok(())

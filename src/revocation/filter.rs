@@ -1,4 +1,5 @@
-//! A filter in front of the replica: it tells most tokens that are not revoked with one memory access.
+//! A filter in front of the replica: it tells most tokens that are not revoked with one memory
+//! access.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -7,8 +8,8 @@ use crate::domain::RevocationId;
 /// Maximum number of counters, of one byte each: 16 MiB.
 const MAX_COUNTERS: u64 = 1 << 24;
 
-/// Counting Bloom filter with one hash: the id itself, which is random. Each id maps to a counter of the
-/// revocations that share it; no id with a counter of zero is revoked.
+/// Counting Bloom filter with one hash: the id itself, which is random. Each id maps to a counter
+/// of the revocations that share it; no id with a counter of zero is revoked.
 pub(super) struct Filter(Box<[AtomicU8]>);
 
 impl Filter {

@@ -25,10 +25,10 @@ pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
 use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
-pub use revocations::RevocationStore;
+pub use revocations::{CommittedRevocations, RevocationStore};
 pub use sessions::{Rotation, Rotations, SessionStore};
 use sqlite::SqliteStore;
-pub use users::{ChangedUser, Credentials, EndedSessions, UserQuery, UserStore, WriteError};
+pub use users::{ChangedUser, Credentials, UserQuery, UserStore, WriteError};
 
 /// Opens the database and migrates its schema. A missing SQLite file is created.
 ///

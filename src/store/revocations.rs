@@ -9,18 +9,28 @@ use super::error::StoreError;
 use super::feed::{Feed, Listener};
 use crate::domain::{AuditRecord, Revocation, RevocationId};
 
+/// Revocations of one commit.
+#[derive(Clone, Debug)]
+pub struct CommittedRevocations {
+    /// Revocations that are new or got a later expiry.
+    pub revocations: Vec<Revocation>,
+    /// Time of the commit, by the clock of the database.
+    pub committed_at: OffsetDateTime,
+}
+
 /// Storage of revocations.
 #[async_trait]
 pub trait RevocationStore {
     /// Inserts revocations, deletes the sessions with the same ids and inserts audit records, all
-    /// in one commit. Returns the time by the clock of the database.
+    /// in one commit. Returns the revocations as they are stored.
     ///
-    /// A revocation that exists already stays as it is.
+    /// The revocation of a session never expires before the tokens of the session, with the largest
+    /// leeway. A revocation that exists already gets the later expiry, as a new entry of the feed.
     async fn revoke(
         &self,
         revocations: &[Revocation],
         records: &[AuditRecord],
-    ) -> Result<OffsetDateTime, StoreError>;
+    ) -> Result<CommittedRevocations, StoreError>;
 
     /// Returns the ids that are revoked.
     async fn find_revoked(&self, ids: &[RevocationId])

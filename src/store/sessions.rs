@@ -1,13 +1,14 @@
 //! Sessions: their trait, and the types and row parsing that both dialects share.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
-use crate::domain::{AuditRecord, Generation, Session, SessionId, User, UserId, UserVersion};
+use crate::domain::{
+    AuditRecord, Generation, Session, SessionId, TokenUse, User, UserId, UserVersion,
+};
 
 /// Maximum number of sessions in a list.
 pub(super) const SESSIONS_LISTED: u32 = 1_000;
@@ -28,18 +29,35 @@ pub trait SessionStore {
     /// Finds a session, expired or not.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// Compare-and-sets each session from its presented generation to the next one, all in one
-    /// commit, and returns the current generation of each.
+    /// Exchanges the presented generation of each session, all in one commit, and judges it:
     ///
-    /// Sessions that have ended, have expired by `now` or were last used before `used_since` are
-    /// absent from the result. An account that does not parse fails only its own sessions; their
-    /// new generation is committed like the others.
+    /// - The current generation moves the session to the next one.
+    /// - The generation of the latest exchange gets the current one again within the reuse grace
+    ///   period, and a new one within the retry period.
+    /// - Every other generation leaves the session as it is.
+    ///
+    /// Each session keeps the latest expiry of its access tokens: no later than `tokens_expire_at`
+    /// and its own expiry. Sessions that have ended, have expired by `now` or were last used before
+    /// `used_since` are absent from the result. An account that does not parse fails only its own
+    /// sessions; their new generation is committed like the others.
     async fn rotate_sessions(
         &self,
         presented: &HashMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
+        tokens_expire_at: OffsetDateTime,
     ) -> Result<Rotations, StoreError>;
+
+    /// Counts a revocation of a single access token of a session. Returns the number so far, `None` if
+    /// the session has ended.
+    async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError>;
+
+    /// Finds a session beyond the `limit` most recently used ones of an account.
+    async fn find_excess_session(
+        &self,
+        user: UserId,
+        limit: u32,
+    ) -> Result<Option<SessionId>, StoreError>;
 
     /// Lists at most 1,000 sessions of an account that expire after `now`, most recently used
     /// first.
@@ -67,8 +85,8 @@ pub struct Rotation {
     pub expires_at: OffsetDateTime,
     /// Current generation of the session.
     pub generation: Generation,
-    /// Time since the session entered this generation, by the clock of the database.
-    pub age: Duration,
+    /// Judgement about the presented generation.
+    pub token_use: TokenUse,
 }
 
 /// Results of the exchanges in one commit.
@@ -80,7 +98,18 @@ pub(super) fn parse_generation(number: i64) -> Result<Generation, StoreError> {
         .map_err(|error| StoreError::inconsistent("sessions", "generation", error))
 }
 
-/// Parses an age in microseconds. It is negative after the clock was set back, which counts as 0.
-pub(super) fn parse_age(micros: i64) -> Duration {
-    Duration::from_micros(micros.try_into().unwrap_or(0))
+/// Judges a presented generation by the state of its session after the exchange. `is_accepted`
+/// tells that the latest exchange consumed it, recently enough; `is_first` that this was just now.
+pub(super) fn token_use(
+    presented: Generation,
+    current: Generation,
+    is_accepted: bool,
+    is_first: bool,
+) -> TokenUse {
+    match (is_accepted, is_first) {
+        (true, true) => TokenUse::Exchange,
+        (true, false) => TokenUse::Retry,
+        (false, _) if presented < current => TokenUse::Replay,
+        (false, _) => TokenUse::Unknown,
+    }
 }

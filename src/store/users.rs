@@ -6,9 +6,10 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::revocations::CommittedRevocations;
 use crate::domain::{
-    AccountError, AuditRecord, PasswordHash, PasswordHashError, Revocation, Roles, User,
-    UserChange, UserId, Username,
+    AccountError, AuditRecord, PasswordHash, PasswordHashError, Roles, User, UserChange, UserId,
+    Username,
 };
 
 /// Greater than every character of a username.
@@ -75,17 +76,8 @@ pub struct UserQuery {
 pub struct ChangedUser {
     /// Account after the change; before its deletion, if the change deleted it.
     pub user: User,
-    /// Sessions that the change ended.
-    pub ended: EndedSessions,
-}
-
-/// Sessions that ended in one commit.
-#[derive(Clone, Debug)]
-pub struct EndedSessions {
-    /// Revocations of the sessions.
-    pub revocations: Vec<Revocation>,
-    /// Time of the commit, by the clock of the database.
-    pub ended_at: OffsetDateTime,
+    /// Revocations of the sessions that the change ended.
+    pub ended: CommittedRevocations,
 }
 
 /// Failure to create or change an account.
@@ -119,7 +111,7 @@ impl UserQuery {
 impl ChangedUser {
     /// Returns the result of an edit without effect.
     pub(super) fn unchanged(user: User, at: OffsetDateTime) -> Self {
-        Self { user, ended: EndedSessions { revocations: Vec::new(), ended_at: at } }
+        Self { user, ended: CommittedRevocations { revocations: Vec::new(), committed_at: at } }
     }
 }
 

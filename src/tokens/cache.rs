@@ -11,12 +11,12 @@ use super::{AccessClaims, TokenRefusal, Tokens};
 /// Maximum number of tokens, about 3 MB per thread.
 const CAPACITY: usize = 4096;
 
-/// Claims of verified tokens, by the whole token with its signature. Each thread has its own cache, so
-/// that none waits for another.
+/// Claims of verified tokens, by the whole token with its signature. Each thread has its own cache,
+/// so that none waits for another.
 ///
-/// The cache never accepts a token that [`Tokens::verify`] would reject: expiry is checked again on a hit, and
-/// revocation always is, by the caller. Lookups go by a keyed hash, so their time does not tell a forger
-/// how much of a guess matches a cached token.
+/// The cache never accepts a token that [`Tokens::verify`] would reject: expiry is checked again on
+/// a hit, and revocation always is, by the caller. Lookups go by a keyed hash, so their time does
+/// not tell a forger how much of a guess matches a cached token.
 #[derive(Default)]
 pub struct VerifiedTokenCache(RefCell<HashMap<Box<str>, Rc<AccessClaims>>>);
 
@@ -51,13 +51,13 @@ mod tests {
 
     use super::*;
     use crate::domain::SessionId;
-    use crate::tokens::tests::{FAR, NOW, alice, tokens};
+    use crate::tokens::tests::{EXPIRY, NOW, alice, tokens};
 
     #[test]
     fn cached_token_expires() {
         let tokens = tokens();
         let cache = VerifiedTokenCache::default();
-        let issued = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap();
+        let issued = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap();
         let verify = |now| cache.verify(&tokens, &issued.access_token, now);
 
         let first = verify(NOW).unwrap();
@@ -74,7 +74,7 @@ mod tests {
         let cache = VerifiedTokenCache::default();
         let user = alice();
         for _ in 0..=CAPACITY {
-            let issued = tokens.issue(&user, SessionId::random(), FAR, NOW).unwrap();
+            let issued = tokens.issue(&user, SessionId::random(), EXPIRY, NOW).unwrap();
             cache.verify(&tokens, &issued.access_token, NOW).unwrap();
         }
 

@@ -20,8 +20,10 @@ pub struct AccessClaims {
     pub session_id: SessionId,
     /// Identifier of the token (`jti`).
     pub token_id: TokenId,
-    /// Expiry, without leeway.
+    /// Expiry under the present settings, without leeway.
     pub expires_at: OffsetDateTime,
+    /// Expiry in the token (`exp`), which other instances may honour.
+    pub issued_expires_at: OffsetDateTime,
     /// Start of validity, without leeway, in seconds since the Unix epoch (`nbf`).
     pub(super) not_before: Option<i64>,
 }
@@ -96,6 +98,7 @@ impl<'a> Claims<'a> {
             session_id: self.sid,
             token_id: self.jti,
             expires_at: OffsetDateTime::from_unix_timestamp(expires_at).ok()?,
+            issued_expires_at: OffsetDateTime::from_unix_timestamp(self.exp).ok()?,
             not_before: self.nbf,
         })
     }

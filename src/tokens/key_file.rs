@@ -23,8 +23,8 @@ pub enum KeyFileError {
     Content(#[from] SigningKeyError),
 }
 
-/// Reads the signing key from a file. If there is no file, creates one with a random key, readable by its
-/// owner only (mode 0600). Processes that do this at the same time get the same key.
+/// Reads the signing key from a file. If there is no file, creates one with a random key, readable
+/// by its owner only (mode 0600). Processes that do this at the same time get the same key.
 ///
 /// # Errors
 /// Returns [`KeyFileError`] if the file cannot be read or written, or its secret is too short.
@@ -63,7 +63,8 @@ fn create(path: &Path) -> io::Result<()> {
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
         Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => Err(refused.error),
-        // Without this, a power cut may lose the directory entry, and with it the key of every token.
+        // Without this, a power cut may lose the directory entry, and with it the key of every
+        // token.
         _ => fs::File::open(folder)?.sync_all(),
     }
 }

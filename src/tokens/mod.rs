@@ -99,7 +99,7 @@ impl Tokens {
         })
     }
 
-    /// Issues an access token of a session. The token does not outlive the session.
+    /// Issues an access token of a session.
     ///
     /// # Errors
     /// Returns [`IssueError`], which no input causes.
@@ -107,10 +107,9 @@ impl Tokens {
         &self,
         user: &User,
         session_id: SessionId,
-        session_expires_at: OffsetDateTime,
+        expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
-        let expires_at = session_expires_at.min(now + self.settings.lifetime);
         let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let claims = Claims::new(user, session_id, &self.settings.issuer, now, expires_at);
         let header = Header::new(Algorithm::HS256);
@@ -120,7 +119,8 @@ impl Tokens {
 
     /// Verifies a token, except for its revocation, and returns its claims.
     ///
-    /// The algorithm is fixed: nothing in the token chooses a key or an algorithm (RFC 8725 section 3.1).
+    /// The algorithm is fixed: nothing in the token chooses a key or an algorithm (RFC 8725 section
+    /// 3.1).
     ///
     /// # Errors
     /// Returns the first [`TokenRefusal`]; the signature is checked before any claim.
@@ -159,7 +159,8 @@ impl Tokens {
         let json = decode_segment(payload)?;
         let claims: Claims<'_> =
             serde_json::from_slice(&json).map_err(|_| TokenRefusal::Invalid)?;
-        // Reported after the times, like Flask-JWT-Extended: an expired refresh token is expired first.
+        // Reported after the times, like Flask-JWT-Extended: an expired refresh token is expired
+        // first.
         let issuer_and_type = self.check_issuer_and_type(&claims);
         let expires_at = claims.exp.min(self.latest_expiry(&claims));
         let claims = claims.into_access_claims(expires_at).ok_or(TokenRefusal::Invalid)?;
@@ -167,8 +168,9 @@ impl Tokens {
         issuer_and_type.map(|()| claims)
     }
 
-    /// Returns the latest expiry that the present settings allow. A token from before a setting with a
-    /// shorter life must not outlive the revocation of its session, which goes by the present setting.
+    /// Returns the latest expiry that the present settings allow. A token from before a setting
+    /// with a shorter life must not outlive the revocation of its session, which goes by the
+    /// present setting.
     fn latest_expiry(&self, claims: &Claims<'_>) -> i64 {
         let lifetime = i64::try_from(self.settings.lifetime.as_secs()).unwrap_or(i64::MAX);
         claims.iat.saturating_add(lifetime)
@@ -230,10 +232,11 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::domain::{Permission, Role, Roles, UserId, UserVersion, Username};
+    use crate::domain::{MAX_LEEWAY, Permission, Role, Roles, UserId, UserVersion, Username};
 
     pub(super) const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
-    pub(super) const FAR: OffsetDateTime = datetime!(2027-01-01 00:00:00 UTC);
+    /// One lifetime after [`NOW`].
+    pub(super) const EXPIRY: OffsetDateTime = datetime!(2026-01-02 04:04:05 UTC);
     const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
     pub(super) fn tokens() -> Tokens {
@@ -242,6 +245,7 @@ mod tests {
             lifetime: Duration::from_hours(1),
             session_lifetime: Duration::from_hours(24),
             session_idle_timeout: None,
+            sessions_per_user: 1_000,
             leeway: Duration::from_secs(5),
         };
         Tokens::new(&SigningKey::parse(&[7; 32]).unwrap(), settings).unwrap()
@@ -287,7 +291,7 @@ mod tests {
         let user = alice();
         let session = SessionId::random();
 
-        let issued = tokens.issue(&user, session, FAR, NOW).unwrap();
+        let issued = tokens.issue(&user, session, EXPIRY, NOW).unwrap();
         let claims = tokens.verify(&issued.access_token, NOW).unwrap();
 
         assert!(issued.access_token.starts_with(USUAL_HEADER));
@@ -302,31 +306,21 @@ mod tests {
     #[test]
     fn token_expires_after_the_leeway() {
         let tokens = tokens();
-        let token = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
-        let expiry = NOW + Duration::from_hours(1);
+        let token = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
+        let expiry = EXPIRY;
 
         let claims = tokens.verify(&token, expiry + Duration::from_secs(4)).unwrap();
         let refused = tokens.verify(&token, expiry + Duration::from_secs(5)).unwrap_err();
 
         assert_eq!(refused, TokenRefusal::Expired);
         assert_eq!(claims.expires_at, expiry);
-        assert_eq!(tokens.settings.last_expiry(NOW), expiry + Duration::from_secs(5));
-    }
-
-    #[test]
-    fn token_does_not_outlive_its_session() {
-        let end = NOW + Duration::from_mins(10);
-
-        let issued = tokens().issue(&alice(), SessionId::random(), end, NOW).unwrap();
-
-        assert_eq!(issued.expires_in, Duration::from_mins(10));
-        assert_eq!(tokens().verify(&issued.access_token, NOW).unwrap().expires_at, end);
+        assert_eq!(tokens.settings.last_expiry(NOW), expiry + MAX_LEEWAY);
     }
 
     #[test]
     fn token_of_a_clock_slightly_ahead_is_valid() {
         let tokens = tokens();
-        let token = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
+        let token = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
 
         assert!(tokens.verify(&token, NOW - Duration::from_secs(5)).is_ok());
         let refused = tokens.verify(&token, NOW - Duration::from_secs(6)).unwrap_err();
@@ -423,7 +417,7 @@ mod tests {
         fn altered_token_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
             let tokens = tokens();
             let cache = VerifiedTokenCache::default();
-            let good = tokens.issue(&alice(), SessionId::random(), FAR, NOW).unwrap().access_token;
+            let good = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
             cache.verify(&tokens, &good, NOW).unwrap();
             let mut altered = good.clone().into_bytes();
             let position = position % altered.len();

@@ -1,5 +1,5 @@
-//! HMAC-SHA-256 by `ring` for `jsonwebtoken`, through its [`CryptoProvider`] extension point: the service
-//! uses one cryptographic library.
+//! HMAC-SHA-256 by `ring` for `jsonwebtoken`, through its [`CryptoProvider`] extension point: the
+//! service uses one cryptographic library.
 
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};

@@ -1,5 +1,6 @@
-//! Refresh tokens (RFC 6749 section 1.5): a session id and a generation, authenticated by an HMAC. They
-//! are derived, not stored: the database holds nothing to steal, and a retry gets the same token again.
+//! Refresh tokens (RFC 6749 section 1.5): a session id and a generation, authenticated by an HMAC.
+//! They are derived, not stored: the database holds nothing to steal, and a retry gets the same
+//! token again.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,8 +16,8 @@ const INFO: &[u8] = b"refresh token";
 const ID_LENGTH: usize = 16;
 const MESSAGE_LENGTH: usize = ID_LENGTH + 8;
 
-/// Issues and verifies refresh tokens. Their key is derived by HKDF (RFC 5869) from the key that signs
-/// access tokens.
+/// Issues and verifies refresh tokens. Their key is derived by HKDF (RFC 5869) from the key that
+/// signs access tokens.
 pub(super) struct RefreshTokens(hmac::Key);
 
 impl RefreshTokens {

@@ -117,6 +117,20 @@ fn every_public_item_has_a_doc_comment() {
 }
 
 #[test]
+fn circle_through_a_re_export_is_found() {
+    let sources = [
+        ("a/mod.rs", "mod one;\nmod two;\n\npub use one::One;\npub use two::Two;\n"),
+        ("a/one.rs", "use super::Two;\n\npub struct One(Two);\n"),
+        ("a/two.rs", "pub struct Two(Option<Box<super::One>>);\n"),
+        ("a/three.rs", "use super::{One, Two};\n"),
+    ];
+    let sources = sources.map(|(path, text)| (PathBuf::from(path), text.to_owned()));
+
+    let circle = ["a/one.rs", "a/two.rs"].map(PathBuf::from).into();
+    assert_eq!(imports::find_circles(&sources), [circle].into());
+}
+
+#[test]
 fn files_do_not_import_in_circles() {
     let sources = read_sources();
     let circles = imports::find_circles(&sources);

@@ -12,6 +12,7 @@ on_both_databases![
     introspection_reports_unusable_tokens_as_inactive,
     introspection_requires_permission,
     access_token_revocation_keeps_the_session,
+    many_token_revocations_end_the_session,
     refresh_token_revocation_ends_the_session,
     revoking_tokens_of_others_requires_permission,
     malformed_revocation_request_is_refused,
@@ -101,6 +102,23 @@ async fn access_token_revocation_keeps_the_session(database: TestDatabase) {
     assert_eq!(app.dashboard(&first.access_token()).await.status, 401);
     assert_eq!(app.dashboard(&second.access_token()).await.status, 200);
     assert_eq!(app.refresh(&second.refresh_token()).await.status, 200);
+}
+
+async fn many_token_revocations_end_the_session(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let bearer = app.register_and_log_in("alice").await;
+    let mut tokens = app.log_in("alice", "correct horse").await;
+    for _ in 0..20 {
+        assert_eq!(revoke(&app, &bearer, &tokens.access_token()).await.status, 200);
+        tokens = app.refresh(&tokens.refresh_token()).await;
+        assert_eq!(tokens.status, 200, "{tokens:?}");
+    }
+
+    assert_eq!(revoke(&app, &bearer, &tokens.access_token()).await.status, 200);
+
+    assert_eq!(app.refresh(&tokens.refresh_token()).await.status, 401);
+    assert_eq!(app.dashboard(&tokens.access_token()).await.status, 401);
+    assert_eq!(app.metric("portcullis_revocations_held").await, 21);
 }
 
 async fn refresh_token_revocation_ends_the_session(database: TestDatabase) {

@@ -14,7 +14,11 @@ on_both_databases![
     refresh_renews_tokens_of_the_session,
     refresh_retry_returns_same_successor,
     refresh_token_replay_ends_the_session,
-    refresh_retry_after_grace_ends_session,
+    late_retry_gets_a_new_successor,
+    void_successor_ends_the_session,
+    retry_ends_the_session_once_the_successor_was_exchanged,
+    retry_after_the_retry_period_ends_the_session,
+    simultaneous_logouts_write_one_audit_record,
     concurrent_refreshes_across_instances_agree,
     invalid_refresh_token_is_refused,
     logout_ends_all_tokens_of_session,
@@ -23,6 +27,8 @@ on_both_databases![
     only_the_owner_ends_a_session,
     session_expires_after_its_lifetime,
     idle_session_expires_when_configured,
+    idle_session_is_listed_while_its_token_is_valid,
+    login_beyond_the_limit_ends_the_session_longest_unused,
 ];
 
 #[track_caller]
@@ -43,16 +49,19 @@ async fn list_sessions(app: &TestApp, token: &str) -> Vec<Value> {
     reply.body["sessions"].as_array().expect("the sessions are a list").clone()
 }
 
-/// Ends the reuse grace period of every refresh token.
-async fn expire_grace_periods(database: &TestDatabase) {
-    database
-        .execute(match database {
-            TestDatabase::Postgres { .. } => {
-                "update sessions set rotated_at = rotated_at - interval '11 seconds'"
-            }
-            TestDatabase::Sqlite(_) => "update sessions set rotated_at = rotated_at - 11000000",
-        })
-        .await;
+/// Moves the latest exchange of every session into the past.
+async fn age_exchanges(database: &TestDatabase, seconds: u32) {
+    let statement = match database {
+        TestDatabase::Postgres { .. } => format!(
+            "update sessions set rotated_at = rotated_at - interval '{seconds} seconds',
+                                 exchanged_at = exchanged_at - interval '{seconds} seconds'"
+        ),
+        TestDatabase::Sqlite(_) => format!(
+            "update sessions set rotated_at = rotated_at - {seconds}000000,
+                                 exchanged_at = exchanged_at - {seconds}000000"
+        ),
+    };
+    database.execute(&statement).await;
 }
 
 async fn refresh_renews_tokens_of_the_session(database: TestDatabase) {
@@ -106,16 +115,73 @@ async fn refresh_token_replay_ends_the_session(database: TestDatabase) {
     assert_eq!(app.log_in("alice", "correct horse").await.status, 200);
 }
 
-async fn refresh_retry_after_grace_ends_session(database: TestDatabase) {
+async fn late_retry_gets_a_new_successor(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let first = app.register_and_open_session("alice").await;
+    let lost = app.refresh(&first.refresh_token()).await;
+
+    age_exchanges(&database, 11).await;
+    let retried = app.refresh(&first.refresh_token()).await;
+    let repeated = app.refresh(&first.refresh_token()).await;
+    age_exchanges(&database, 200).await;
+    let latest = app.refresh(&first.refresh_token()).await;
+
+    assert_eq!(retried.status, 200, "{retried:?}");
+    assert_ne!(retried.refresh_token(), lost.refresh_token());
+    assert_eq!(repeated.refresh_token(), retried.refresh_token());
+    assert_ne!(latest.refresh_token(), retried.refresh_token());
+    assert_eq!(app.refresh(&latest.refresh_token()).await.status, 200);
+    assert_eq!(app.metric("portcullis_refresh_tokens_retried_total").await, 3);
+    assert_eq!(app.metric("portcullis_refresh_tokens_reused_total").await, 0);
+}
+
+async fn void_successor_ends_the_session(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let first = app.register_and_open_session("alice").await;
+    let void = app.refresh(&first.refresh_token()).await;
+    age_exchanges(&database, 11).await;
+    let latest = app.refresh(&first.refresh_token()).await;
+
+    assert_refused(&app.refresh(&void.refresh_token()).await);
+
+    assert_revoked(&app.dashboard(&latest.access_token()).await);
+    assert_refused(&app.refresh(&latest.refresh_token()).await);
+}
+
+async fn retry_ends_the_session_once_the_successor_was_exchanged(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let first = app.register_and_open_session("alice").await;
     let second = app.refresh(&first.refresh_token()).await;
-    expire_grace_periods(&database).await;
+    let third = app.refresh(&second.refresh_token()).await;
+
+    assert_refused(&app.refresh(&first.refresh_token()).await);
+
+    assert_revoked(&app.dashboard(&third.access_token()).await);
+}
+
+async fn retry_after_the_retry_period_ends_the_session(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let first = app.register_and_open_session("alice").await;
+    let second = app.refresh(&first.refresh_token()).await;
+    age_exchanges(&database, 301).await;
 
     assert_refused(&app.refresh(&first.refresh_token()).await);
 
     assert_revoked(&app.dashboard(&second.access_token()).await);
     assert_refused(&app.refresh(&second.refresh_token()).await);
+}
+
+async fn simultaneous_logouts_write_one_audit_record(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_and_log_in("alice").await;
+
+    let logouts = join_all((0..6).map(|_| app.log_out(&token))).await;
+
+    assert!(logouts.iter().any(|reply| reply.status == 200), "{logouts:?}");
+    let admin = app.register_admin(&database).await;
+    let path = "/admin/audit?action=session.ended";
+    let log = app.send_with_token(Method::GET, path, &admin).await;
+    assert_eq!(log.body["records"].as_array().unwrap().len(), 1, "{log:?}");
 }
 
 async fn concurrent_refreshes_across_instances_agree(database: TestDatabase) {
@@ -241,7 +307,7 @@ async fn only_the_owner_ends_a_session(database: TestDatabase) {
 }
 
 async fn session_expires_after_its_lifetime(database: TestDatabase) {
-    let app = TestApp::start_with(&database, |config| {
+    let app = TestApp::start_with_own_clock(&database, |config| {
         config.tokens.session_lifetime = Duration::from_mins(90);
         config.tokens.lifetime = Duration::from_hours(1);
     })
@@ -264,7 +330,7 @@ async fn session_expires_after_its_lifetime(database: TestDatabase) {
 }
 
 async fn idle_session_expires_when_configured(database: TestDatabase) {
-    let app = TestApp::start_with(&database, |config| {
+    let app = TestApp::start_with_own_clock(&database, |config| {
         config.tokens.session_idle_timeout = Some(Duration::from_hours(2));
     })
     .await;
@@ -276,4 +342,36 @@ async fn idle_session_expires_when_configured(database: TestDatabase) {
     app.clock.advance(Duration::from_mins(121));
 
     assert_refused(&app.refresh(&second.refresh_token()).await);
+}
+
+async fn idle_session_is_listed_while_its_token_is_valid(database: TestDatabase) {
+    let app = TestApp::start_with_own_clock(&database, |config| {
+        config.tokens.session_idle_timeout = Some(Duration::from_mins(1));
+    })
+    .await;
+    let tokens = app.register_and_open_session("alice").await;
+    app.clock.advance(Duration::from_mins(2));
+
+    let sessions = list_sessions(&app, &tokens.access_token()).await;
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    let path = format!("/auth/sessions/{}", sessions[0]["id"].as_str().unwrap());
+    let ended = app.send_with_token(Method::DELETE, &path, &tokens.access_token()).await;
+
+    assert_eq!(ended.status, 204, "{ended:?}");
+    assert_revoked(&app.dashboard(&tokens.access_token()).await);
+}
+
+async fn login_beyond_the_limit_ends_the_session_longest_unused(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| config.tokens.sessions_per_user = 2).await;
+    let first = app.register_and_open_session("alice").await;
+    let second = app.log_in("alice", "correct horse").await;
+    let first = app.refresh(&first.refresh_token()).await;
+
+    let third = app.log_in("alice", "correct horse").await;
+
+    assert_revoked(&app.dashboard(&second.access_token()).await);
+    for tokens in [&first, &third] {
+        assert_eq!(app.dashboard(&tokens.access_token()).await.status, 200);
+    }
+    assert_eq!(list_sessions(&app, &third.access_token()).await.len(), 2);
 }

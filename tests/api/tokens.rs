@@ -110,7 +110,7 @@ async fn access_token_carries_claims_of_owner(database: TestDatabase) {
 }
 
 async fn access_token_expires_after_leeway(database: TestDatabase) {
-    let app = TestApp::start(&database).await;
+    let app = TestApp::start_with_own_clock(&database, |_| {}).await;
     let token = app.register_and_log_in("alice").await;
 
     app.clock.advance(Duration::from_hours(1));

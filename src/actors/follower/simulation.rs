@@ -1,6 +1,6 @@
-//! Simulation of the follower: the real follower and replica run in virtual time against a model of the
-//! database. Its commits land in any order; its answers fail, stall or get lost; it is replaced, and the
-//! process is frozen. The property is the bound of `docs/revocation.md`.
+//! Simulation of the follower: the real follower and replica run in virtual time against a model of
+//! the database. Its commits land in any order; its answers fail, stall or get lost; it is
+//! replaced, and the process is frozen. The property is the bound of `docs/revocation.md`.
 //!
 //! A schedule is determined by its seed.
 
@@ -51,7 +51,8 @@ enum Event {
     Restore,
 }
 
-/// Model of the database, which carries out its plan as time passes. Transaction `n` revokes the id `n`.
+/// Model of the database, which carries out its plan as time passes. Transaction `n` revokes the id
+/// `n`.
 struct Database {
     plan: VecDeque<(Duration, Event)>,
     server: u64,
@@ -198,7 +199,7 @@ impl ModelFeed {
         let is_new = |xid: u64| match (cursor, self.cursor_kind) {
             (None, _) => true,
             (Some((_, _, highest)), CursorKind::Serial) => xid > *highest,
-            (Some((_, before, _)), CursorKind::EndOfSnapshot) => !before.ended_before(xid),
+            (Some((_, before, _)), CursorKind::EndOfSnapshot) => !before.has_begun(xid),
             (Some((_, before, _)), _) => !before.sees(xid),
         };
         let rows = database.rows.iter().filter(|row| is_new(row.1));
@@ -293,7 +294,7 @@ fn run(seed: u64, cursor_kind: CursorKind, metrics: &Arc<Metrics>) -> Result<(),
             replica: Arc::clone(&replica),
             notified: Arc::new(Notify::new()),
             settings,
-            clock,
+            clock: Arc::new(DatabaseClock::new(clock)),
             metrics: Arc::clone(metrics),
             backoff: Backoff::new(rng.fork()),
         };

@@ -1,4 +1,4 @@
-//! The actor itself: its parts, its start and its periodic cleanup.
+//! [`SessionActor`]: its fields, start and periodic cleanup.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,14 +9,13 @@ use tokio::task::JoinHandle;
 use super::cleanup::Cleanup;
 use super::exchange::{self, Exchanges};
 use super::lookup::{self, Lookups};
-use crate::actors::follower;
-use crate::actors::{ActorError, RevocationWriter};
-use crate::clock::Clock;
+use crate::actors::{RevocationWriter, follower};
+use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, TokenSettings};
 use crate::domain::Session;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Actor that owns the sessions. Its handlers return futures, so a slow query delays only its own
 /// caller. Exchanges of refresh tokens and lookups of revocations are batched.
@@ -28,6 +27,8 @@ pub struct SessionActor {
     /// Tasks that follow the revocations of other instances.
     pub(super) followers: Vec<JoinHandle<()>>,
     pub(super) tokens: TokenSettings,
+    /// Maximum duration of a query that no caller can cancel.
+    pub(super) timeout: Duration,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     cleanup: Cleanup,
@@ -38,18 +39,20 @@ impl SessionActor {
     /// Loads every live revocation into the replica, and starts following new ones.
     ///
     /// # Errors
-    /// Returns [`ActorError::Store`] if the revocations cannot be read.
+    /// Returns a [`StoreError`] if the revocations cannot be read.
     pub async fn load(
         config: &Config,
         store: Arc<dyn Store>,
         replica: Arc<Replica>,
         revocations: Arc<RevocationWriter>,
-        clock: Arc<dyn Clock>,
+        database_clock: Arc<DatabaseClock>,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, ActorError> {
+    ) -> Result<Self, StoreError> {
         let timeout = config.http.request_timeout;
+        let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
         let followers =
-            follower::start(&*store, &replica, config.revocations, &clock, &metrics).await?;
+            follower::start(&*store, &replica, config.revocations, &database_clock, &metrics)
+                .await?;
         let exchanges =
             exchange::start(Arc::clone(&store), config.tokens.clone(), timeout, Arc::clone(&clock));
         let lookups = lookup::start(Arc::clone(&store), config.revocations.read_timeout());
@@ -68,6 +71,7 @@ impl SessionActor {
             lookups,
             followers,
             tokens: config.tokens.clone(),
+            timeout,
             clock,
             metrics,
             cleanup,
@@ -75,13 +79,11 @@ impl SessionActor {
         })
     }
 
-    /// Returns a predicate for sessions that have neither expired nor been idle for too long.
+    /// Returns a predicate for sessions that are open now.
     pub(super) fn is_open(&self) -> impl Fn(&Session) -> bool + use<> {
         let now = self.clock.now();
-        let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
-        move |session| {
-            session.expires_at > now && used_since.is_none_or(|since| session.last_used_at >= since)
-        }
+        let used_since = self.tokens.used_since(now);
+        move |session| session.is_open(now, used_since)
     }
 
     /// Deletes expired rows, then waits for one interval and starts again.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::actors::ActorError;
-use crate::actors::batcher::with_timeout;
+use crate::actors::deadline::with_deadline;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -55,7 +55,7 @@ impl Cleanup {
     {
         let mut total = 0;
         loop {
-            let deleted = with_timeout(self.timeout, delete(self.clock.now())).await?;
+            let deleted = with_deadline(self.timeout, delete(self.clock.now())).await?;
             total += deleted;
             if deleted < BATCH_LIMIT.into() {
                 return Ok(total);

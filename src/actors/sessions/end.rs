@@ -1,15 +1,16 @@
-//! Ends a session by its id.
+//! Ends a session by its id: `DELETE` of a session, and `POST /oauth/revoke` of a refresh token.
 
 use std::sync::Arc;
 
 use actix::{Handler, Message, ResponseFuture};
 
 use super::SessionActor;
+use crate::actors::deadline::with_deadline;
 use crate::actors::{ActorError, RevocationTarget};
 use crate::domain::{AuditAction, Requester, SessionId, UserId};
 
-/// Ends a session. Replies once the revocation is committed and this instance refuses the tokens of the
-/// session, or with [`ActorError::SessionNotFound`] or [`ActorError::NotOwner`].
+/// Ends a session. Replies once the revocation is committed and this instance refuses the tokens of
+/// the session, or with [`ActorError::SessionNotFound`] or [`ActorError::NotOwner`].
 #[derive(Message)]
 #[rtype(result = "Result<(), ActorError>")]
 pub struct EndSession {
@@ -26,10 +27,11 @@ impl Handler<EndSession> for SessionActor {
         let EndSession { session_id, owner, requester } = message;
         let store = Arc::clone(&self.store);
         let revocations = Arc::clone(&self.revocations);
+        let timeout = self.timeout;
         let is_open = self.is_open();
         Box::pin(async move {
-            let session = store.find_session(session_id).await?;
-            let session = session.filter(is_open).ok_or(ActorError::SessionNotFound)?;
+            let found = with_deadline(timeout, store.find_session(session_id)).await?;
+            let session = found.filter(is_open).ok_or(ActorError::SessionNotFound)?;
             if owner.is_some_and(|owner| owner != session.user_id) {
                 return Err(ActorError::NotOwner);
             }

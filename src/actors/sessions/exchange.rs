@@ -4,19 +4,32 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::actors::ActorError;
-use crate::actors::batcher::{Batcher, Pending, with_timeout};
+use crate::actors::batcher::{Batcher, Pending};
+use crate::actors::deadline::with_deadline;
 use crate::clock::Clock;
 use crate::config::TokenSettings;
-use crate::domain::{Generation, SessionId};
+use crate::domain::{Generation, SessionId, TokenUse};
 use crate::store::{Rotation, Rotations, Store};
 
-/// Maximum number of exchanges in one commit, so that it ends within the request timeout.
+/// Maximum number of exchanges in one commit: a second of work, so that it ends in time.
 const BATCH_LIMIT: usize = 20_000;
 
-/// Queue of refresh tokens, each by its session and generation. The result is the state of the session
-/// after the exchange, `None` for a session that has ended.
-pub(super) type Exchanges = Batcher<(SessionId, Generation), Option<Rotation>>;
+/// Queue of refresh tokens, each by its session and generation. The result is `None` for a session
+/// that has ended.
+pub(super) type Exchanges = Batcher<(SessionId, Generation), Option<Exchanged>>;
+
+/// Result of an exchange.
+pub(super) struct Exchanged {
+    /// State of the session after the exchange.
+    pub(super) rotation: Rotation,
+    /// Time of the exchange.
+    pub(super) at: OffsetDateTime,
+    /// Expiry of the next access token.
+    pub(super) token_expires_at: OffsetDateTime,
+}
 
 /// Starts the task that exchanges. An exchange is given up after `timeout`.
 pub(super) fn start(
@@ -37,33 +50,48 @@ struct Exchanger {
 }
 
 impl Exchanger {
-    async fn run(&self, batch: Vec<Pending<(SessionId, Generation), Option<Rotation>>>) {
+    async fn run(&self, batch: Vec<Pending<(SessionId, Generation), Option<Exchanged>>>) {
         let presented = newest(batch.iter().map(|pending| pending.item));
-        let rotations = self.rotate(&presented).await;
+        let now = self.clock.now();
+        let rotations = self.rotate(&presented, now).await;
         for pending in batch {
-            let (session_id, _) = pending.item;
-            let result = match &rotations {
-                Ok(rotations) => {
-                    rotations.get(&session_id).cloned().transpose().map_err(Into::into)
+            let (session_id, generation) = pending.item;
+            let rotation = match &rotations {
+                Ok(rotations) => rotations.get(&session_id).cloned().transpose(),
+                Err(error) => {
+                    pending.complete(Err(error.clone()));
+                    continue;
                 }
-                Err(error) => Err(error.clone()),
             };
-            pending.complete(result);
+            let is_newest = presented.get(&session_id) == Some(&generation);
+            let exchanged = rotation
+                .map(|rotation| rotation.map(|rotation| self.exchanged(rotation, is_newest, now)));
+            pending.complete(exchanged.map_err(Into::into));
         }
     }
 
     async fn rotate(
         &self,
         presented: &HashMap<SessionId, Generation>,
+        now: OffsetDateTime,
     ) -> Result<Rotations, ActorError> {
-        let now = self.clock.now();
-        let used_since = self.tokens.session_idle_timeout.map(|timeout| now - timeout);
-        with_timeout(self.timeout, self.store.rotate_sessions(presented, now, used_since)).await
+        let tokens_expire_at = now + self.tokens.lifetime;
+        let used_since = self.tokens.used_since(now);
+        let rotate = self.store.rotate_sessions(presented, now, used_since, tokens_expire_at);
+        with_deadline(self.timeout, rotate).await
+    }
+
+    /// Returns the result for one of the callers that presented a token of the session.
+    fn exchanged(&self, rotation: Rotation, is_newest: bool, now: OffsetDateTime) -> Exchanged {
+        let token_use = if is_newest { rotation.token_use } else { TokenUse::Replay };
+        let token_expires_at = rotation.expires_at.min(now + self.tokens.lifetime);
+        let rotation = Rotation { token_use, ..rotation };
+        Exchanged { rotation, at: now, token_expires_at }
     }
 }
 
-/// Picks the newest token of each session: only this one can rotate it. Older tokens in the batch count
-/// as presented after it, regardless of their order of arrival.
+/// Picks the newest token of each session: only this one can rotate it. Older tokens in the batch
+/// count as presented after it, regardless of their order of arrival.
 fn newest(
     presented: impl Iterator<Item = (SessionId, Generation)>,
 ) -> HashMap<SessionId, Generation> {

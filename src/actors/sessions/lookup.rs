@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::actors::batcher::{Batcher, Pending, with_timeout};
+use crate::actors::batcher::{Batcher, Pending};
+use crate::actors::deadline::with_deadline;
 use crate::domain::RevocationId;
 use crate::store::Store;
 
-/// Maximum number of tokens in one lookup: SQLite takes at most 32,766 parameters, and a token has two ids.
+/// Maximum number of tokens in one lookup: SQLite takes at most 32,766 parameters, and a token has
+/// two ids.
 const BATCH_LIMIT: usize = 10_000;
 
 /// Queue of tokens, each by its ids. The result is `true` for a revoked token.
@@ -28,7 +30,7 @@ async fn look_up(
         return;
     }
     let ids: Vec<_> = batch.iter().flat_map(|pending| pending.item).collect();
-    let revoked = with_timeout(timeout, store.find_revoked(&ids)).await;
+    let revoked = with_deadline(timeout, store.find_revoked(&ids)).await;
     for pending in batch {
         let result = match &revoked {
             Ok(revoked) => Ok(pending.item.iter().any(|id| revoked.contains(id))),

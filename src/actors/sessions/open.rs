@@ -4,55 +4,73 @@ use std::sync::Arc;
 
 use actix::{Handler, Message};
 
-use super::SessionActor;
-use crate::actors::{ActorError, CancelOnDrop};
+use super::{SessionActor, TokenGrant};
+use crate::actors::{ActorError, CancelOnDrop, RevocationTarget};
 use crate::domain::{
-    AuditAction, AuditRecord, RequestOrigin, Requester, Session, SessionId, UserId, UserVersion,
+    AuditAction, AuditRecord, Generation, RequestOrigin, Requester, Session, SessionId, User,
 };
 
-/// Opens a session for a user whose password was just checked. Replies with the session once it is
-/// committed, or with [`ActorError::InvalidCredentials`] if the account has changed since the check.
+/// Opens a session for a user whose password was just checked. If the account has too many, the one
+/// longest unused ends. Replies with the grant of its first
+/// tokens once the session is committed, or with [`ActorError::InvalidCredentials`] if the account
+/// has changed since the check.
 #[derive(Message)]
-#[rtype(result = "Result<Session, ActorError>")]
+#[rtype(result = "Result<TokenGrant, ActorError>")]
 pub struct OpenSession {
-    pub user_id: UserId,
-    /// Version of the account that the password was checked against.
-    pub version: UserVersion,
+    /// Account in the state that the password was checked against.
+    pub user: User,
     pub origin: RequestOrigin,
 }
 
 impl Handler<OpenSession> for SessionActor {
-    type Result = CancelOnDrop<Result<Session, ActorError>>;
+    type Result = CancelOnDrop<Result<TokenGrant, ActorError>>;
 
     fn handle(&mut self, message: OpenSession, _: &mut Self::Context) -> Self::Result {
+        let OpenSession { user, origin } = message;
         let now = self.clock.now();
+        let expires_at = now + self.tokens.session_lifetime;
         let session = Session {
             id: SessionId::random(),
-            user_id: message.user_id,
+            user_id: user.id,
             created_at: now,
             last_used_at: now,
-            expires_at: now + self.tokens.session_lifetime,
-            origin: message.origin,
+            expires_at,
+            tokens_expire_at: expires_at.min(now + self.tokens.lifetime),
+            origin,
         };
         let record = AuditRecord {
             at: now,
             action: AuditAction::SessionOpened,
             requester: Requester {
-                user_id: Some(session.user_id),
+                user_id: Some(user.id),
                 session_id: None,
                 origin: Some(session.origin.clone()),
             },
-            subject: session.user_id,
+            subject: user.id,
             session_id: Some(session.id),
             detail: None,
         };
         let store = Arc::clone(&self.store);
+        let revocations = Arc::clone(&self.revocations);
+        let sessions_per_user = self.tokens.sessions_per_user;
         CancelOnDrop::new(async move {
-            if store.insert_session(&session, message.version, &record).await? {
-                Ok(session)
-            } else {
-                Err(ActorError::InvalidCredentials)
+            if !store.insert_session(&session, user.version, &record).await? {
+                return Err(ActorError::InvalidCredentials);
             }
+            let excess = store.find_excess_session(user.id, sessions_per_user).await?;
+            if let Some(excess) = excess {
+                let target = RevocationTarget::Session(excess);
+                let action = AuditAction::SessionEnded;
+                revocations.revoke(target, action, user.id, record.requester).await?;
+            }
+            let generation = Generation::FIRST;
+            Ok(TokenGrant {
+                user,
+                session_id: session.id,
+                issued_at: now,
+                token_expires_at: session.tokens_expire_at,
+                generation,
+            })
         })
     }
 }

@@ -1,31 +1,73 @@
-//! Revokes a session or a token that the requester has shown: the logout.
+//! Revokes the session or the single token of an access token: `POST /auth/logout` and
+//! `POST /oauth/revoke`.
+
+use std::sync::Arc;
 
 use actix::{Handler, Message, ResponseFuture};
+use time::OffsetDateTime;
 
 use super::SessionActor;
+use crate::actors::deadline::with_deadline;
 use crate::actors::{ActorError, RevocationTarget};
-use crate::domain::{AuditAction, Requester, UserId};
+use crate::domain::{AuditAction, Requester, SessionId, TokenId, UserId};
 
-/// Revokes the session or the single token of a verified access token. Replies once the revocation is
-/// committed and this instance refuses what was revoked.
+/// Maximum number of single tokens revoked in one session. Beyond it the session is ended instead: a
+/// session gets new tokens without limit, and each revocation takes memory on every instance.
+const TOKENS_PER_SESSION: u32 = 20;
+
+/// Ends the session of a verified access token. Replies once the revocation is committed and this
+/// instance refuses the tokens of the session. After an error the outcome is open: the revocation
+/// may still be committed, and the client should try again.
 #[derive(Message)]
 #[rtype(result = "Result<(), ActorError>")]
-pub struct Revoke {
-    pub target: RevocationTarget,
-    /// Account of the session or token.
+pub struct LogOut {
+    pub session_id: SessionId,
+    /// Account of the session, about which the audit record is.
     pub user_id: UserId,
     pub requester: Requester,
 }
 
-impl Handler<Revoke> for SessionActor {
+impl Handler<LogOut> for SessionActor {
+    // Not `CancelOnDrop`: a logout holds even if its client disconnects.
     type Result = ResponseFuture<Result<(), ActorError>>;
 
-    fn handle(&mut self, message: Revoke, _: &mut Self::Context) -> Self::Result {
-        let Revoke { target, user_id, requester } = message;
-        let action = match target {
-            RevocationTarget::Session(_) => AuditAction::SessionEnded,
-            RevocationTarget::Token(_) => AuditAction::TokenRevoked,
-        };
-        Box::pin(self.revocations.revoke(target, action, user_id, requester))
+    fn handle(&mut self, message: LogOut, _: &mut Self::Context) -> Self::Result {
+        let LogOut { session_id, user_id, requester } = message;
+        let target = RevocationTarget::Session(session_id);
+        Box::pin(self.revocations.revoke(target, AuditAction::SessionEnded, user_id, requester))
+    }
+}
+
+/// Revokes a single verified access token, or its session once too many of its tokens are revoked.
+/// Replies like [`LogOut`].
+#[derive(Message)]
+#[rtype(result = "Result<(), ActorError>")]
+pub struct RevokeToken {
+    pub token_id: TokenId,
+    /// `exp` of the token.
+    pub expires_at: OffsetDateTime,
+    pub session_id: SessionId,
+    /// Account of the token, about which the audit record is.
+    pub user_id: UserId,
+    pub requester: Requester,
+}
+
+impl Handler<RevokeToken> for SessionActor {
+    type Result = ResponseFuture<Result<(), ActorError>>;
+
+    fn handle(&mut self, message: RevokeToken, _: &mut Self::Context) -> Self::Result {
+        let RevokeToken { token_id, expires_at, session_id, user_id, requester } = message;
+        let store = Arc::clone(&self.store);
+        let revocations = Arc::clone(&self.revocations);
+        let timeout = self.timeout;
+        Box::pin(async move {
+            let count = with_deadline(timeout, store.count_token_revocation(session_id)).await?;
+            let (target, action) = if count.is_some_and(|count| count > TOKENS_PER_SESSION) {
+                (RevocationTarget::Session(session_id), AuditAction::SessionEnded)
+            } else {
+                (RevocationTarget::Token(token_id, expires_at), AuditAction::TokenRevoked)
+            };
+            revocations.revoke(target, action, user_id, requester).await
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! The actor itself: its parts.
+//! [`UserActor`]: its fields.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
 use crate::store::Store;
 
-/// Actor that owns the accounts. Its handlers return futures, so a slow query delays only its own caller;
-/// the database arbitrates between simultaneous messages.
+/// Actor that owns the accounts. Its handlers return futures, so a slow query delays only its own
+/// caller; the database arbitrates between simultaneous messages.
 #[derive(Clone)]
 pub struct UserActor {
     pub(super) store: Arc<dyn Store>,

@@ -9,8 +9,8 @@ impl UserActor {
     /// Returns the account that the credentials belong to; `None` stands for malformed ones.
     ///
     /// # Errors
-    /// Returns [`ActorError::InvalidCredentials`] for unknown users, wrong passwords and disabled accounts,
-    /// [`ActorError::Overloaded`] if the hashing queue is full.
+    /// Returns [`ActorError::InvalidCredentials`] for unknown users, wrong passwords and disabled
+    /// accounts, [`ActorError::Overloaded`] if the hashing queue is full.
     pub(super) async fn authenticate(
         &self,
         credentials: Option<(Username, Password)>,

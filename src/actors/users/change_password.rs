@@ -6,8 +6,8 @@ use super::UserActor;
 use crate::actors::{ActorError, CancelOnDrop};
 use crate::domain::{Password, Requester, SessionId, User, UserChange, UserEdit, UserId};
 
-/// Checks the current password, replaces it, and ends every other session of the account. Replies like
-/// [`ChangeUser`](super::ChangeUser), or with [`ActorError::InvalidCredentials`].
+/// Checks the current password, replaces it, and ends every other session of the account. Replies
+/// like [`ChangeUser`](super::ChangeUser), or with [`ActorError::InvalidCredentials`].
 #[derive(Message)]
 #[rtype(result = "Result<User, ActorError>")]
 pub struct ChangeOwnPassword {

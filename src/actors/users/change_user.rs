@@ -8,8 +8,8 @@ use super::UserActor;
 use crate::actors::ActorError;
 use crate::domain::{Requester, User, UserEdit, UserId};
 
-/// Edits an account and ends its sessions. Replies with the account once the edit is committed and this
-/// instance refuses the tokens of the sessions.
+/// Edits an account and ends its sessions. Replies with the account once the edit is committed and
+/// this instance refuses the tokens of the sessions.
 #[derive(Message)]
 #[rtype(result = "Result<User, ActorError>")]
 pub struct ChangeUser {

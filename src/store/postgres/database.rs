@@ -31,6 +31,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0004_version_of_accounts.sql"),
     ),
     (5, "administration", include_str!("../../../migrations/postgres/0005_administration.sql")),
+    (
+        6,
+        "expiry and retries",
+        include_str!("../../../migrations/postgres/0006_expiry_and_retries.sql"),
+    ),
 ];
 
 /// PostgreSQL database, which several instances may share.

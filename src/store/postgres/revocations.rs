@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
+use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -11,10 +12,14 @@ use super::audit;
 use super::database::PostgresStore;
 use super::feed::PostgresFeed;
 use super::listener::PostgresListener;
-use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
+use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, Listener};
-use crate::store::revocations::RevocationStore;
+use crate::store::revocations::{CommittedRevocations, RevocationStore};
+
+/// Expiry of the last access token of a session. For a session that an older version opened, it is
+/// the expiry of the session.
+pub(super) const TOKENS_EXPIRE_AT: &str = "coalesce(tokens_expire_at, sessions.expires_at)";
 
 #[async_trait]
 impl RevocationStore for PostgresStore {
@@ -22,30 +27,41 @@ impl RevocationStore for PostgresStore {
         &self,
         revocations: &[Revocation],
         records: &[AuditRecord],
-    ) -> Result<OffsetDateTime, StoreError> {
+    ) -> Result<CommittedRevocations, StoreError> {
         let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
         let expiries: Vec<OffsetDateTime> =
             revocations.iter().map(|revocation| revocation.expires_at).collect();
         // A single statement: without a pooler, the server completes it once it is sent, even if
-        // the caller stops waiting. Sessions are locked before revocations, which the `count`
-        // enforces, and both in the order of their ids. Transactions that take several locks in one
-        // order cannot deadlock.
+        // the caller stops waiting. Sessions are locked before revocations, since `added` joins all
+        // of `ended` first, and both in the order of their ids. Transactions that take several
+        // locks in one order cannot deadlock.
         let insert = self.executor.query(AssertSqlSafe(format!(
             "with ended as (
                  delete from sessions where id in (
                      select id from sessions where id = any ($9) order by id for update)
-                 returning id),
+                 returning id, {TOKENS_EXPIRE_AT} + make_interval(secs => $11) as expires_at),
+             given as (
+                 select id, max(expires_at) as expires_at
+                 from unnest($9::uuid[], $10::timestamptz[]) as given (id, expires_at)
+                 group by id),
              added as (
                  insert into revocations (id, expires_at)
-                 select * from unnest($9::uuid[], $10::timestamptz[])
-                 where (select count(*) from ended) >= 0 order by 1
-                 on conflict (id) do nothing),
+                 select id, greatest(given.expires_at, ended.expires_at)
+                 from given left join ended using (id) order by id
+                 on conflict (id) do update
+                 set expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
+                     xid = excluded.xid
+                 where revocations.expires_at < excluded.expires_at
+                 returning id, expires_at),
              recorded as ({})
-             select clock_timestamp()",
+             select array_agg(id) as ids, array_agg(expires_at) as expiries,
+                    clock_timestamp() as committed_at
+             from added",
             audit::INSERT
         )));
         let insert = audit::bind(insert, records).bind(ids).bind(expiries);
-        Ok(insert.fetch_one(&self.executor).await?.try_get(0)?)
+        let row = insert.bind(MAX_LEEWAY.as_secs_f64()).fetch_one(&self.executor).await?;
+        revocations_from_row(&row)
     }
 
     async fn find_revoked(
@@ -95,4 +111,16 @@ impl RevocationStore for PostgresStore {
             .await?;
         Ok(result.rows_affected())
     }
+}
+
+/// Parses the ids and expiries that one statement has aggregated.
+pub(super) fn revocations_from_row(row: &PgRow) -> Result<CommittedRevocations, StoreError> {
+    let ids: Option<Vec<Uuid>> = row.try_get("ids")?;
+    let expiries: Option<Vec<OffsetDateTime>> = row.try_get("expiries")?;
+    let pairs = ids.unwrap_or_default().into_iter().zip(expiries.unwrap_or_default());
+    let revocations = pairs.map(|(id, expires_at)| Revocation { id: id.into(), expires_at });
+    Ok(CommittedRevocations {
+        revocations: revocations.collect(),
+        committed_at: row.try_get("committed_at")?,
+    })
 }

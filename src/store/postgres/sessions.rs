@@ -12,17 +12,29 @@ use uuid::Uuid;
 use super::audit;
 use super::database::PostgresStore;
 use super::users::user_from_row;
-use crate::domain::{AuditRecord, Generation, Session, SessionId, UserId, UserVersion};
+use crate::domain::{
+    AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
+    UserVersion,
+};
 use crate::store::columns::{parse_origin, to_i64};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
-    Rotation, Rotations, SESSIONS_LISTED, SessionStore, parse_age, parse_generation,
+    Rotation, Rotations, SESSIONS_LISTED, SessionStore, parse_generation, token_use,
 };
+
+/// Condition of an exchange: the presented generation is the current one.
+const IS_EXCHANGE: &str = "generation = presented";
+
+/// Condition of a retry after a lost reply. Within the reuse grace period, the reply may be on its
+/// way.
+const IS_LOST_REPLY: &str = "(parent = presented and rotated_at <= now - $6 * interval '1 second'
+                              and exchanged_at > now - $7 * interval '1 second')";
 
 /// Columns of a session.
 macro_rules! columns {
     () => {
-        "id, user_id, created_at, last_used_at, expires_at, address, user_agent"
+        "id, user_id, created_at, last_used_at, expires_at,
+         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent"
     };
 }
 
@@ -39,8 +51,8 @@ impl SessionStore for PostgresStore {
             "with owner as (select id from users where id = $9 and version = $10 for share),
              opened as (
                  insert into sessions (id, user_id, generation, created_at, last_used_at,
-                                       expires_at, address, user_agent)
-                 select $11, id, 0, $12, $13, $14, $15, $16 from owner
+                                       expires_at, address, user_agent, tokens_expire_at)
+                 select $11, id, 0, $12, $13, $14, $15, $16, $17 from owner
                  returning id)
              {} where exists (select from opened)",
             audit::INSERT
@@ -54,6 +66,7 @@ impl SessionStore for PostgresStore {
             .bind(new.expires_at)
             .bind(new.origin.address.to_string())
             .bind(new.origin.user_agent.as_str())
+            .bind(new.tokens_expire_at)
             .execute(&self.executor)
             .await?;
         Ok(result.rows_affected() == 1)
@@ -71,36 +84,78 @@ impl SessionStore for PostgresStore {
         presented: &HashMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
+        tokens_expire_at: OffsetDateTime,
     ) -> Result<Rotations, StoreError> {
         let ids: Vec<Uuid> = presented.keys().map(|id| id.as_uuid()).collect();
         let generations: Vec<i64> =
             presented.values().map(|generation| to_i64(generation.number())).collect();
         // A single statement: of several instances that rotate a session at once, one succeeds and
         // the others see its generation.
-        let update = self.executor.query(
+        let update = self.executor.query(AssertSqlSafe(format!(
             "with live as (
-                 select sessions.id, presented
+                 select sessions.id, presented, clock_timestamp() as now
                  from sessions
                  join unnest($1::uuid[], $2::bigint[]) as shown (id, presented) using (id)
                  where expires_at > $3 and ($4 is null or last_used_at >= $4)
                  order by sessions.id for no key update of sessions)
              update sessions
-             set generation   = case when generation = presented then presented + 1 else generation end,
-                 rotated_at   = case when generation = presented then clock_timestamp() else rotated_at end,
-                 last_used_at = case when generation = presented then $3 else last_used_at end
+             set generation   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then generation + 1 else generation end,
+                 rotated_at   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then now else rotated_at end,
+                 parent       = case when {IS_EXCHANGE} then presented else parent end,
+                 exchanged_at = case when {IS_EXCHANGE} then now else exchanged_at end,
+                 last_used_at = case when {IS_EXCHANGE} then $3 else last_used_at end,
+                 tokens_expire_at = case when tokens_expire_at is not null
+                     then greatest(tokens_expire_at, least(expires_at, $5)) end
              from live, users
              where sessions.id = live.id and users.id = user_id
-             returning sessions.id as session_id, expires_at, generation,
-                       (extract(epoch from clock_timestamp() - rotated_at) * 1000000)::bigint as age,
-                       users.id, username, roles, users.created_at, disabled_at, version",
-        );
-        let update = update.bind(ids).bind(generations).bind(now).bind(used_since);
+             returning sessions.id as session_id, expires_at, generation, presented,
+                       coalesce(parent = presented
+                           and (rotated_at > now - $6 * interval '1 second'
+                                or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
+                       coalesce(exchanged_at = now, false) as is_first,
+                       users.id, username, roles, users.created_at, disabled_at, version"
+        )));
+        let update = update
+            .bind(ids)
+            .bind(generations)
+            .bind(now)
+            .bind(used_since)
+            .bind(tokens_expire_at)
+            .bind(REUSE_GRACE_PERIOD.as_secs_f64())
+            .bind(RETRY_PERIOD.as_secs_f64());
         let mut rotations = Rotations::new();
         for row in update.fetch_all(&self.executor).await? {
             let id: Uuid = row.try_get("session_id")?;
             rotations.insert(id.into(), rotation_from_row(&row));
         }
         Ok(rotations)
+    }
+
+    async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError> {
+        let update = self.executor.query(
+            "update sessions set revoked_tokens = revoked_tokens + 1 where id = $1
+             returning revoked_tokens",
+        );
+        match update.bind(id.as_uuid()).fetch_optional(&self.executor).await? {
+            Some(row) => Ok(Some(u32::try_from(row.try_get::<i32, _>(0)?).unwrap_or(u32::MAX))),
+            None => Ok(None),
+        }
+    }
+
+    async fn find_excess_session(
+        &self,
+        user: UserId,
+        limit: u32,
+    ) -> Result<Option<SessionId>, StoreError> {
+        let select = self.executor.query(
+            "select id from sessions where user_id = $1
+             order by last_used_at desc, id offset $2 limit 1",
+        );
+        let select = select.bind(user.as_uuid()).bind(i64::from(limit));
+        match select.fetch_optional(&self.executor).await? {
+            Some(row) => Ok(Some(row.try_get::<Uuid, _>(0)?.into())),
+            None => Ok(None),
+        }
     }
 
     async fn list_sessions(
@@ -141,15 +196,20 @@ fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
         created_at: row.try_get("created_at")?,
         last_used_at: row.try_get("last_used_at")?,
         expires_at: row.try_get("expires_at")?,
+        tokens_expire_at: row.try_get("tokens_expire_at")?,
         origin: parse_origin("sessions", row.try_get("address")?, row.try_get("user_agent")?)?,
     })
 }
 
 fn rotation_from_row(row: &PgRow) -> Result<Rotation, StoreError> {
+    let generation = parse_generation(row.try_get("generation")?)?;
+    let presented = parse_generation(row.try_get("presented")?)?;
+    let is_accepted = row.try_get("is_accepted")?;
+    let is_first = row.try_get("is_first")?;
     Ok(Rotation {
         user: user_from_row(row)?,
         expires_at: row.try_get("expires_at")?,
-        generation: parse_generation(row.try_get("generation")?)?,
-        age: parse_age(row.try_get("age")?),
+        generation,
+        token_use: token_use(presented, generation, is_accepted, is_first),
     })
 }

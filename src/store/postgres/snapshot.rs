@@ -29,7 +29,7 @@ impl Snapshot {
 
     /// Returns `true` if the transaction had begun, ended or not.
     #[cfg(test)]
-    pub(crate) fn ended_before(&self, xid: u64) -> bool {
+    pub(crate) fn has_begun(&self, xid: u64) -> bool {
         xid < self.xmax
     }
 

@@ -7,20 +7,19 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
-use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::audit;
 use super::database::PostgresStore;
+use super::revocations::{TOKENS_EXPIRE_AT, revocations_from_row};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, PasswordHash, Revocation, SessionId, User, UserChange,
+    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, SessionId, User, UserChange,
     UserEdit, UserId, Username,
 };
 use crate::store::columns::to_i64;
 use crate::store::error::StoreError;
+use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
-    ChangedUser, Credentials, EndedSessions, UserQuery, UserStore, WriteError, parse_password_hash,
-    parse_user,
+    ChangedUser, Credentials, UserQuery, UserStore, WriteError, parse_password_hash, parse_user,
 };
 
 /// Columns of an account.
@@ -197,31 +196,28 @@ impl PostgresStore {
         &self,
         connection: &mut PgConnection,
         change: &UserChange,
-    ) -> Result<EndedSessions, StoreError> {
-        let delete = self.executor.query(
+    ) -> Result<CommittedRevocations, StoreError> {
+        let delete = self.executor.query(AssertSqlSafe(format!(
             "with ended as (
                  delete from sessions where id in (
                      select id from sessions where user_id = $1 and id is distinct from $2
                      order by id for update)
-                 returning id, coalesce($3, expires_at) as expires_at),
+                 returning id, greatest($3, {TOKENS_EXPIRE_AT} + make_interval(secs => $4)) as expires_at),
              added as (
                  insert into revocations (id, expires_at) select id, expires_at from ended order by id
                  on conflict (id) do nothing)
              select array_agg(id) as ids, array_agg(expires_at) as expiries,
-                    clock_timestamp() as ended_at
-             from ended",
-        );
+                    clock_timestamp() as committed_at
+             from ended"
+        )));
         let row = delete
             .bind(change.user_id.as_uuid())
             .bind(change.keep_session.map(SessionId::as_uuid))
             .bind(change.revoked_until)
+            .bind(MAX_LEEWAY.as_secs_f64())
             .fetch_one(connection)
             .await?;
-        let ids: Option<Vec<Uuid>> = row.try_get("ids")?;
-        let expiries: Option<Vec<OffsetDateTime>> = row.try_get("expiries")?;
-        let ended = ids.unwrap_or_default().into_iter().zip(expiries.unwrap_or_default());
-        let revocations = ended.map(|(id, expires_at)| Revocation { id: id.into(), expires_at });
-        Ok(EndedSessions { revocations: revocations.collect(), ended_at: row.try_get("ended_at")? })
+        revocations_from_row(&row)
     }
 
     /// Builds the statement that stores the account after the edit, or deletes it.

@@ -39,6 +39,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0004_version_of_accounts.sql"),
     ),
     (5, "administration", include_str!("../../../migrations/sqlite/0005_administration.sql")),
+    (
+        6,
+        "expiry and retries",
+        include_str!("../../../migrations/sqlite/0006_expiry_and_retries.sql"),
+    ),
 ];
 
 /// SQL expression for the current time in microseconds since the Unix epoch.
@@ -128,6 +133,11 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> 
 pub(super) async fn now(connection: &mut SqliteConnection) -> Result<OffsetDateTime, StoreError> {
     let select = sqlx::query_scalar(AssertSqlSafe(format!("select {NOW}")));
     from_micros("revocations", "revoked_at", select.fetch_one(connection).await?)
+}
+
+/// Returns a duration in microseconds, the unit of all times in this schema.
+pub(super) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[async_trait]

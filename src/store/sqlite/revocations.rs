@@ -9,16 +9,17 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit;
-use super::database::{NOW, SqliteStore, now};
+use super::database::{NOW, SqliteStore, micros, now};
 use super::feed::SqliteFeed;
-use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
-use crate::store::columns::to_micros;
+use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
+use crate::store::columns::{from_micros, to_micros};
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, Listener};
-use crate::store::revocations::RevocationStore;
+use crate::store::revocations::{CommittedRevocations, RevocationStore};
 
-/// Rows of one statement: SQLite allows at most 32,766 parameters.
-const ROWS_PER_STATEMENT: usize = 10_000;
+/// Expiry of the last access token of a session. For a session that an older version opened, it is
+/// the expiry of the session.
+pub(super) const TOKENS_EXPIRE_AT: &str = "coalesce(tokens_expire_at, expires_at)";
 
 #[async_trait]
 impl RevocationStore for SqliteStore {
@@ -26,21 +27,25 @@ impl RevocationStore for SqliteStore {
         &self,
         revocations: &[Revocation],
         records: &[AuditRecord],
-    ) -> Result<OffsetDateTime, StoreError> {
+    ) -> Result<CommittedRevocations, StoreError> {
         let mut transaction = self.begin_write().await?;
-        let now = now(&mut transaction).await?;
-        for chunk in revocations.chunks(ROWS_PER_STATEMENT) {
-            let mut delete = QueryBuilder::<Sqlite>::new("delete from sessions where id in (");
-            let mut list = delete.separated(", ");
-            for revocation in chunk {
-                list.push_bind(revocation.id.as_uuid());
+        let committed_at = now(&mut transaction).await?;
+        let mut committed = Vec::new();
+        for revocation in revocations {
+            let tokens_expire_at = delete_session(&mut transaction, revocation.id).await?;
+            let revocation = Revocation {
+                expires_at: tokens_expire_at
+                    .unwrap_or(revocation.expires_at)
+                    .max(revocation.expires_at),
+                ..*revocation
+            };
+            if insert_revocation(&mut transaction, &revocation, committed_at).await? {
+                committed.push(revocation);
             }
-            delete.push(")").build().execute(&mut *transaction).await?;
         }
-        insert_revocations(&mut transaction, revocations, now).await?;
         audit::insert(&mut transaction, records).await?;
         transaction.commit().await?;
-        Ok(now)
+        Ok(CommittedRevocations { revocations: committed, committed_at })
     }
 
     async fn find_revoked(
@@ -76,7 +81,7 @@ impl RevocationStore for SqliteStore {
                  order by expires_at limit ?3)"
         )))
         .bind(to_micros(now))
-        .bind(i64::try_from(CLOCK_SKEW_ALLOWANCE.as_micros()).unwrap_or(i64::MAX))
+        .bind(micros(CLOCK_SKEW_ALLOWANCE))
         .bind(limit)
         .execute(&self.pool)
         .await?;
@@ -84,23 +89,39 @@ impl RevocationStore for SqliteStore {
     }
 }
 
-/// Inserts revocations, except those that exist already.
-pub(super) async fn insert_revocations(
+/// Deletes a session. Returns the expiry of its tokens, with the largest leeway; `None` if there is
+/// no such session.
+async fn delete_session(
     connection: &mut SqliteConnection,
-    revocations: &[Revocation],
-    revoked_at: OffsetDateTime,
-) -> Result<(), sqlx::Error> {
-    for chunk in revocations.chunks(ROWS_PER_STATEMENT) {
-        QueryBuilder::<Sqlite>::new("insert into revocations (id, expires_at, revoked_at) ")
-            .push_values(chunk, |mut row, revocation| {
-                row.push_bind(revocation.id.as_uuid())
-                    .push_bind(to_micros(revocation.expires_at))
-                    .push_bind(to_micros(revoked_at));
-            })
-            .push(" on conflict (id) do nothing")
-            .build()
-            .execute(&mut *connection)
-            .await?;
+    id: RevocationId,
+) -> Result<Option<OffsetDateTime>, StoreError> {
+    let delete = sqlx::query_scalar(AssertSqlSafe(format!(
+        "delete from sessions where id = ?1 returning {TOKENS_EXPIRE_AT} + ?2"
+    )));
+    let delete = delete.bind(id.as_uuid()).bind(micros(MAX_LEEWAY));
+    match delete.fetch_optional(connection).await? {
+        Some(expires_at) => Ok(Some(from_micros("sessions", "tokens_expire_at", expires_at)?)),
+        None => Ok(None),
     }
-    Ok(())
+}
+
+/// Inserts a revocation, or replaces one that expires earlier by a new entry of the feed. Returns
+/// `true` if it did.
+pub(super) async fn insert_revocation(
+    connection: &mut SqliteConnection,
+    revocation: &Revocation,
+    revoked_at: OffsetDateTime,
+) -> Result<bool, sqlx::Error> {
+    let insert = sqlx::query(
+        "insert or replace into revocations (id, expires_at, revoked_at)
+         select ?1, ?2, ?3
+         where not exists (select 1 from revocations where id = ?1 and expires_at >= ?2)",
+    );
+    let result = insert
+        .bind(revocation.id.as_uuid())
+        .bind(to_micros(revocation.expires_at))
+        .bind(to_micros(revoked_at))
+        .execute(connection)
+        .await?;
+    Ok(result.rows_affected() > 0)
 }

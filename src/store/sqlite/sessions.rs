@@ -10,19 +10,30 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit;
-use super::database::{NOW, SqliteStore};
+use super::database::{self, NOW, SqliteStore, micros};
 use super::users::find_user;
-use crate::domain::{AuditRecord, Generation, Session, SessionId, UserId, UserVersion};
+use crate::domain::{
+    AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
+    UserVersion,
+};
 use crate::store::columns::{from_micros, parse_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
-    Rotation, Rotations, SESSIONS_LISTED, SessionStore, parse_age, parse_generation,
+    Rotation, Rotations, SESSIONS_LISTED, SessionStore, parse_generation, token_use,
 };
+
+/// Condition of an exchange: the presented generation is the current one.
+const IS_EXCHANGE: &str = "generation = ?2";
+
+/// Condition of a retry after a lost reply. Within the reuse grace period, the reply may be on its
+/// way.
+const IS_LOST_REPLY: &str = "(parent = ?2 and rotated_at <= ?6 - ?7 and exchanged_at > ?6 - ?8)";
 
 /// Columns of a session.
 macro_rules! columns {
     () => {
-        "id, user_id, created_at, last_used_at, expires_at, address, user_agent"
+        "id, user_id, created_at, last_used_at, expires_at,
+         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent"
     };
 }
 
@@ -37,8 +48,8 @@ impl SessionStore for SqliteStore {
         let mut transaction = self.begin_write().await?;
         let result = sqlx::query(AssertSqlSafe(format!(
             "insert into sessions (id, user_id, generation, rotated_at, created_at, last_used_at,
-                                   expires_at, address, user_agent)
-             select ?1, id, 0, {NOW}, ?3, ?4, ?5, ?6, ?7 from users where id = ?2 and version = ?8"
+                                   expires_at, address, user_agent, tokens_expire_at)
+             select ?1, id, 0, {NOW}, ?3, ?4, ?5, ?6, ?7, ?9 from users where id = ?2 and version = ?8"
         )))
         .bind(new.id.as_uuid())
         .bind(new.user_id.as_uuid())
@@ -48,6 +59,7 @@ impl SessionStore for SqliteStore {
         .bind(new.origin.address.to_string())
         .bind(new.origin.user_agent.as_str())
         .bind(to_i64(version.number()))
+        .bind(to_micros(new.tokens_expire_at))
         .execute(&mut *transaction)
         .await?;
         if result.rows_affected() == 0 {
@@ -69,11 +81,14 @@ impl SessionStore for SqliteStore {
         presented: &HashMap<SessionId, Generation>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
+        tokens_expire_at: OffsetDateTime,
     ) -> Result<Rotations, StoreError> {
         let mut transaction = self.begin_write().await?;
         let mut rotations = Rotations::new();
         for (&id, &presented) in presented {
-            match rotate(&mut transaction, id, presented, now, used_since).await {
+            let rotation =
+                rotate(&mut transaction, id, presented, now, used_since, tokens_expire_at);
+            match rotation.await {
                 Ok(None) => {}
                 Ok(Some(rotation)) => {
                     rotations.insert(id, Ok(rotation));
@@ -86,6 +101,28 @@ impl SessionStore for SqliteStore {
         }
         transaction.commit().await?;
         Ok(rotations)
+    }
+
+    async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError> {
+        let update = sqlx::query_scalar(
+            "update sessions set revoked_tokens = revoked_tokens + 1 where id = ?1
+             returning revoked_tokens",
+        );
+        Ok(update.bind(id.as_uuid()).fetch_optional(&self.pool).await?)
+    }
+
+    async fn find_excess_session(
+        &self,
+        user: UserId,
+        limit: u32,
+    ) -> Result<Option<SessionId>, StoreError> {
+        let select = sqlx::query_scalar(
+            "select id from sessions where user_id = ?1
+             order by last_used_at desc, id limit 1 offset ?2",
+        );
+        let id: Option<Uuid> =
+            select.bind(user.as_uuid()).bind(limit).fetch_optional(&self.pool).await?;
+        Ok(id.map(SessionId::from))
     }
 
     async fn list_sessions(
@@ -129,29 +166,42 @@ async fn rotate(
     presented: Generation,
     now: OffsetDateTime,
     used_since: Option<OffsetDateTime>,
+    tokens_expire_at: OffsetDateTime,
 ) -> Result<Option<Rotation>, StoreError> {
     let row = sqlx::query(AssertSqlSafe(format!(
         "update sessions
-         set generation   = case when generation = ?2 then ?2 + 1 else generation end,
-             rotated_at   = case when generation = ?2 then {NOW} else rotated_at end,
-             last_used_at = case when generation = ?2 then ?3 else last_used_at end
+         set generation   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then generation + 1 else generation end,
+             rotated_at   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then ?6 else rotated_at end,
+             parent       = case when {IS_EXCHANGE} then ?2 else parent end,
+             exchanged_at = case when {IS_EXCHANGE} then ?6 else exchanged_at end,
+             last_used_at = case when {IS_EXCHANGE} then ?3 else last_used_at end,
+             tokens_expire_at = max(tokens_expire_at, min(expires_at, ?5))
          where id = ?1 and expires_at > ?3 and (?4 is null or last_used_at >= ?4)
-         returning user_id, expires_at, generation, {NOW} - rotated_at as age"
+         returning user_id, expires_at, generation,
+                   coalesce(parent = ?2 and (rotated_at > ?6 - ?7 or exchanged_at > ?6 - ?8), 0) as is_accepted,
+                   coalesce(exchanged_at = ?6, 0) as is_first"
     )))
     .bind(id.as_uuid())
     .bind(to_i64(presented.number()))
     .bind(to_micros(now))
     .bind(used_since.map(to_micros))
+    .bind(to_micros(tokens_expire_at))
+    .bind(to_micros(database::now(connection).await?))
+    .bind(micros(REUSE_GRACE_PERIOD))
+    .bind(micros(RETRY_PERIOD))
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
     let user_id = row.try_get::<Uuid, _>("user_id")?.into();
     let Some(user) = find_user(connection, user_id).await? else { return Ok(None) };
+    let generation = parse_generation(row.try_get("generation")?)?;
+    let is_accepted = row.try_get("is_accepted")?;
+    let is_first = row.try_get("is_first")?;
     Ok(Some(Rotation {
         user,
         expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
-        generation: parse_generation(row.try_get("generation")?)?,
-        age: parse_age(row.try_get("age")?),
+        generation,
+        token_use: token_use(presented, generation, is_accepted, is_first),
     }))
 }
 
@@ -163,6 +213,7 @@ fn session_from_row(row: &SqliteRow) -> Result<Session, StoreError> {
         created_at: time("created_at")?,
         last_used_at: time("last_used_at")?,
         expires_at: time("expires_at")?,
+        tokens_expire_at: time("tokens_expire_at")?,
         origin: parse_origin("sessions", row.try_get("address")?, row.try_get("user_agent")?)?,
     })
 }

@@ -5,21 +5,21 @@ use std::slice;
 use async_trait::async_trait;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{Row, Sqlite};
+use sqlx::{AssertSqlSafe, Row, Sqlite};
 use uuid::Uuid;
 
 use super::audit;
-use super::database::{SqliteStore, now};
-use super::revocations::insert_revocations;
+use super::database::{SqliteStore, micros, now};
+use super::revocations::{TOKENS_EXPIRE_AT, insert_revocation};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, PasswordHash, Requester, Revocation, SessionId, User,
-    UserChange, UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Requester, Revocation,
+    SessionId, User, UserChange, UserEdit, UserId, Username,
 };
 use crate::store::columns::{from_micros, to_i64, to_micros};
 use crate::store::error::StoreError;
+use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
-    ChangedUser, Credentials, EndedSessions, UserQuery, UserStore, WriteError, parse_password_hash,
-    parse_user,
+    ChangedUser, Credentials, UserQuery, UserStore, WriteError, parse_password_hash, parse_user,
 };
 
 /// Columns of an account.
@@ -174,20 +174,23 @@ async fn affected_users(
 async fn end_sessions(
     connection: &mut SqliteConnection,
     change: &UserChange,
-) -> Result<EndedSessions, StoreError> {
-    let ended_at = now(connection).await?;
-    let rows = sqlx::query(
+) -> Result<CommittedRevocations, StoreError> {
+    let committed_at = now(connection).await?;
+    let rows = sqlx::query(AssertSqlSafe(format!(
         "delete from sessions where user_id = ?1 and id is not ?2
-         returning id, coalesce(?3, expires_at) as expires_at",
-    )
+         returning id, max(coalesce(?3, 0), {TOKENS_EXPIRE_AT} + ?4) as expires_at"
+    )))
     .bind(change.user_id.as_uuid())
     .bind(change.keep_session.map(SessionId::as_uuid))
     .bind(change.revoked_until.map(to_micros))
+    .bind(micros(MAX_LEEWAY))
     .fetch_all(&mut *connection)
     .await?;
     let revocations = rows.iter().map(revocation_from_row).collect::<Result<Vec<_>, _>>()?;
-    insert_revocations(connection, &revocations, ended_at).await?;
-    Ok(EndedSessions { revocations, ended_at })
+    for revocation in &revocations {
+        insert_revocation(connection, revocation, committed_at).await?;
+    }
+    Ok(CommittedRevocations { revocations, committed_at })
 }
 
 /// Builds the statement that stores the account after the edit, or deletes it.

@@ -1,6 +1,7 @@
 //! The contract of `Store` for changes of accounts and for the audit log.
 
 use portcullis::domain::UserChange;
+use portcullis::domain::{Generation, MAX_LEEWAY};
 use portcullis::store::{AuditQuery, UserQuery};
 use strum::VariantNames;
 
@@ -9,7 +10,7 @@ use super::*;
 on_both_databases![
     accounts_are_listed_by_name_ignoring_case,
     account_change_ends_all_other_sessions,
-    revocation_defaults_to_session_expiry,
+    command_line_revokes_until_the_tokens_expire,
     account_change_applies_only_the_edit,
     change_without_effect_is_not_recorded,
     signed_out_requester_changes_nothing,
@@ -33,7 +34,7 @@ pub(super) fn new_change(user_id: UserId, edit: UserEdit) -> UserChange {
         expected_version: None,
         edit,
         keep_session: None,
-        revoked_until: Some(now() + Duration::from_hours(1)),
+        revoked_until: Some(now() + Duration::from_hours(2)),
         at: now(),
         requester: Requester::COMMAND_LINE,
     }
@@ -104,15 +105,19 @@ async fn account_change_ends_all_other_sessions(database: TestDatabase) {
     assert_eq!(store.list_sessions(foreign.user_id, now()).await.unwrap(), [foreign]);
 }
 
-async fn revocation_defaults_to_session_expiry(database: TestDatabase) {
+async fn command_line_revokes_until_the_tokens_expire(database: TestDatabase) {
     let store = open_store(&database).await;
     let session = add_session(store.as_ref()).await;
+    let tokens_expire_at = now() + Duration::from_hours(3);
+    let generations = [(session.id, Generation::FIRST)].into();
+    store.rotate_sessions(&generations, now(), None, tokens_expire_at).await.unwrap();
     let mut change = new_change(session.user_id, UserEdit::EndSessions);
     change.revoked_until = None;
 
     store.change_user(&change).await.unwrap();
 
-    let expected = Revocation { id: session.id.into(), expires_at: session.expires_at };
+    let expires_at = tokens_expire_at + MAX_LEEWAY;
+    let expected = Revocation { id: session.id.into(), expires_at };
     assert_eq!(read_all_revocations(store.as_ref()).await, [expected]);
 }
 

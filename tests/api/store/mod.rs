@@ -12,9 +12,9 @@ use futures_util::future::join_all;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
-    AccountError, AuditAction, AuditRecord, CLOCK_SKEW_ALLOWANCE, Generation, PasswordHash,
-    RequestOrigin, Requester, Revocation, RevocationId, Role, Roles, Session, SessionId, TokenId,
-    User, UserAgent, UserEdit, UserId, UserVersion, Username,
+    AccountError, AuditAction, AuditRecord, CLOCK_SKEW_ALLOWANCE, Generation, MAX_LEEWAY,
+    PasswordHash, RequestOrigin, Requester, Revocation, RevocationId, Role, Roles, Session,
+    SessionId, TokenId, TokenUse, User, UserAgent, UserEdit, UserId, UserVersion, Username,
 };
 use portcullis::store::{self, Credentials, FeedBatch, Store, WriteError};
 use sqlx::Executor;
@@ -29,7 +29,9 @@ on_both_databases![
     duplicate_username_is_refused,
     duplicate_id_is_a_store_error,
     password_hash_replacement_requires_expected_hash,
-    revocations_can_be_repeated,
+    repeated_revocation_keeps_the_later_expiry,
+    revocation_outlives_every_token_of_its_session,
+    session_of_an_older_version_is_revoked_until_its_end,
     large_revocation_batch_is_stored,
     only_revoked_ids_are_found,
     expired_revocations_are_deleted_in_batches,
@@ -96,6 +98,11 @@ async fn read_all_revocations(store: &dyn Store) -> Vec<Revocation> {
     batch.entries.into_iter().map(|entry| entry.revocation).collect()
 }
 
+/// Returns the expiry of an access token issued now.
+fn token_expiry() -> OffsetDateTime {
+    now() + Duration::from_hours(1)
+}
+
 /// Adds an account and opens a session for it.
 async fn add_session(store: &dyn Store) -> Session {
     let mut owner = new_credentials(&format!("user-{}", UserId::random()));
@@ -108,6 +115,7 @@ async fn add_session(store: &dyn Store) -> Session {
         created_at,
         last_used_at: created_at,
         expires_at: created_at + Duration::from_hours(24),
+        tokens_expire_at: created_at + Duration::from_hours(1),
         origin: RequestOrigin {
             address: "2001:db8::1".parse().unwrap(),
             user_agent: UserAgent::sanitize("curl/8.5"),
@@ -185,21 +193,64 @@ async fn password_hash_replacement_requires_expected_hash(database: TestDatabase
     assert_eq!(found.password_hash, password_hash(2));
 }
 
-async fn revocations_can_be_repeated(database: TestDatabase) {
+async fn repeated_revocation_keeps_the_later_expiry(database: TestDatabase) {
     let store = open_store(&database).await;
     let batch = [(); 3].map(|()| new_revocation(now()));
     store.revoke(&batch, &[]).await.unwrap();
+    let mut feed = store.feed();
+    feed.read(READ_TIMEOUT).await.unwrap();
     let later = Revocation { expires_at: now() + Duration::from_hours(1), ..batch[0] };
+    let earlier = Revocation { expires_at: now() - Duration::from_hours(1), ..batch[1] };
     let fresh = new_revocation(now());
 
-    store.revoke(&[later, fresh, fresh], &[]).await.unwrap();
+    let committed = store.revoke(&[later, earlier, fresh, fresh], &[]).await.unwrap();
 
+    let changed = revocation_ids(&[later, fresh]);
+    assert_eq!(revocation_ids(&committed.revocations), changed);
+    assert_eq!(entry_ids(&feed.read(READ_TIMEOUT).await.unwrap()), changed);
     let revocations = read_all_revocations(store.as_ref()).await;
-    assert_eq!(revocations.len(), 4);
-    assert!(
-        batch.iter().chain([&fresh]).all(|revocation| revocations.contains(revocation)),
-        "{revocations:?}"
-    );
+    assert_eq!(revocations.len(), 4, "{revocations:?}");
+    for expected in [later, batch[1], batch[2], fresh] {
+        assert!(revocations.contains(&expected), "{revocations:?}");
+    }
+}
+
+async fn revocation_outlives_every_token_of_its_session(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let opened = add_session(store.as_ref()).await;
+    let refreshed = add_session(store.as_ref()).await;
+    let much_later = now() + Duration::from_hours(3);
+    let generations = [(refreshed.id, Generation::FIRST)].into();
+    store.rotate_sessions(&generations, now(), None, much_later).await.unwrap();
+    store.rotate_sessions(&generations, now(), None, now()).await.unwrap();
+
+    let soon = now() + Duration::from_mins(1);
+    let revocations =
+        [&opened, &refreshed].map(|session| Revocation { id: session.id.into(), expires_at: soon });
+    let committed = store.revoke(&revocations, &[]).await.unwrap().revocations;
+
+    let stored = read_all_revocations(store.as_ref()).await;
+    let expiry = |id: SessionId| {
+        stored.iter().find(|revocation| revocation.id == id.into()).unwrap().expires_at
+    };
+    assert!(expiry(opened.id) > now() + Duration::from_mins(59));
+    assert_eq!(expiry(refreshed.id), much_later + MAX_LEEWAY);
+    assert!(committed.iter().all(|revocation| stored.contains(revocation)), "{committed:?}");
+}
+
+async fn session_of_an_older_version_is_revoked_until_its_end(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let session = add_session(store.as_ref()).await;
+    database.execute("update sessions set tokens_expire_at = null").await;
+    let generations = [(session.id, Generation::FIRST)].into();
+    store.rotate_sessions(&generations, now(), None, token_expiry()).await.unwrap();
+
+    let revocation = Revocation { id: session.id.into(), expires_at: token_expiry() };
+    store.revoke(&[revocation], &[]).await.unwrap();
+
+    let expires_at = session.expires_at + MAX_LEEWAY;
+    let expected = Revocation { id: session.id.into(), expires_at };
+    assert_eq!(read_all_revocations(store.as_ref()).await, [expected]);
 }
 
 async fn large_revocation_batch_is_stored(database: TestDatabase) {
@@ -278,7 +329,8 @@ async fn session_rotates_once_per_generation(database: TestDatabase) {
     let rotate = async |presented| {
         let generations = [(session.id, presented)].into();
         let later = now() + Duration::from_mins(1);
-        let mut rotations = store.rotate_sessions(&generations, later, None).await.unwrap();
+        let mut rotations =
+            store.rotate_sessions(&generations, later, None, token_expiry()).await.unwrap();
         rotations.remove(&session.id).unwrap().unwrap()
     };
 
@@ -286,14 +338,14 @@ async fn session_rotates_once_per_generation(database: TestDatabase) {
     for rotation in rotations {
         assert_eq!((rotation.generation, rotation.user.id), (second, session.user_id));
         assert_eq!(rotation.expires_at, session.expires_at);
-        assert!(rotation.age < Duration::from_mins(1), "{rotation:?}");
+        assert!(matches!(rotation.token_use, TokenUse::Exchange | TokenUse::Retry), "{rotation:?}");
     }
-    assert_eq!(rotate(second).await.generation, second.next());
-    assert_eq!(
-        rotate(first).await.generation,
-        second.next(),
-        "an old generation does not rotate the session"
-    );
+    let exchanged = rotate(second).await;
+    assert_eq!((exchanged.generation, exchanged.token_use), (second.next(), TokenUse::Exchange));
+    let replayed = rotate(first).await;
+    assert_eq!((replayed.generation, replayed.token_use), (second.next(), TokenUse::Replay));
+    let unknown = rotate(second.next().next()).await;
+    assert_eq!((unknown.generation, unknown.token_use), (second.next(), TokenUse::Unknown));
 
     let listed = store.list_sessions(session.user_id, now()).await.unwrap();
     assert_eq!(listed.len(), 1);
@@ -306,12 +358,18 @@ async fn batched_sessions_rotate_independently(database: TestDatabase) {
     let outdated = add_session(store.as_ref()).await;
     let first = Generation::FIRST;
     let second = first.next();
-    store.rotate_sessions(&[(outdated.id, first)].into(), now(), None).await.unwrap();
-    store.rotate_sessions(&[(outdated.id, second)].into(), now(), None).await.unwrap();
+    store
+        .rotate_sessions(&[(outdated.id, first)].into(), now(), None, token_expiry())
+        .await
+        .unwrap();
+    store
+        .rotate_sessions(&[(outdated.id, second)].into(), now(), None, token_expiry())
+        .await
+        .unwrap();
 
     let generations =
         [(current.id, first), (outdated.id, first), (SessionId::random(), first)].into();
-    let rotations = store.rotate_sessions(&generations, now(), None).await.unwrap();
+    let rotations = store.rotate_sessions(&generations, now(), None, token_expiry()).await.unwrap();
 
     assert_eq!(rotations.len(), 2);
     for (session, generation) in [(current, second), (outdated, second.next())] {
@@ -327,7 +385,7 @@ async fn unreadable_account_fails_only_its_rotation(database: TestDatabase) {
     let readable = add_session(store.as_ref()).await;
 
     let generations = [(readable.id, Generation::FIRST), (unreadable.id, Generation::FIRST)].into();
-    let rotations = store.rotate_sessions(&generations, now(), None).await.unwrap();
+    let rotations = store.rotate_sessions(&generations, now(), None, token_expiry()).await.unwrap();
 
     assert_eq!(rotations[&readable.id].as_ref().unwrap().user.id, readable.user_id);
     let refused = &rotations[&unreadable.id];
@@ -339,7 +397,11 @@ async fn ended_session_does_not_rotate(database: TestDatabase) {
     let session = add_session(store.as_ref()).await;
     let rotates = async |id, now, used_since| {
         let generations = [(id, Generation::FIRST)].into();
-        !store.rotate_sessions(&generations, now, used_since).await.unwrap().is_empty()
+        !store
+            .rotate_sessions(&generations, now, used_since, token_expiry())
+            .await
+            .unwrap()
+            .is_empty()
     };
 
     assert!(!rotates(SessionId::random(), now(), None).await);
@@ -374,7 +436,7 @@ async fn opposite_lock_orders_do_not_deadlock(database: TestDatabase) {
 
         // Each call locks the same sessions, and they arrive in different orders.
         let (rotation, ending, revoking, revoking_reversed) = join!(
-            store.rotate_sessions(&generations, now(), None),
+            store.rotate_sessions(&generations, now(), None, token_expiry()),
             store.change_user(&end_sessions),
             store.revoke(&revocations, &[]),
             store.revoke(&reversed, &[]),

@@ -46,6 +46,20 @@ impl TestApp {
         Self::start_with(database, |_| {}).await
     }
 
+    /// Starts the application with a clock that only the test moves: the feed is not polled, so
+    /// that no read sets the clock to the database's time.
+    pub async fn start_with_own_clock(
+        database: &TestDatabase,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::start_with(database, |config| {
+            config.revocations.poll_interval = Duration::from_hours(24);
+            config.revocations.max_staleness = Duration::from_hours(48);
+            adjust(config);
+        })
+        .await
+    }
+
     /// Starts the application with changed settings.
     pub async fn start_with(
         database: &TestDatabase,
@@ -253,6 +267,7 @@ fn config(database: &TestDatabase) -> Config {
             lifetime: Duration::from_hours(1),
             session_lifetime: Duration::from_hours(30 * 24),
             session_idle_timeout: None,
+            sessions_per_user: 1_000,
             leeway: Duration::from_secs(5),
         },
         signing_key: SigningKeySource::Given(

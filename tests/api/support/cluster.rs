@@ -50,6 +50,7 @@ impl Cluster {
             lifetime: TOKEN_LIFETIME,
             session_lifetime: TOKEN_LIFETIME,
             session_idle_timeout: None,
+            sessions_per_user: 1_000,
             leeway: Duration::from_secs(5),
         };
         let key = SigningKey::parse(Process::KEY.as_bytes()).expect("the key is long enough");

@@ -89,16 +89,16 @@ impl TestDatabase {
     }
 
     /// Runs a statement on a separate connection.
-    pub async fn execute(&self, statement: &'static str) {
+    pub async fn execute(&self, statement: &str) {
         match self {
             Self::Postgres { .. } => {
                 let mut connection = self.connect().await;
-                connection.execute(statement).await.expect("the statement succeeds");
+                connection.execute(AssertSqlSafe(statement)).await.expect("the statement succeeds");
             }
             Self::Sqlite(_) => {
                 let options = SqliteConnectOptions::new().filename(self.path());
                 let mut connection = options.connect().await.expect("the SQLite file opens");
-                connection.execute(statement).await.expect("the statement succeeds");
+                connection.execute(AssertSqlSafe(statement)).await.expect("the statement succeeds");
             }
         }
     }
