@@ -12,7 +12,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use signature::Verifier;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -157,8 +158,7 @@ impl Tokens {
         now: OffsetDateTime,
     ) -> Result<AccessClaims, TokenRefusal> {
         let json = decode_segment(payload)?;
-        let claims: Claims<'_> =
-            serde_json::from_slice(&json).map_err(|_| TokenRefusal::Invalid)?;
+        let claims: Claims<'_> = parse_object(&json)?;
         // Reported after the times, like Flask-JWT-Extended: an expired refresh token is expired
         // first.
         let issuer_and_type = self.check_issuer_and_type(&claims);
@@ -205,6 +205,12 @@ impl Tokens {
 struct JoseHeader<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
+    /// Extensions that a recipient must understand or refuse (RFC 7515 section 4.1.11).
+    #[serde(rename = "crit", default, deserialize_with = "present")]
+    has_crit: bool,
+    /// Encoding of the payload (RFC 7797), which other recipients would read differently.
+    #[serde(rename = "b64", default, deserialize_with = "present")]
+    has_b64: bool,
 }
 
 /// Header that `jsonwebtoken` writes: `{"typ":"JWT","alg":"HS256"}`.
@@ -215,9 +221,26 @@ fn check_algorithm(header: &str) -> Result<(), TokenRefusal> {
         return Ok(());
     }
     let json = decode_segment(header)?;
-    let header: JoseHeader<'_> =
-        serde_json::from_slice(&json).map_err(|_| TokenRefusal::Invalid)?;
-    if header.alg == "HS256" { Ok(()) } else { Err(TokenRefusal::AlgorithmNotAllowed) }
+    let header: JoseHeader<'_> = parse_object(&json)?;
+    if header.alg != "HS256" {
+        return Err(TokenRefusal::AlgorithmNotAllowed);
+    }
+    if header.has_crit || header.has_b64 { Err(TokenRefusal::Invalid) } else { Ok(()) }
+}
+
+/// Parses a JSON object. `serde` would also read a struct from an array of its fields, and would
+/// not look at the encoding of the fields that it skips.
+fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, TokenRefusal> {
+    let text = str::from_utf8(json).map_err(|_| TokenRefusal::Invalid)?;
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(TokenRefusal::Invalid);
+    }
+    serde_json::from_str(text).map_err(|_| TokenRefusal::Invalid)
+}
+
+/// Returns `true` for a field with any value, `null` included.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 fn decode_segment(segment: &str) -> Result<Vec<u8>, TokenRefusal> {
@@ -388,6 +411,63 @@ mod tests {
         let header = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"kid":"../../dev/null"}"#;
 
         assert!(tokens().verify(&signed(header, &payload), NOW).is_ok());
+    }
+
+    #[test]
+    fn header_that_must_be_understood_is_refused() {
+        let payload = claims().to_string();
+        for extension in [
+            r#""crit":["exp"]"#,
+            r#""crit":[]"#,
+            r#""crit":null"#,
+            r#""crit":["b64"],"b64":true"#,
+            r#""b64":false"#,
+            r#""b64":true"#,
+        ] {
+            let header = format!(r#"{{"alg":"HS256",{extension}}}"#);
+            let refused = tokens().verify(&signed(&header, &payload), NOW).unwrap_err();
+            assert_eq!(refused, TokenRefusal::Invalid, "{header}");
+        }
+    }
+
+    #[test]
+    fn header_and_claims_must_be_json_objects() {
+        let claims = claims();
+        let fields = ["iss", "sub", "username", "permissions", "sid", "jti", "iat", "nbf", "exp"];
+        let mut list: Vec<_> = fields.iter().map(|name| claims[name].clone()).collect();
+        list.push(claims["type"].clone());
+        let cases = [
+            (r#"["HS256"]"#.to_owned(), claims.to_string()),
+            (r#"["HS256",true,true]"#.to_owned(), claims.to_string()),
+            (r#""HS256""#.to_owned(), claims.to_string()),
+            (HEADER.to_owned(), Value::from(list).to_string()),
+            (HEADER.to_owned(), format!(" {claims} []")),
+            (r#"{"alg":"HS256","alg":"HS256"}"#.to_owned(), claims.to_string()),
+            (HEADER.to_owned(), claims.to_string().replacen('{', r#"{"exp":9999999999,"#, 1)),
+            (HEADER.to_owned(), claims.to_string().replacen('{', "\u{feff}{", 1)),
+        ];
+        for (header, payload) in cases {
+            let refused = tokens().verify(&signed(&header, &payload), NOW).unwrap_err();
+            assert_eq!(refused, TokenRefusal::Invalid, "{header} {payload}");
+        }
+        assert!(
+            tokens().verify(&signed(&format!("\n{HEADER}"), &format!(" {claims}")), NOW).is_ok()
+        );
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8_is_refused_even_in_skipped_fields() {
+        let good = signed(HEADER, &claims().to_string());
+        let (message, _) = good.rsplit_once('.').unwrap();
+        let (_, payload) = message.split_once('.').unwrap();
+        let header = URL_SAFE_NO_PAD.encode(b"{\"alg\":\"HS256\",\"kid\":\"\xff\"}");
+        let message = format!("{header}.{payload}");
+        let key = EncodingKey::from_secret(&[7; 32]);
+        let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+
+        let refused = tokens().verify(&format!("{message}.{signature}"), NOW).unwrap_err();
+
+        assert_eq!(refused, TokenRefusal::Invalid);
     }
 
     #[test]
