@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 const MIN_CHARS: usize = 8;
 const MAX_CHARS: usize = 256;
 
-/// Password of 8 to 256 characters, with any character allowed. (NIST SP 800-63B-4 section 3.1.1.2
-/// asks for at least 15 where the password is the only factor.)
+/// Password of 8 to 256 characters, with any character but NUL allowed. (NIST SP 800-63B-4 section
+/// 3.1.1.2 asks for at least 15 where the password is the only factor.)
 ///
 /// Equivalent input is one password: the mappings of RFC 8265 `OpaqueString` are applied (every
 /// space becomes U+0020, then Unicode form C). Its set of allowed code points is not: it is of
@@ -28,15 +28,22 @@ pub enum PasswordError {
     /// More than 256 characters.
     #[error("Password must be at most {MAX_CHARS} characters long")]
     TooLong,
+    /// HMAC pads a short key with zero bytes: passwords that differ in trailing NULs have one hash.
+    #[error("Password must not contain the character NUL")]
+    ContainsNul,
 }
 
 impl Password {
     /// Parses a password.
     ///
     /// # Errors
-    /// Returns [`PasswordError`] if it is too short or too long, in characters after the mapping.
+    /// Returns [`PasswordError`] if it is too short or too long, in characters after the mapping, or
+    /// contains a NUL.
     pub fn parse(raw: &str) -> Result<Self, PasswordError> {
         let text = Zeroizing::new(mapped(raw));
+        if text.contains('\0') {
+            return Err(PasswordError::ContainsNul);
+        }
         match text.chars().take(MAX_CHARS + 1).count() {
             ..MIN_CHARS => Err(PasswordError::TooShort),
             MIN_CHARS..=MAX_CHARS => Ok(Self(text)),
@@ -98,6 +105,13 @@ mod tests {
     #[test]
     fn characters_newer_than_the_rfc_are_accepted() {
         assert!(Password::parse("🫠🫡🫢🫣🫤🥹🫥🫦").is_ok());
+    }
+
+    #[test]
+    fn nul_is_refused_anywhere() {
+        for text in ["testpass\0", "\0testpass", "test\0pass", "x\0\0\0\0\0\0\0", "\0"] {
+            assert_eq!(Password::parse(text).unwrap_err(), PasswordError::ContainsNul, "{text:?}");
+        }
     }
 
     #[test]

@@ -82,7 +82,8 @@ reasons! {
     MissingRoles => ApiError::MissingRoles;
     MissingToken => ApiError::MissingToken;
     BadUsername => UsernameError::TooLong, UsernameError::Forbidden;
-    BadPassword => PasswordError::TooShort, PasswordError::TooLong;
+    BadPassword =>
+        PasswordError::TooShort, PasswordError::TooLong, PasswordError::ContainsNul;
     BadRoles => ApiError::InvalidRoles(UnknownRole("astronaut".to_owned()));
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;

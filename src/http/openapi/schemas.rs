@@ -27,10 +27,14 @@ schemas! {
     Username => text(1, 150)
         .examples(["testuser"])
         .description(Some("Letters, digits and ASCII punctuation, without spaces (RFC 8265)."));
-    Password => text(8, 256).examples(["testpass"]).format(Some(format("password")));
+    Password => text(8, 256)
+        .pattern(Some(r"^[^\u0000]*$"))
+        .examples(["testpass"])
+        .format(Some(format("password")));
     UserId => uuid().description(Some("Id of an account."));
     SessionId => uuid().description(Some("Id of a session."));
     TokenId => uuid().description(Some("Id of an access token."));
+    Role => one_of::<Role>();
     Roles => set_of::<Role>();
     Permissions => set_of::<Permission>().description(Some("Permissions that the roles grant."));
     AuditAction => one_of::<AuditAction>();
