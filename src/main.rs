@@ -41,19 +41,28 @@ fn run() -> Result<(), Box<dyn Error>> {
         }
         Command::User(args) => {
             let config = settings.check_for_management()?;
+            print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::user(args, config, Arc::new(SystemClock)))?)
         }
         Command::Secret(SecretCommand::Generate) => Ok(commands::generate_secret()?),
         Command::Openapi => Ok(commands::openapi()?),
         Command::Migrate => {
             let config = settings.check_for_management()?;
+            print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::migrate(&config.database))?)
         }
     }
 }
 
+fn print_warnings(warnings: &[String]) -> io::Result<()> {
+    warnings.iter().try_for_each(|warning| writeln!(io::stderr(), "portcullis: warning: {warning}"))
+}
+
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     telemetry::install(&config.log)?;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     let stop = signals::stop()?;
     let database = match &config.database.database {
         Database::Postgres(_) => "postgres".to_owned(),

@@ -74,6 +74,9 @@ impl Application {
         let timeout = config.http.request_timeout;
         let metrics = Arc::new(Metrics::new()?);
         let signing_key = signing_key(&config.signing_key)?;
+        if signing_key.is_weak() {
+            tracing::warn!("the signing key looks guessable: make one with `openssl rand -hex 32`");
+        }
         let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
         let store = store::open(&config.database).await?;
         let RevocationSettings { capacity, max_staleness, .. } = config.revocations;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 
 use thiserror::Error as ThisError;
+use tracing::Metadata;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{fmt::layer, registry};
@@ -27,13 +29,20 @@ pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
         LogFormat::Json => false,
         LogFormat::Pretty => true,
     };
-    let registry = registry().with(settings.filter.clone());
+    let registry = registry().with(settings.filter.clone()).with(filter_fn(shows_no_secret));
     if is_pretty {
         registry.with(layer().with_ansi(is_terminal).with_target(false)).try_init()?;
     } else {
         registry.with(layer().json().flatten_event(true).with_span_list(false)).try_init()?;
     }
     Ok(())
+}
+
+/// Returns `false` for the events of `sqlx` that contain values from a URL or lines of a `pgpass` file.
+fn shows_no_secret(metadata: &Metadata<'_>) -> bool {
+    let fields = metadata.fields();
+    let shows_input = fields.field("value").is_some() || fields.field("line").is_some();
+    !(shows_input && metadata.target().starts_with("sqlx_postgres::options"))
 }
 
 /// Displays an error and its sources on one line.

@@ -2,6 +2,8 @@
 
 use std::env::VarError;
 use std::fs;
+use std::io;
+use std::mem;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, TryFromIntError};
 use std::path::PathBuf;
@@ -10,10 +12,11 @@ use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use tracing_subscriber::filter::Targets;
 
 use super::cli::RawSettings;
+use super::env_file::is_readable_by_others;
 use super::settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
     LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,
@@ -91,11 +94,12 @@ struct Reported;
 struct Checker<'a> {
     raw: &'a RawSettings,
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Checker<'a> {
     fn new(raw: &'a RawSettings) -> Self {
-        Self { raw, problems: Vec::new() }
+        Self { raw, problems: Vec::new(), warnings: raw.warnings.clone() }
     }
 
     /// Returns the value, or all problems if there are any.
@@ -125,11 +129,16 @@ impl<'a> Checker<'a> {
             revocations: self.revocations(),
             audit_retention: setting!(self, audit_retention, positive_seconds),
             log: self.log(),
+            warnings: Ok(mem::take(&mut self.warnings)),
         })
     }
 
     fn management_config(&mut self) -> Result<ManagementConfig, Reported> {
-        build!(ManagementConfig { database: self.database(), hashing: self.hashing() })
+        build!(ManagementConfig {
+            database: self.database(),
+            hashing: self.hashing(),
+            warnings: Ok(mem::take(&mut self.warnings)),
+        })
     }
 
     fn http(&mut self) -> Result<HttpSettings, Reported> {
@@ -161,6 +170,7 @@ impl<'a> Checker<'a> {
         if let Some(path) = self.parse("DATABASE_URL", url.expose(), sqlite_path)? {
             return Ok(Database::Sqlite(path));
         }
+        self.check_escapes("DATABASE_URL", url.expose())?;
         let pool_mode = pool_mode?;
         let listen_url = match listen_url? {
             // Notifications do not arrive through a pooler in transaction mode.
@@ -176,7 +186,29 @@ impl<'a> Checker<'a> {
             let problem = "must be postgres://USER:PASSWORD@HOST/NAME";
             return Err(self.report("DATABASE_LISTEN_URL", problem));
         }
+        if let Some(url) = &url {
+            self.check_escapes("DATABASE_LISTEN_URL", url.expose())?;
+        }
         Ok(url)
+    }
+
+    /// Checks the URL of a PostgreSQL server for parts of a password outside the place of the
+    /// password, where they would be shown, as the name of the database for example.
+    fn check_escapes(&mut self, variable: &str, url: &str) -> Result<(), Reported> {
+        let parts = UrlParts::new(url);
+        if parts.has_misplaced_password() {
+            let problem = "has a misplaced @ or #: write @ as %40, / as %2F, ? as %3F, # as %23 and \
+                           % as %25 in the username and the password";
+            return Err(self.report(variable, problem));
+        }
+        if parts.has_unsupported_parameter() {
+            // Without its name, which may be part of a password, too.
+            let supported = URL_PARAMETERS.join(", ");
+            self.warnings.push(format!(
+                "{variable} has a parameter that is ignored; these are supported: {supported}"
+            ));
+        }
+        Ok(())
     }
 
     fn signing_key(
@@ -253,25 +285,34 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Reads the file that a variable names.
+    /// Reads the file that a variable names. Warns if other users can read it, too.
     fn secret_file(&mut self, name: &str) -> Result<Option<Secret>, Reported> {
         let Some(path) = self.variable(name)? else { return Ok(None) };
-        match fs::read_to_string(path.expose()) {
-            Ok(content) => Ok(Some(Secret::new(content.trim().to_owned()))),
-            Err(error) => {
-                Err(self.report(name, &format!("names a file that cannot be read: {error}")))
-            }
+        let read = || {
+            let content = Secret::new(fs::read_to_string(path.expose())?);
+            Ok::<_, io::Error>((content, fs::metadata(path.expose())?))
+        };
+        let (content, metadata) = read().map_err(|error| {
+            self.report(name, &format!("names a file that cannot be read: {error}"))
+        })?;
+        if content.expose().contains('\0') {
+            return Err(self.report(name, "names a file that contains the character NUL"));
         }
+        if is_readable_by_others(&metadata) {
+            let warning = "names a file that other users of this machine can read";
+            self.warnings.push(format!("{name} {warning}"));
+        }
+        Ok(Some(Secret::new(content.expose().trim().to_owned())))
     }
 
-    /// Reads a variable that is not an option of the command line. An empty one counts as unset,
-    /// since `.env.example` contains such lines.
+    /// Reads a variable that is not an option of the command line, from the environment or else
+    /// from the `.env` file. An empty one counts as unset: `.env.example` contains such lines.
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
     fn variable(&mut self, name: &str) -> Result<Option<Secret>, Reported> {
         match std::env::var(name) {
             Ok(value) if value.is_empty() => Ok(None),
             Ok(value) => Ok(Some(Secret::new(value))),
-            Err(VarError::NotPresent) => Ok(None),
+            Err(VarError::NotPresent) => Ok(self.raw.env_file.get(name).cloned()),
             Err(VarError::NotUnicode(_)) => Err(self.report(name, "must be text in UTF-8")),
         }
     }
@@ -350,12 +391,26 @@ fn networks(raw: &str) -> Result<Vec<IpNet>, String> {
 }
 
 fn network(text: &str) -> Result<IpNet, String> {
-    match text.parse::<IpAddr>() {
-        Ok(address) => Ok(address.into()),
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => address.into(),
         Err(_) => {
-            text.parse().map_err(|_| format!("must be networks like 10.0.0.0/8, not `{text}`"))
+            text.parse().map_err(|_| format!("must be networks like 10.0.0.0/8, not `{text}`"))?
         }
-    }
+    };
+    Ok(unmapped(network))
+}
+
+/// Returns the IPv4 network that an IPv4-mapped one (::ffff:10.0.0.0/104) stands for: addresses are
+/// compared in this form.
+fn unmapped(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(network) => {
+            network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96))
+        }
+        IpNet::V4(_) => None,
+    };
+    let unmapped = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    unmapped.map_or(network, IpNet::V4)
 }
 
 fn pool_mode(raw: &str) -> Result<PoolMode, String> {
@@ -372,6 +427,65 @@ fn log_filter(raw: &str) -> Result<Targets, String> {
 
 fn is_postgres(url: &str) -> bool {
     url.starts_with("postgres://") || url.starts_with("postgresql://")
+}
+
+/// Parameters of a PostgreSQL URL that `sqlx` knows, apart from other spellings.
+const URL_PARAMETERS: &[&str] = &[
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+/// Path, query and fragment of a URL as they are read by everybody, whatever was meant.
+struct UrlParts<'a> {
+    path: &'a str,
+    query: &'a str,
+    has_fragment: bool,
+}
+
+impl<'a> UrlParts<'a> {
+    fn new(url: &'a str) -> Self {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let has_fragment = rest.contains('#');
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let path = rest.split_once('/').map_or("", |(_, path)| path);
+        Self { path, query, has_fragment }
+    }
+
+    /// Returns `true` if the URL has an `@` after its authority, or a fragment: a password that
+    /// contains `/`, `?` or `#` ends there, and its rest is not taken for a password.
+    fn has_misplaced_password(&self) -> bool {
+        let mut unsupported = self.parameters().filter(|(name, _)| !is_supported(name));
+        self.has_fragment
+            || self.path.contains('@')
+            || unsupported.any(|(name, value)| name.contains('@') || value.contains('@'))
+    }
+
+    fn has_unsupported_parameter(&self) -> bool {
+        self.parameters().any(|(name, _)| !is_supported(name))
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let parameters = self.query.split('&').filter(|parameter| !parameter.is_empty());
+        parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
+    }
+}
+
+fn is_supported(parameter: &str) -> bool {
+    let other_spellings = ["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
+    URL_PARAMETERS.contains(&parameter)
+        || other_spellings.contains(&parameter)
+        || parameter.starts_with("options[")
 }
 
 /// Returns the path in a SQLite URL, or `None` for a PostgreSQL URL.
@@ -460,6 +574,54 @@ mod tests {
 
         assert!(problem.to_string().starts_with("DATABASE_URL must be"), "{problem}");
         assert!(!problem.to_string().contains("hunter2"), "{problem}");
+    }
+
+    #[test]
+    fn password_that_is_not_escaped_is_refused_and_not_shown() {
+        for password in ["hun/ter2", "1/hunter2", "1?hunter2", "1?hun=ter2", "hun#ter2", "x@y/ter2"]
+        {
+            let url = format!("--database-url=postgres://portcullis:{password}@localhost/db");
+            let problem = check(&[&url]).unwrap_err().to_string();
+            let line =
+                problem.lines().find(|line| line.starts_with("DATABASE_URL has a misplaced"));
+            assert!(line.is_some(), "{password}: {problem}");
+            assert!(!problem.contains("ter2"), "{password}: {problem}");
+        }
+        for url in [
+            "postgres://u:a%2Fb%40c@localhost/db",
+            "postgres://u:a@b@localhost:5432/db?sslmode=require",
+            "postgres://localhost/db?user=me@server&password=x",
+            "postgres://[::1]:5432/my%40db",
+            "postgres:///db?host=/run/postgresql",
+        ] {
+            let problem = check(&[&format!("--database-url={url}")]).unwrap_err().to_string();
+            assert!(problem.starts_with("JWT_SECRET_KEY is needed"), "{url}: {problem}");
+            assert_eq!(problem.lines().count(), 1, "{url}: {problem}");
+        }
+    }
+
+    #[test]
+    fn ignored_parameter_causes_a_warning_without_its_value() {
+        let url = "--database-url=postgres://u:p@localhost/db?sslpassword=hunter2&sslmode=require";
+        let arguments = ["portcullis", url];
+        let settings = Cli::try_parse_from(arguments).unwrap().settings;
+
+        let warnings = settings.check_for_management().unwrap().warnings.join("\n");
+
+        assert!(warnings.starts_with("DATABASE_URL has a parameter that is ignored"), "{warnings}");
+        assert!(!warnings.contains("hunter2"), "{warnings}");
+    }
+
+    #[test]
+    fn mapped_networks_are_those_of_ipv4() {
+        let proxies =
+            "::ffff:10.0.0.0/104, ::ffff:192.0.2.1, ::ffff:0:0/96, 2001:db8::/32, 127.0.0.1";
+        let config = check(&["--trusted-proxies", proxies]).unwrap();
+
+        let expected = ["10.0.0.0/8", "192.0.2.1/32", "0.0.0.0/0", "2001:db8::/32", "127.0.0.1/32"];
+        let networks: Vec<_> =
+            config.http.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, expected);
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! The command line and its help text.
 
-use clap::{Args, Parser};
+use std::convert::Infallible;
+use std::path::Path;
+
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser};
 
 use super::command::Command;
+use super::env_file::EnvFile;
+use super::names;
 use super::settings::{ConfigError, Secret};
 
 /// Width of the help. Fixed, so that the output does not depend on the terminal: `docs/help.txt` is
@@ -26,12 +31,14 @@ files that contain the values. They take precedence over the variables without
 _FILE.
 
 A `.env` file in the working directory is read. Environment variables take
-precedence over it, and options over both.
+precedence over it, and options over both. An empty value means the default.
+Values with spaces, $ or \\ need single quotes in it; nothing is expanded.
 
 Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 no such account;
 4 conflict: the username is taken, or the account is the last administrator.";
 
-const MALFORMED_LINE: &str = ".env has a malformed line: quote values that contain spaces or #";
+/// Settings with a secret value.
+const SECRETS: &[&str] = &["JWT_SECRET_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL"];
 
 /// Authentication service for REST APIs: users, sessions, access tokens and their revocation
 #[derive(Debug, Parser)]
@@ -40,7 +47,7 @@ const MALFORMED_LINE: &str = ".env has a malformed line: quote values that conta
     version,
     after_help = AFTER_HELP,
     term_width = HELP_WIDTH,
-    mut_args(|argument| argument.hide_env_values(true))
+    mut_args(|argument| empty_means_default(argument.hide_env_values(true)))
 )]
 pub struct Cli {
     /// Command to run; `None` for [`Command::Serve`].
@@ -186,6 +193,14 @@ pub struct RawSettings {
         global = true
     )]
     pub(super) rust_log: String,
+
+    /// The `.env` file. Options have its values already; it has those of the secrets.
+    #[arg(skip)]
+    pub(super) env_file: EnvFile,
+
+    /// Problems that do not keep the program from running.
+    #[arg(skip)]
+    pub(super) warnings: Vec<String>,
 }
 
 impl Cli {
@@ -195,13 +210,59 @@ impl Cli {
     /// # Errors
     /// Returns an error if the `.env` file is malformed or cannot be read.
     pub fn load() -> Result<Self, ConfigError> {
-        match dotenvy::from_path(".env") {
-            // The error of dotenvy contains the line, and the line may contain a secret.
-            Err(dotenvy::Error::LineParse(..)) => Err(ConfigError(vec![MALFORMED_LINE.to_owned()])),
-            Err(error) if !error.not_found() => Err(ConfigError(vec![format!(".env: {error}")])),
-            _ => Ok(Self::parse()),
+        // Without the values of `.env`, which the help must not show as defaults.
+        Self::command().get_matches();
+        let settings = setting_names();
+        let is_setting = |name: &str| settings.iter().any(|setting| setting == name);
+        let env_file = EnvFile::read(Path::new(".env"), is_setting)?;
+        let command = Self::command().mut_args(|argument| default_from(&env_file, argument));
+        let mut cli = Self::from_arg_matches(&command.get_matches())
+            .unwrap_or_else(|error| error.format(&mut Self::command()).exit());
+        cli.settings.warnings = names::warnings(&settings, &env_file, environment_names());
+        if env_file.is_readable_by_others && SECRETS.iter().any(|name| env_file.get(name).is_some())
+        {
+            let warning = ".env contains secrets, and other users of this machine can read it";
+            cli.settings.warnings.push(warning.to_owned());
         }
+        cli.settings.env_file = env_file;
+        Ok(cli)
     }
+}
+
+/// Returns the environment variables of all settings.
+fn setting_names() -> Vec<String> {
+    let command = Cli::command();
+    let options = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+    options.chain(names::VARIABLES.iter().copied()).map(str::to_owned).collect()
+}
+
+/// Makes the `.env` file the default of an option.
+fn default_from(env_file: &EnvFile, argument: Arg) -> Arg {
+    let name = argument.get_env().and_then(|name| name.to_str());
+    match name.and_then(|name| env_file.get(name)) {
+        Some(value) => argument.default_value(value.expose().to_owned()),
+        None => argument,
+    }
+}
+
+/// Replaces an empty value of a setting by its default: variables that are not set are often passed
+/// on as empty ones.
+fn empty_means_default(argument: Arg) -> Arg {
+    let default = argument.get_default_values().first().and_then(|value| value.to_str());
+    let Some(default) = default.map(str::to_owned).filter(|_| argument.get_env().is_some()) else {
+        return argument;
+    };
+    let value = move |raw: &str| if raw.is_empty() { default.clone() } else { raw.to_owned() };
+    if argument.get_id() == "database_url" {
+        argument.value_parser(move |raw: &str| Ok::<_, Infallible>(Secret::new(value(raw))))
+    } else {
+        argument.value_parser(move |raw: &str| Ok::<_, Infallible>(value(raw)))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is where the environment is read")]
+fn environment_names() -> impl Iterator<Item = String> {
+    std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())
 }
 
 #[cfg(test)]
@@ -216,6 +277,22 @@ mod tests {
             let Some(variable) = argument.get_env() else { continue };
             assert_eq!(variable.to_str(), Some(argument.get_id().as_str().to_uppercase().as_str()));
         }
+    }
+
+    #[test]
+    fn empty_value_means_the_default() {
+        let command = Cli::command();
+        let options = command.get_arguments().filter(|argument| argument.get_env().is_some());
+        let empty: Vec<_> =
+            options.map(|option| format!("--{}=", option.get_long().unwrap())).collect();
+        let program = || std::iter::once("portcullis");
+
+        let with_empty = program().chain(empty.iter().map(String::as_str));
+        let with_empty = Cli::try_parse_from(with_empty).unwrap().settings;
+        let without = Cli::try_parse_from(program()).unwrap().settings;
+
+        assert_eq!(format!("{with_empty:?}"), format!("{without:?}"));
+        assert_eq!(with_empty.database_url.expose(), without.database_url.expose());
     }
 
     #[test]

@@ -3,10 +3,13 @@
 mod check;
 mod cli;
 mod command;
+mod env_file;
+mod names;
 mod settings;
 
 pub use cli::{Cli, RawSettings};
 pub use command::{Command, SecretCommand, UserArgs, UserCommand};
+pub use env_file::is_readable_by_others;
 pub use settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
     LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,

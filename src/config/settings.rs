@@ -28,6 +28,8 @@ pub struct Config {
     /// Retention of audit records.
     pub audit_retention: Duration,
     pub log: LogSettings,
+    /// Problems that do not keep the service from running.
+    pub warnings: Vec<String>,
 }
 
 /// The settings of the commands that work on the database without a running service.
@@ -35,6 +37,8 @@ pub struct Config {
 pub struct ManagementConfig {
     pub database: DatabaseSettings,
     pub hashing: HashSettings,
+    /// Problems that do not keep the command from running.
+    pub warnings: Vec<String>,
 }
 
 /// Settings of the HTTP server.

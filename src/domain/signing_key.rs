@@ -40,6 +40,27 @@ impl SigningKey {
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
+
+    /// Returns `true` if the secret does not look random: repeated text, or few different bytes.
+    ///
+    /// This estimates an upper bound of its entropy: that of its distribution of bytes, for each
+    /// byte of the shortest text that it repeats. 32 random hexadecimal digits have about 115 bits.
+    #[must_use]
+    pub fn is_weak(&self) -> bool {
+        const LEAST_BITS: f64 = 96.0;
+        let bytes = self.expose();
+        let is_period =
+            |length: &usize| bytes.iter().eq(bytes.iter().cycle().skip(*length).take(bytes.len()));
+        let period = (1..bytes.len()).find(is_period).unwrap_or(bytes.len());
+        let mut counts = [0_u32; 256];
+        for &byte in &bytes[..period] {
+            counts[usize::from(byte)] += 1;
+        }
+        let length = f64::from(counts.iter().sum::<u32>());
+        let present = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count));
+        let bits: f64 = present.map(|count| count * (length / count).log2()).sum();
+        bits < LEAST_BITS
+    }
 }
 
 impl fmt::Debug for SigningKey {
@@ -66,6 +87,28 @@ mod tests {
 
         assert_eq!(key.expose(), b"0123456789abcdef0123456789abcdef");
         assert!(SigningKey::parse(&[b' '; 40]).is_err());
+    }
+
+    #[test]
+    fn repeated_or_uniform_secret_is_weak() {
+        let is_weak = |text: &str| SigningKey::parse(text.as_bytes()).unwrap().is_weak();
+
+        for weak in [
+            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            "0123456789abcdef0123456789abcdef",
+            "change-me!change-me!change-me!change-me!",
+            "passwordpasswordpasswordpassword1",
+            "00000000000000000000000000000000000000000001",
+        ] {
+            assert!(is_weak(weak), "{weak}");
+        }
+        for random in [
+            "1c6e0d5b8a97f2435be8d1c0a46f3927",
+            "wYd3v0m1xv3hJ7kq2N5sT8bRzCfGpLuA",
+            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        ] {
+            assert!(!is_weak(random), "{random}");
+        }
     }
 
     #[test]

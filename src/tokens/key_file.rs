@@ -1,7 +1,8 @@
 //! The file of a generated signing key: the first start needs no setting.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use base64::Engine;
@@ -10,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::config::is_readable_by_others;
 use crate::domain::{SigningKey, SigningKeyError};
 
 /// Reason why a file provides no signing key.
@@ -24,7 +26,8 @@ pub enum KeyFileError {
 }
 
 /// Reads the signing key from a file. If there is no file, creates one with a random key, readable
-/// by its owner only (mode 0600). Processes that do this at the same time get the same key.
+/// by its owner only (mode 0600); so is a folder that is missing. Processes that do this at the
+/// same time get the same key.
 ///
 /// # Errors
 /// Returns [`KeyFileError`] if the file cannot be read or written, or its secret is too short.
@@ -49,14 +52,19 @@ pub fn generate_secret() -> io::Result<Zeroizing<String>> {
 }
 
 fn read(path: &Path) -> Result<SigningKey, KeyFileError> {
-    Ok(SigningKey::parse(&Zeroizing::new(fs::read(path)?))?)
+    let key = SigningKey::parse(&Zeroizing::new(fs::read(path)?))?;
+    if is_readable_by_others(&fs::metadata(path)?) {
+        let path = path.display();
+        tracing::warn!(%path, "other users of this machine can read the signing key");
+    }
+    Ok(key)
 }
 
 /// Writes a random secret to the file, unless another process has created it first.
 fn create(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = parent.unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let secret = generate_secret()?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     writeln!(file, "{}", *secret)?;

@@ -17,6 +17,7 @@ on_both_databases![
     sigterm_under_load_finishes_every_request,
     several_processes_start_on_empty_database,
     healthcheck_command_reports_the_instance,
+    env_file_is_read_literally,
 ];
 
 /// Runs the program until it exits. Returns its output, and its standard error as text.
@@ -181,6 +182,120 @@ async fn invalid_settings_are_reported_together() {
     }
 }
 
+async fn env_file_is_read_literally(database: TestDatabase) {
+    let folder = tempfile::tempdir().unwrap();
+    let key = r"Zr$HOME\n-${PATH}-0123456789abcdef0123";
+    let url = database.url();
+    let content =
+        format!("# Secrets\nJWT_SECRET_KEY='{key}' # of all instances\nDATABASE_URL={url}\n");
+    std::fs::write(folder.path().join(".env"), content).unwrap();
+    let mut command = Process::command(&database);
+    command.env_remove("JWT_SECRET_KEY").env_remove("DATABASE_URL").current_dir(folder.path());
+
+    let with_file = Process::spawn(&mut command).await;
+
+    let token = with_file.app.register_and_log_in("alice").await;
+    let with_variable =
+        Process::spawn(Process::command(&database).env("JWT_SECRET_KEY", key)).await;
+    assert_eq!(with_variable.app.dashboard(&token).await.status, 200);
+}
+
+#[actix_web::test]
+async fn env_file_that_programs_read_differently_is_refused() {
+    let database = TestDatabase::sqlite();
+    let folder = tempfile::tempdir().unwrap();
+    let cases = [
+        ("JWT_SECRET_KEY=hunter2$abc", "line 1: the value of JWT_SECRET_KEY contains $"),
+        ("JWT_SECRET_KEY=hunter2\\n", "line 1: the value of JWT_SECRET_KEY contains $"),
+        (
+            "\nJWT_SECRET_KEY=hunter2\0",
+            "line 2: the value of JWT_SECRET_KEY contains the character",
+        ),
+        ("JWT_SECRET_KEY hunter2", "line 1: must be NAME=VALUE"),
+    ];
+    for (content, expected) in cases {
+        std::fs::write(folder.path().join(".env"), content).unwrap();
+
+        let mut command = Process::command(&database);
+        let (failed, stderr) = run_to_exit(command.current_dir(folder.path())).await;
+
+        assert_eq!(failed.status.code(), Some(1), "{content}");
+        assert!(stderr.starts_with(&format!("portcullis: .env {expected}")), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(!stderr.contains("hunter2"), "{stderr}");
+    }
+}
+
+#[actix_web::test]
+async fn empty_variables_mean_the_defaults() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Process::command(&TestDatabase::sqlite());
+    for name in ["DATABASE_URL", "JWT_SECRET_KEY", "RUST_LOG", "HOST", "HTTP_WORKERS", "JWT_ISSUER"]
+    {
+        command.env(name, "");
+    }
+    std::fs::write(folder.path().join(".env"), "RUST_LOG=\nHASH_THREADS=''\n").unwrap();
+
+    let process = Process::spawn(command.current_dir(folder.path())).await;
+
+    assert!(process.log().contains("sqlite, data/portcullis.db"), "{}", process.log());
+    assert_eq!(process.app.address.ip().to_string(), "127.0.0.1");
+}
+
+#[actix_web::test]
+async fn doubtful_settings_are_named_at_the_start() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let database = TestDatabase::sqlite();
+    let folder = tempfile::tempdir().unwrap();
+    let write_file = |name: &str, content: &str, mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    };
+    write_file(".env", "SESSION_IDLE_TIMOUT=60\nJWT_SECRET_KEY=x\n", 0o644);
+    let key = write_file("key", &"k".repeat(32), 0o644);
+    let mut command = Process::command(&database);
+    command.env("DATABSE_URL", "x").env("JWT_SECRET_KEY_FILE", &key).current_dir(folder.path());
+
+    let process = Process::spawn(&mut command).await;
+
+    for warning in [
+        "SESSION_IDLE_TIMOUT in .env is not a setting; did you mean SESSION_IDLE_TIMEOUT?",
+        "DATABSE_URL in the environment is not a setting; did you mean DATABASE_URL?",
+        ".env contains secrets, and other users of this machine can read it",
+        "JWT_SECRET_KEY_FILE names a file that other users of this machine can read",
+        "the signing key looks guessable",
+    ] {
+        assert!(process.log().contains(warning), "no `{warning}` in {}", process.log());
+    }
+    let mut command = Process::command(&database);
+    command.arg("migrate").env("DATABSE_URL", "x").env("JWT_SECRET_KEY", Process::KEY);
+    let (migrated, stderr) = run_to_exit(&mut command).await;
+    assert!(migrated.status.success(), "{stderr}");
+    assert!(stderr.starts_with("portcullis: warning: DATABSE_URL in the environment"), "{stderr}");
+
+    let strong = "1c6e0d5b8a97f2435be8d1c0a46f3927";
+    let sound = Process::spawn(Process::command(&database).env("JWT_SECRET_KEY", strong)).await;
+    assert!(!sound.log().contains("WARN"), "{}", sound.log());
+}
+
+#[actix_web::test]
+async fn url_parameter_that_is_ignored_is_not_logged() {
+    let test = async |database: TestDatabase| {
+        let separator = if database.url().contains('?') { '&' } else { '?' };
+        let url = format!("{}{separator}sslpassword=hunter2", database.url());
+        let mut command = Process::command(&database);
+
+        let process = Process::spawn(command.env("DATABASE_URL", url)).await;
+
+        assert!(process.log().contains("has a parameter that is ignored"), "{}", process.log());
+        assert!(!process.log().contains("hunter2"), "{}", process.log());
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
 #[actix_web::test]
 async fn secrets_can_be_read_from_files() {
     let database = TestDatabase::sqlite();
@@ -215,6 +330,8 @@ async fn default_database_and_key_are_private() {
 
     let process = Process::spawn(&mut command).await;
 
+    let data = folder.path().join("data");
+    assert_eq!(data.metadata().unwrap().permissions().mode() & 0o777, 0o700);
     for name in ["portcullis.db", "portcullis.db-wal", "portcullis.key"] {
         let path = folder.path().join("data").join(name);
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{name}");

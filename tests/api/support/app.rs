@@ -286,5 +286,6 @@ fn config(database: &TestDatabase) -> Config {
         },
         audit_retention: Duration::from_hours(24),
         log: LogSettings { format: LogFormat::Json, filter: Targets::new() },
+        warnings: Vec::new(),
     }
 }
