@@ -3,15 +3,20 @@
 use precis_profiles::precis_core::profile::PrecisFastInvocation;
 use precis_profiles::{UsernameCaseMapped, UsernameCasePreserved};
 use thiserror::Error;
+use unicase::UniCase;
 
 const MAX_CHARS: usize = 150;
 
 /// Username in two forms of RFC 8265: case preserved for display, and case mapped as the key.
 /// `Alice` and `alice` are one account.
+///
+/// Before the mapping, which goes letter by letter, the key is case-folded (Unicode, section
+/// 3.13.3): `νικος` and `ΝΙΚΟΣ` are one account, and so are `weiß` and `WEISS`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username {
     displayed: String,
     key: String,
+    unfolded_key: String,
 }
 
 /// Rule that a username violates. The text is for its user.
@@ -37,8 +42,10 @@ impl Username {
         }
         let displayed =
             UsernameCasePreserved::enforce(raw).map_err(|_| UsernameError::Forbidden)?;
-        let key = UsernameCaseMapped::enforce(raw).map_err(|_| UsernameError::Forbidden)?;
-        Ok(Self { displayed: displayed.into_owned(), key: key.into_owned() })
+        let folded = UniCase::unicode(displayed.as_ref()).to_folded_case();
+        let key = case_mapped(&folded)?;
+        let unfolded_key = case_mapped(&displayed)?;
+        Ok(Self { displayed: displayed.into_owned(), key, unfolded_key })
     }
 
     /// Returns the displayed form.
@@ -52,6 +59,18 @@ impl Username {
     pub fn key(&self) -> &str {
         &self.key
     }
+
+    /// Returns the key without case folding. Accounts that were created before the folding, and whose
+    /// folded key another account has, keep it.
+    #[must_use]
+    pub fn unfolded_key(&self) -> &str {
+        &self.unfolded_key
+    }
+}
+
+fn case_mapped(name: &str) -> Result<String, UsernameError> {
+    let mapped = UsernameCaseMapped::enforce(name).map_err(|_| UsernameError::Forbidden)?;
+    Ok(mapped.into_owned())
 }
 
 #[cfg(test)]
@@ -82,6 +101,24 @@ mod tests {
     }
 
     #[test]
+    fn names_that_fold_alike_have_one_key() {
+        for names in
+            [["νικος", "ΝΙΚΟΣ", "νικοσ"], ["weiß", "WEISS", "WEIẞ"], ["ᾳδης", "ΑΙΔΗΣ", "αιδησ"]]
+        {
+            let keys = names.map(|name| Username::parse(name).unwrap().key().to_owned());
+            assert!(keys.iter().all(|key| *key == keys[0]), "{names:?} have the keys {keys:?}");
+        }
+        assert_ne!(Username::parse("ı").unwrap().key(), Username::parse("i").unwrap().key());
+    }
+
+    #[test]
+    fn unfolded_key_is_that_of_the_rfc() {
+        let name = Username::parse("Weiß").unwrap();
+
+        assert_eq!((name.key(), name.unfolded_key()), ("weiss", "weiß"));
+    }
+
+    #[test]
     fn length_is_counted_in_characters() {
         assert!(Username::parse(&"é".repeat(150)).is_ok());
         assert_eq!(Username::parse(&"a".repeat(151)), Err(UsernameError::TooLong));
@@ -91,6 +128,10 @@ mod tests {
     fn every_accepted_letter_parses_to_itself() {
         for letter in char::MIN..=char::MAX {
             if let Ok(name) = Username::parse(&format!("a{letter}")) {
+                // Letters of later versions of Unicode occur in keys only.
+                if let Ok(by_key) = Username::parse(name.key()) {
+                    assert_eq!(by_key.key(), name.key(), "{letter:?}");
+                }
                 assert_eq!(Username::parse(name.as_str()), Ok(name), "{letter:?}");
             }
         }

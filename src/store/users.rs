@@ -20,11 +20,12 @@ const HIGHEST_CHAR: char = char::MAX;
 pub trait UserStore {
     /// Inserts an account and its audit record in one commit.
     ///
-    /// Returns [`AccountError::UsernameTaken`] or, if the session of the requester has ended,
-    /// [`AccountError::RequesterSignedOut`].
+    /// Returns [`AccountError::UsernameTaken`] if an account has the key of the username, folded or
+    /// not, or, if the session of the requester has ended, [`AccountError::RequesterSignedOut`].
     async fn insert_user(&self, new: &Credentials, record: &AuditRecord) -> Result<(), WriteError>;
 
-    /// Finds an account by its username, ignoring case.
+    /// Finds an account by its username, ignoring case. An account that kept its unfolded key comes
+    /// before one with the folded key.
     async fn find_credentials(
         &self,
         username: &Username,

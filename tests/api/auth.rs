@@ -9,6 +9,8 @@ use crate::support::{TestApp, TestDatabase, credentials, eventually, on_both_dat
 on_both_databases![
     user_registers_logs_in_and_out,
     usernames_are_case_insensitive,
+    names_that_fold_alike_are_one_account,
+    password_with_nul_is_refused,
     only_one_concurrent_registration_succeeds,
     missing_credentials_are_refused,
     registration_names_the_violated_rule,
@@ -58,6 +60,32 @@ async fn usernames_are_case_insensitive(database: TestDatabase) {
     let token = app.log_in("alice", "correct horse").await.access_token();
     let dashboard = app.dashboard(&token).await;
     assert_eq!(dashboard.body["message"], "Welcome Alice, this is your dashboard");
+}
+
+async fn names_that_fold_alike_are_one_account(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    for (name, other) in [("νικος", "ΝΙΚΟΣ"), ("WEISS", "weiß")] {
+        assert_eq!(app.register(name, "correct horse").await.status, 201);
+
+        let refused = app.register(other, "another password").await;
+
+        refused.assert_error(409, "user_exists", "User already exists");
+        assert_eq!(app.log_in(other, "correct horse").await.status, 200);
+    }
+}
+
+async fn password_with_nul_is_refused(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    app.register("alice", "testpass").await;
+
+    for password in ["testpass\0", "testpass\0\0", "\0testpass"] {
+        let refused = app.register("bob", password).await;
+        let msg = "Password must not contain the character NUL";
+        refused.assert_error(400, "invalid_password", msg);
+        app.log_in("alice", password).await.assert_code(401, "invalid_credentials");
+    }
+    let weak = app.register("bob", "x\0\0\0\0\0\0\0").await;
+    weak.assert_code(400, "invalid_password");
 }
 
 async fn only_one_concurrent_registration_succeeds(database: TestDatabase) {

@@ -36,6 +36,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "expiry and retries",
         include_str!("../../../migrations/postgres/0006_expiry_and_retries.sql"),
     ),
+    (7, "folded usernames", include_str!("../../../migrations/postgres/0007_folded_usernames.sql")),
 ];
 
 /// PostgreSQL database, which several instances may share.

@@ -39,7 +39,8 @@ impl UserStore for PostgresStore {
             "with open as (select from sessions where id = $15 for key share),
              added as (
                  insert into users (id, username, username_key, password_hash, roles, created_at)
-                 select $9, $10, $11, $12, $13, $14
+                 select $9, $10, coalesce((select username_key from users where username_key = $16), $11),
+                        $12, $13, $14
                  where $15::uuid is null or exists (select from open)
                  returning id)
              {} where exists (select from added)",
@@ -53,6 +54,7 @@ impl UserStore for PostgresStore {
             .bind(user.roles.names())
             .bind(user.created_at)
             .bind(record.requester.session_id.map(SessionId::as_uuid))
+            .bind(user.username.unfolded_key())
             .execute(&self.executor)
             .await;
         match result {
@@ -74,9 +76,10 @@ impl UserStore for PostgresStore {
         let select = self.executor.query(concat!(
             "select password_hash, ",
             columns!(),
-            " from users where username_key = $1"
+            " from users where username_key in ($1, $2) order by username_key = $2 desc limit 1"
         ));
-        let row = select.bind(username.key()).fetch_optional(&self.executor).await?;
+        let select = select.bind(username.key()).bind(username.unfolded_key());
+        let row = select.fetch_optional(&self.executor).await?;
         row.as_ref().map(credentials_from_row).transpose()
     }
 

@@ -1,8 +1,8 @@
 //! Opening, migrating and closing an SQLite database.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -44,6 +44,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "expiry and retries",
         include_str!("../../../migrations/sqlite/0006_expiry_and_retries.sql"),
     ),
+    (7, "folded usernames", include_str!("../../../migrations/sqlite/0007_folded_usernames.sql")),
 ];
 
 /// SQL expression for the current time in microseconds since the Unix epoch.
@@ -93,10 +94,10 @@ impl SqliteStore {
 }
 
 /// Creates the file if it does not exist, accessible only to its owner: it contains password
-/// hashes. SQLite gives the files beside it the same mode.
+/// hashes. SQLite gives the files beside it the same mode. A missing folder is made as private.
 fn create_file(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     // An existing file is not opened: closing it again would release the locks of SQLite on it.
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {

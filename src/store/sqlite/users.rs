@@ -39,7 +39,8 @@ impl UserStore for SqliteStore {
         }
         let result = sqlx::query(
             "insert into users (id, username, username_key, password_hash, roles, created_at)
-             values (?1, ?2, ?3, ?4, ?5, ?6)",
+             values (?1, ?2, coalesce((select username_key from users where username_key = ?7), ?3),
+                     ?4, ?5, ?6)",
         )
         .bind(user.id.as_uuid())
         .bind(user.username.as_str())
@@ -47,6 +48,7 @@ impl UserStore for SqliteStore {
         .bind(password_hash.to_string())
         .bind(user.roles.to_string())
         .bind(to_micros(user.created_at))
+        .bind(user.username.unfolded_key())
         .execute(&mut *transaction)
         .await;
         match result {
@@ -68,9 +70,10 @@ impl UserStore for SqliteStore {
         let select = sqlx::query(concat!(
             "select password_hash, ",
             columns!(),
-            " from users where username_key = ?1"
+            " from users where username_key in (?1, ?2) order by username_key = ?2 desc limit 1"
         ));
-        let row = select.bind(username.key()).fetch_optional(&self.pool).await?;
+        let select = select.bind(username.key()).bind(username.unfolded_key());
+        let row = select.fetch_optional(&self.pool).await?;
         row.as_ref().map(credentials_from_row).transpose()
     }
 

@@ -9,6 +9,7 @@ use super::*;
 
 on_both_databases![
     accounts_are_listed_by_name_ignoring_case,
+    accounts_from_before_case_folding_are_found,
     account_change_ends_all_other_sessions,
     command_line_revokes_until_the_tokens_expire,
     account_change_applies_only_the_edit,
@@ -75,6 +76,64 @@ async fn accounts_are_listed_by_name_ignoring_case(database: TestDatabase) {
     assert_eq!(list("al", "AL", 1).await, ["ALBERT"]);
     assert_eq!(list("al", "bob", 100).await, [""; 0]);
     assert_eq!(list("a_", "", 100).await, ["a_1"], "`_` in a prefix is not a wildcard");
+}
+
+/// Makes the accounts those of a version that did not fold usernames, whose keys were the names here.
+const UNFOLD: &str = "
+    update users set username = 'strasse' where username = 'x-strasse';
+    update users set username_key = '.' || username;
+    update users set username_key = username;
+    delete from _sqlx_migrations where version = 7";
+
+async fn accounts_from_before_case_folding_are_found(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let mut names = vec!["νικος".to_owned(), "straße".to_owned(), "xß\u{307}x".to_owned()];
+    for letter in char::MIN..=char::MAX {
+        let name = format!("{}{letter}", names.len());
+        let is_affected = Username::parse(&name)
+            .is_ok_and(|name| name.unfolded_key() == name.as_str() && name.key() != name.as_str());
+        if is_affected {
+            names.push(name);
+        }
+    }
+    assert_eq!(names.len(), 42, "{names:?}");
+    let mut ids = Vec::new();
+    for name in &names {
+        ids.push(add_account(store.as_ref(), name, &[Role::User]).await.id);
+    }
+    let namesake = add_account(store.as_ref(), "x-strasse", &[Role::User]).await.id;
+    database.execute(UNFOLD).await;
+
+    let store = open_store(&database).await;
+
+    let find = async |name: &str| {
+        let found = store.find_credentials(&Username::parse(name).unwrap()).await.unwrap();
+        found.map(|found| found.user.id)
+    };
+    for (name, id) in names.iter().zip(&ids) {
+        assert_eq!(find(name).await, Some(*id), "{name}");
+        let folded = Username::parse(name).unwrap().key().to_owned();
+        // One account has a namesake, the other cannot be folded in SQL.
+        if !["straße", "xß\u{307}x"].contains(&name.as_str()) {
+            assert_eq!(find(&folded).await, Some(*id), "{name} by {folded}");
+        }
+    }
+    assert_eq!(find("ΝΙΚΟΣ").await, Some(ids[0]));
+    assert_eq!(find("STRASSE").await, Some(namesake));
+    for name in ["ΝΙΚΟΣ", "STRASSE", "straße", "xß\u{307}x"] {
+        let refused = store.insert_user(&new_credentials(name), &audit_record()).await;
+        assert_eq!(account_error(refused), AccountError::UsernameTaken, "{name}");
+    }
+    let mut listed = Vec::new();
+    loop {
+        let after = listed.last().map(String::as_str).unwrap_or_default();
+        let page = list_usernames(store.as_ref(), &user_query("", after, 1)).await;
+        if page.is_empty() {
+            break;
+        }
+        listed.extend(page);
+    }
+    assert_eq!(listed.len(), names.len() + 1, "{listed:?}");
 }
 
 async fn account_change_ends_all_other_sessions(database: TestDatabase) {
