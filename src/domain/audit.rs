@@ -33,6 +33,9 @@ pub enum AuditAction {
     /// A user logged in.
     #[strum(serialize = "session.opened")]
     SessionOpened,
+    /// A password was refused, at a login or for a change of the account.
+    #[strum(serialize = "login.refused")]
+    LoginRefused,
     /// A session was ended.
     #[strum(serialize = "session.ended")]
     SessionEnded,

@@ -63,14 +63,15 @@ struct AuditRecordView {
     at: String,
     #[schema(inline, value_type = AuditAction)]
     action: &'static str,
-    /// `null` for the command line and for a registration.
+    /// `null` for the command line and for a request without an access token.
     #[schema(inline, required)]
     actor: Option<UserId>,
     #[schema(inline)]
     subject: UserId,
     #[schema(inline, required)]
     session: Option<SessionId>,
-    /// Username, roles or token id, depending on the action.
+    /// Username, roles or token id, depending on the action. For `login.refused`, the username and
+    /// the number of refusals that were not recorded.
     #[schema(required, example = "testuser")]
     detail: Option<String>,
     /// IP address of the request; `null` for the command line.

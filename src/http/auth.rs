@@ -183,7 +183,7 @@ async fn open_session(
     credentials: Option<(Username, Password)>,
     origin: RequestOrigin,
 ) -> Result<TokenGrant, ActorError> {
-    let user = api.users.ask(Login { credentials }).await?;
+    let user = api.users.ask(Login { credentials, origin: origin.clone() }).await?;
     api.sessions.ask(OpenSession { user, origin }).await
 }
 

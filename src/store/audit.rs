@@ -8,9 +8,12 @@ use time::OffsetDateTime;
 use super::error::StoreError;
 use crate::domain::{AuditAction, AuditRecord, UserId};
 
-/// Storage of audit records. The other traits insert them, together with the audited change.
+/// Storage of audit records. The other traits insert those of changes, together with the change.
 #[async_trait]
 pub trait AuditStore {
+    /// Inserts the record of an action that changes nothing else.
+    async fn insert_audit_record(&self, record: &AuditRecord) -> Result<(), StoreError>;
+
     /// Lists audit records, latest first.
     async fn list_audit_records(
         &self,

@@ -15,6 +15,7 @@ on_both_databases![
     token_revocation_is_audited_once,
     refresh_token_replay_is_audited,
     failed_actions_are_not_audited,
+    refused_logins_are_recorded_at_a_bounded_rate,
     audit_log_supports_pages_and_filters,
     old_records_are_deleted_after_retention,
     forwarded_address_requires_trusted_proxy,
@@ -171,11 +172,45 @@ async fn failed_actions_are_not_audited(database: TestDatabase) {
     let before = read_records(&app, &root, "").await;
 
     app.register("root", "correct horse").await;
-    app.log_in("root", "battery staple").await;
     let path = format!("/admin/users/{}", decode_claims(&root)["sub"].as_str().unwrap());
     assert_eq!(app.send_with_token(Method::DELETE, &path, &root).await.status, 409);
 
     assert_eq!(read_records(&app, &root, "").await, before);
+}
+
+async fn refused_logins_are_recorded_at_a_bounded_rate(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| {
+        config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let root = app.register_admin(&database).await;
+    let alice = decode_claims(&app.register_and_log_in("alice").await);
+    let guess = async |username: &str| {
+        let login = app.request(Method::POST, "/auth/login").header("user-agent", "guesser/1.0");
+        let login = login.header("x-forwarded-for", "203.0.113.66");
+        send(login.json(&credentials(username, "wrong guess"))).await
+    };
+    let refusals = async || read_records(&app, &root, "action=login.refused").await;
+
+    for _ in 0..14 {
+        guess("Alice").await.assert_code(401, "invalid_credentials");
+    }
+    guess("nobody").await.assert_code(401, "invalid_credentials");
+
+    eventually("ten refusals are recorded", async || refusals().await.len() >= 10).await;
+    app.clock.advance(Duration::from_mins(1));
+    guess("ALICE").await.assert_code(401, "invalid_credentials");
+    eventually("one more refusal is recorded", async || refusals().await.len() == 11).await;
+    let log = refusals().await;
+    assert_eq!(log[0]["detail"], "alice (4 more since the last record)");
+    assert_eq!(log[1]["detail"], "alice");
+    for record in &log {
+        assert_eq!((&record["subject"], &record["actor"]), (&alice["sub"], &Value::Null));
+        assert_eq!(
+            (&record["ip"], &record["user_agent"]),
+            (&json!("203.0.113.66"), &json!("guesser/1.0"))
+        );
+    }
 }
 
 async fn audit_log_supports_pages_and_filters(database: TestDatabase) {

@@ -7,9 +7,12 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Process, TestApp, TestDatabase, eventually, on_both_databases, send};
+use crate::support::{
+    Process, TestApp, TestDatabase, decode_claims, eventually, on_both_databases, send,
+};
 
 on_both_databases![
+    refused_login_is_logged_with_account_and_address,
     every_reply_has_a_request_id,
     probes_report_alive_and_ready,
     requests_are_counted_by_route,
@@ -64,6 +67,32 @@ async fn documented_metrics_are_exported() {
         }
     };
     TestDatabase::postgres().await.run(test).await;
+}
+
+async fn refused_login_is_logged_with_account_and_address(database: TestDatabase) {
+    let process = Process::start(&database).await;
+    let token = process.app.register_and_log_in("alice").await;
+
+    process.app.log_in("alice", "wrong password").await.assert_code(401, "invalid_credentials");
+    process.app.log_in("hunter2", "alice").await.assert_code(401, "invalid_credentials");
+
+    let lines = || {
+        let log = process.log();
+        let lines = log.lines().filter(|line| line.contains("login refused"));
+        lines.map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    eventually("both refusals are logged", async || lines().len() == 2).await;
+    let lines = lines();
+    assert_eq!(lines[0]["user.id"], decode_claims(&token)["sub"]);
+    assert_eq!(lines[0]["user.name"], "alice");
+    assert_eq!(lines[1]["user.id"], Value::Null);
+    for line in &lines {
+        assert_eq!(
+            (&line["level"], &line["client.address"]),
+            (&json!("INFO"), &json!("127.0.0.1"))
+        );
+    }
+    assert!(!process.log().contains("hunter2"), "{}", process.log());
 }
 
 async fn every_reply_has_a_request_id(database: TestDatabase) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Context};
 
+use super::refusals::Refusals;
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
 use crate::store::Store;
@@ -15,6 +16,7 @@ pub struct UserActor {
     pub(super) store: Arc<dyn Store>,
     pub(super) hashing: HashQueue,
     pub(super) revocations: Arc<RevocationWriter>,
+    pub(super) refusals: Refusals,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -27,7 +29,8 @@ impl UserActor {
         revocations: Arc<RevocationWriter>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, hashing, revocations, clock }
+        let refusals = Refusals::new(Arc::clone(&store), Arc::clone(&clock));
+        Self { store, hashing, revocations, refusals, clock }
     }
 }
 

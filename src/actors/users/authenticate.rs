@@ -1,8 +1,9 @@
-//! Checks passwords. Every refusal takes the time of one hash, so that it does not tell why.
+//! Checks passwords. Every refusal takes the time of one hash, so that it does not tell why, and is
+//! reported.
 
 use super::UserActor;
 use crate::actors::{ActorError, HashPermit};
-use crate::domain::{AccountError, Password, PasswordHash, User, UserId, Username};
+use crate::domain::{AccountError, Password, PasswordHash, Requester, User, UserId, Username};
 use crate::telemetry::ErrorChain;
 
 impl UserActor {
@@ -14,18 +15,20 @@ impl UserActor {
     pub(super) async fn authenticate(
         &self,
         credentials: Option<(Username, Password)>,
+        requester: &Requester,
     ) -> Result<User, ActorError> {
         // Before the account is read: a login that is refused here costs the database nothing.
         let permit = self.hashing.acquire().await?;
         let Some((username, password)) = credentials else {
-            return refuse(permit).await;
+            return self.refuse(permit, requester).await;
         };
         let Some(stored) = self.store.find_credentials(&username).await? else {
-            return refuse(permit).await;
+            return self.refuse(permit, requester).await;
         };
         let attempt = (password.clone(), stored.password_hash.clone());
         let is_right = permit.verify(Some(attempt)).await?;
         if !is_right || stored.user.disabled_at.is_some() {
+            self.refusals.report(Some(&stored.user), requester);
             return Err(ActorError::InvalidCredentials);
         }
         if !self.hashing.is_current(&stored.password_hash) {
@@ -44,9 +47,23 @@ impl UserActor {
         &self,
         id: UserId,
         password: Option<Password>,
+        requester: &Requester,
     ) -> Result<User, ActorError> {
         let user = self.store.find_user(id).await?.ok_or(AccountError::NotFound)?;
-        self.authenticate(password.map(|password| (user.username, password))).await
+        let Some(password) = password else {
+            let permit = self.hashing.acquire().await?;
+            permit.verify(None).await?;
+            self.refusals.report(Some(&user), requester);
+            return Err(ActorError::InvalidCredentials);
+        };
+        self.authenticate(Some((user.username, password)), requester).await
+    }
+
+    /// Refuses after the time that checking a password takes.
+    async fn refuse(&self, permit: HashPermit, requester: &Requester) -> Result<User, ActorError> {
+        permit.verify(None).await?;
+        self.refusals.report(None, requester);
+        Err(ActorError::InvalidCredentials)
     }
 
     /// Replaces a hash by one of the configured cost. After a failure the next login tries again.
@@ -60,10 +77,4 @@ impl UserActor {
             tracing::warn!(user.id = %id, %error, "failed to rehash a password at the configured cost");
         }
     }
-}
-
-/// Refuses after the time that checking a password takes.
-async fn refuse(permit: HashPermit) -> Result<User, ActorError> {
-    permit.verify(None).await?;
-    Err(ActorError::InvalidCredentials)
 }

@@ -27,7 +27,7 @@ impl Handler<ChangeOwnPassword> for UserActor {
         let ChangeOwnPassword { user_id, current, new, keep_session, requester } = message;
         let actor = self.clone();
         CancelOnDrop::new(async move {
-            let user = actor.authenticate_again(user_id, current).await?;
+            let user = actor.authenticate_again(user_id, current, &requester).await?;
             let edit = UserEdit::Password(actor.hashing.hash(new).await?);
             let change = UserChange {
                 expected_version: Some(user.version),

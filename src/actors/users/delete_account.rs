@@ -24,7 +24,7 @@ impl Handler<DeleteOwnAccount> for UserActor {
         let DeleteOwnAccount { user_id, password, requester } = message;
         let actor = self.clone();
         CancelOnDrop::new(async move {
-            let user = actor.authenticate_again(user_id, password).await?;
+            let user = actor.authenticate_again(user_id, password, &requester).await?;
             let change = UserChange {
                 expected_version: Some(user.version),
                 ..actor.revocations.new_change(user_id, UserEdit::Delete, requester)

@@ -7,6 +7,7 @@ mod change_user;
 mod delete_account;
 mod login;
 mod queries;
+mod refusals;
 mod register;
 mod set_password;
 

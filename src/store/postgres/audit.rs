@@ -1,5 +1,6 @@
 //! The audit log on PostgreSQL.
 
+use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,6 +57,12 @@ pub(super) fn bind<'q>(
 
 #[async_trait]
 impl AuditStore for PostgresStore {
+    async fn insert_audit_record(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        let insert = bind(self.executor.query(INSERT), slice::from_ref(record));
+        insert.execute(&self.executor).await?;
+        Ok(())
+    }
+
     async fn list_audit_records(
         &self,
         query: &AuditQuery,

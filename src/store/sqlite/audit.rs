@@ -1,5 +1,6 @@
 //! The audit log on SQLite.
 
+use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,6 +52,12 @@ pub(super) async fn insert(
 
 #[async_trait]
 impl AuditStore for SqliteStore {
+    async fn insert_audit_record(&self, record: &AuditRecord) -> Result<(), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        insert(&mut connection, slice::from_ref(record)).await?;
+        Ok(())
+    }
+
     async fn list_audit_records(
         &self,
         query: &AuditQuery,
