@@ -19,8 +19,8 @@ pub use reply::CancelOnDrop;
 use revocation_writer::RevocationTarget;
 pub use revocation_writer::RevocationWriter;
 pub use sessions::{
-    Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, Refresh, RevokeToken,
-    SessionActor, TokenGrant,
+    Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, Refresh, RequireOpen,
+    RevokeToken, SessionActor, TokenGrant,
 };
 pub use users::{
     ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers, Login,

@@ -8,13 +8,13 @@ use super::output::Printer;
 use crate::clock::Clock;
 use crate::config::{ManagementConfig, UserArgs, UserCommand};
 use crate::domain::{
-    AuditAction, AuditRecord, Requester, Roles, User, UserChange, UserEdit, UserId, UserVersion,
-    Username,
+    AuditAction, AuditRecord, Requester, Roles, SessionPosition, User, UserChange, UserEdit,
+    UserId, UserVersion, Username,
 };
 use crate::hashing::Pbkdf2;
-use crate::store::{self, Credentials, Store, UserQuery};
+use crate::store::{self, Credentials, SessionQuery, Store, UserQuery};
 
-/// Number of accounts read by one query.
+/// Number of accounts or sessions read by one query.
 const PAGE: u32 = 500;
 
 /// Executes the commands on the database.
@@ -84,7 +84,8 @@ impl Accounts {
         let mut users = Vec::new();
         loop {
             let after = users.last().map(|user: &User| user.username.clone());
-            let query = UserQuery { prefix: prefix.clone(), after, limit: PAGE };
+            let prefix = prefix.clone();
+            let query = UserQuery { prefix, after, limit: PAGE, ..UserQuery::default() };
             let page = self.store.list_users(&query).await?;
             if page.is_empty() {
                 return Ok(printer.users(&users)?);
@@ -95,8 +96,16 @@ impl Accounts {
 
     async fn show(&self, username: &str, printer: &Printer) -> Result<(), CommandError> {
         let user = self.find(username).await?;
-        let sessions = self.store.list_sessions(user.id, self.clock.now()).await?;
-        Ok(printer.user(&user, &sessions)?)
+        let mut sessions = Vec::new();
+        loop {
+            let after = sessions.last().map(SessionPosition::from);
+            let query = SessionQuery { user_id: user.id, after, limit: PAGE };
+            let page = self.store.list_sessions(&query, self.clock.now()).await?;
+            if page.is_empty() {
+                return Ok(printer.user(&user, &sessions)?);
+            }
+            sessions.extend(page);
+        }
     }
 
     async fn find(&self, username: &str) -> Result<User, CommandError> {

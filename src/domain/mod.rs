@@ -20,7 +20,10 @@ pub use password_hash::{PasswordHash, PasswordHashError};
 pub use requester::{RequestOrigin, Requester, UserAgent};
 pub use revocation::{CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
 pub use roles::{Permission, Permissions, Role, Roles, UnknownRole};
-pub use session::{Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, TokenUse};
+pub use session::{
+    Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionPosition, SessionPositionError,
+    TokenUse,
+};
 pub use signing_key::{SigningKey, SigningKeyError};
 pub use user::{User, UserVersion};
 pub use user_change::{AccountError, EditOutcome, UserChange, UserEdit};

@@ -1,8 +1,12 @@
 //! Sessions and the generations of their refresh tokens.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
+use thiserror::Error;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{RequestOrigin, SessionId, UserId};
 
@@ -33,6 +37,46 @@ impl Session {
     pub fn is_open(&self, now: OffsetDateTime, used_since: Option<OffsetDateTime>) -> bool {
         let is_refreshable = used_since.is_none_or(|since| self.last_used_at >= since);
         self.expires_at > now && (is_refreshable || self.tokens_expire_at > now)
+    }
+}
+
+/// Position in a list of sessions, which are ordered by their latest use. It outlives the session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionPosition {
+    /// Time of the latest use of the session.
+    pub last_used_at: OffsetDateTime,
+    /// Session at this position; sessions that were used at the same time are ordered by their ids.
+    pub id: SessionId,
+}
+
+/// Reason why a text is not a position.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not a position in a list of sessions")]
+pub struct SessionPositionError;
+
+impl From<&Session> for SessionPosition {
+    fn from(session: &Session) -> Self {
+        Self { last_used_at: session.last_used_at, id: session.id }
+    }
+}
+
+/// Writes the time in microseconds since the Unix epoch, and the id.
+impl fmt::Display for SessionPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.last_used_at.unix_timestamp_nanos() / 1_000, self.id)
+    }
+}
+
+impl FromStr for SessionPosition {
+    type Err = SessionPositionError;
+
+    fn from_str(text: &str) -> Result<Self, SessionPositionError> {
+        let (micros, id) = text.split_once('.').ok_or(SessionPositionError)?;
+        let micros: i64 = micros.parse().map_err(|_| SessionPositionError)?;
+        let last_used_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
+            .map_err(|_| SessionPositionError)?;
+        let id: Uuid = id.parse().map_err(|_| SessionPositionError)?;
+        Ok(Self { last_used_at, id: id.into() })
     }
 }
 

@@ -73,8 +73,9 @@ pub(super) async fn change_password(
     api: Data<Api>,
     bearer: Authenticated,
     origin: RequestOrigin,
-    JsonBody(body): JsonBody<RawPasswordChange>,
+    body: JsonBody<RawPasswordChange>,
 ) -> Result<impl Responder, ApiError> {
+    let body = body.read().await?;
     let change = ChangeOwnPassword {
         user_id: bearer.claims.user_id,
         current: parse_current_password(body.current_password)?,
@@ -103,11 +104,11 @@ pub(super) async fn delete_me(
     api: Data<Api>,
     bearer: Authenticated,
     origin: RequestOrigin,
-    JsonBody(body): JsonBody<RawDeletion>,
+    body: JsonBody<RawDeletion>,
 ) -> Result<impl Responder, ApiError> {
     let delete = DeleteOwnAccount {
         user_id: bearer.claims.user_id,
-        password: parse_current_password(body.password)?,
+        password: parse_current_password(body.read().await?.password)?,
         requester: bearer.requester(origin),
     };
     let user = api.users.ask(delete).await.map_err(ApiError::from_own_account)?;

@@ -10,12 +10,13 @@ use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::credentials::{RawCredentials, parse_new_password};
 use super::error::ApiError;
-use super::page::{next_after, parse_limit};
+use super::page::{NoQuery, next_after, parse_limit};
 use super::refused::{
     BadJson, BadPassword, BadQuery, BadRoles, BadToken, BadUsername, LastAdmin, MissingCredentials,
-    MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite, NotFound, Overloaded, Refused,
-    UserExists,
+    MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite, NoParameters, NotFound,
+    Overloaded, Refused, UserExists,
 };
+use super::sessions::RawSessionQuery;
 use super::state::Api;
 use super::views::{ManagedAccountView, SessionListView};
 use crate::actors::{
@@ -30,10 +31,19 @@ use crate::store::UserQuery;
 /// Query of a list of accounts.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawUserQuery {
     /// Prefix of the usernames, case-insensitive.
     #[param(max_length = 150, example = "test")]
     prefix: Option<String>,
+    /// The username, case-insensitive.
+    #[param(max_length = 150, example = "testuser")]
+    username: Option<String>,
+    /// Role that the accounts have.
+    #[param(inline, value_type = Option<Role>)]
+    role: Option<String>,
+    /// `true` lists disabled accounts, `false` enabled ones.
+    disabled: Option<bool>,
     /// `next` of the previous page.
     #[param(max_length = 150, example = "alice")]
     after: Option<String>,
@@ -99,6 +109,7 @@ pub(super) async fn list(
     Query(query): Query<RawUserQuery>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_open_session(&api).await?;
     let query = UserQuery::try_from(query)?;
 
     let limit = query.limit;
@@ -126,7 +137,7 @@ pub(super) async fn list(
             ),
         ),
         Refused<(
-            BadToken, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername, BadPassword,
+            BadToken, NoParameters, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername, BadPassword,
             BadRoles, UserExists, Overloaded,
         )>,
     ),
@@ -134,11 +145,12 @@ pub(super) async fn list(
 pub(super) async fn create(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
-    JsonBody(body): JsonBody<RawUser>,
+    body: JsonBody<RawUser>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::UsersWrite)?;
-    let (username, password, roles) = body.parse()?;
+    let (username, password, roles) = body.read().await?.parse()?;
 
     let requester = bearer.requester(origin);
     let user = api.users.ask(Register { username, password, roles, requester }).await?;
@@ -157,15 +169,17 @@ pub(super) async fn create(
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 200, description = "The account", body = ManagedAccountView),
-        Refused<(BadToken, NeedsUsersRead, NotFound)>,
+        Refused<(BadToken, NoParameters, NeedsUsersRead, NotFound)>,
     ),
 )]
 pub(super) async fn read(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_open_session(&api).await?;
 
     let user = api.users.ask(FindUser { user_id: *id }).await?;
 
@@ -181,12 +195,13 @@ pub(super) async fn read(
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 204, description = "The account was deleted"),
-        Refused<(BadToken, NeedsUsersWrite, NotFound, LastAdmin)>,
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound, LastAdmin)>,
     ),
 )]
 pub(super) async fn delete(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
@@ -203,12 +218,13 @@ pub(super) async fn delete(
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
-        Refused<(BadToken, NeedsUsersWrite, NotFound, LastAdmin)>,
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound, LastAdmin)>,
     ),
 )]
 pub(super) async fn disable(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
@@ -224,12 +240,13 @@ pub(super) async fn disable(
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
-        Refused<(BadToken, NeedsUsersWrite, NotFound)>,
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound)>,
     ),
 )]
 pub(super) async fn enable(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
@@ -246,18 +263,20 @@ pub(super) async fn enable(
     request_body = RawRoles,
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
-        Refused<(BadToken, NeedsUsersWrite, NotFound, BadJson, MissingRoles, BadRoles, LastAdmin)>,
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingRoles, BadRoles, LastAdmin)>,
     ),
 )]
 pub(super) async fn set_roles(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
     id: Path<UserId>,
-    JsonBody(body): JsonBody<RawRoles>,
+    body: JsonBody<RawRoles>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::UsersWrite)?;
-    let roles = Roles::parse(body.roles.ok_or(ApiError::MissingRoles)?)?;
+    let roles = body.read().await?.roles.ok_or(ApiError::MissingRoles)?;
+    let roles = Roles::parse(roles)?;
 
     change(&api, &bearer, origin, *id, UserEdit::Roles(roles)).await.map(Json)
 }
@@ -273,19 +292,20 @@ pub(super) async fn set_roles(
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
         Refused<(
-            BadToken, NeedsUsersWrite, NotFound, BadJson, MissingPassword, BadPassword, Overloaded,
+            BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingPassword, BadPassword, Overloaded,
         )>,
     ),
 )]
 pub(super) async fn set_password(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
     id: Path<UserId>,
-    JsonBody(body): JsonBody<RawPassword>,
+    body: JsonBody<RawPassword>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::UsersWrite)?;
-    let password = parse_new_password(body.password)?;
+    let password = parse_new_password(body.read().await?.password)?;
 
     let requester = bearer.requester(origin);
     let user = api.users.ask(SetPassword { user_id: *id, password, requester }).await?;
@@ -295,26 +315,32 @@ pub(super) async fn set_password(
 }
 
 /// List the open sessions of a user
+///
+/// Most recently used first, a page at a time.
 #[utoipa::path(
     get, path = "/admin/users/{id}/sessions", operation_id = "list_sessions_of_user",
     tag = "administration", security(("bearer" = ["users:read"])),
-    params(("id" = inline(UserId), Path, description = "Id of the account")),
+    params(("id" = inline(UserId), Path, description = "Id of the account"), RawSessionQuery),
     responses(
-        (status = 200, description = "The open sessions", body = SessionListView),
-        Refused<(BadToken, NeedsUsersRead, NotFound)>,
+        (status = 200, description = "A page of the open sessions", body = SessionListView),
+        Refused<(BadToken, BadQuery, NeedsUsersRead, NotFound)>,
     ),
 )]
 pub(super) async fn list_sessions(
     api: Data<Api>,
     bearer: Authenticated,
+    Query(query): Query<RawSessionQuery>,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_open_session(&api).await?;
 
-    let user = api.users.ask(FindUser { user_id: *id }).await?;
-    let sessions = api.sessions.ask(ListSessions { user_id: user.id }).await?;
+    let query = query.parse(*id)?;
 
-    Ok(Json(SessionListView::new(&sessions, bearer.claims.session_id)))
+    api.users.ask(FindUser { user_id: *id }).await?;
+    let sessions = api.sessions.ask(ListSessions { query }).await?;
+
+    Ok(Json(SessionListView::new(&sessions, query.limit, bearer.claims.session_id)))
 }
 
 /// End every session of a user
@@ -324,12 +350,13 @@ pub(super) async fn list_sessions(
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 204, description = "Every session has ended"),
-        Refused<(BadToken, NeedsUsersWrite, NotFound)>,
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound)>,
     ),
 )]
 pub(super) async fn end_sessions(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
@@ -347,12 +374,13 @@ pub(super) async fn end_sessions(
     ),
     responses(
         (status = 204, description = "The session has ended"),
-        Refused<(BadToken, NeedsUsersWrite, NotFound)>,
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound)>,
     ),
 )]
 pub(super) async fn end_session(
     api: Data<Api>,
     bearer: Authenticated,
+    _: Query<NoQuery>,
     origin: RequestOrigin,
     path: Path<(UserId, SessionId)>,
 ) -> Result<impl Responder, ApiError> {
@@ -409,6 +437,9 @@ impl TryFrom<RawUserQuery> for UserQuery {
     fn try_from(raw: RawUserQuery) -> Result<Self, ApiError> {
         Ok(Self {
             prefix: parse_username(raw.prefix)?,
+            username: parse_username(raw.username)?,
+            role: raw.role.as_deref().map(parse_role).transpose()?,
+            is_disabled: raw.disabled,
             after: parse_username(raw.after)?,
             limit: parse_limit(raw.limit)?,
         })
@@ -421,6 +452,10 @@ fn parse_username(raw: Option<String>) -> Result<Option<Username>, ApiError> {
         Some(raw) if !raw.is_empty() => Ok(Some(Username::parse(&raw)?)),
         _ => Ok(None),
     }
+}
+
+fn parse_role(name: &str) -> Result<Role, ApiError> {
+    name.parse().map_err(|_| ApiError::InvalidQuery("unknown role".to_owned()))
 }
 
 impl AccountListView {

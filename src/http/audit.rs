@@ -20,6 +20,7 @@ use crate::store::{AuditQuery, StoredAuditRecord};
 /// Query of the audit log.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawAuditQuery {
     /// Id of the account that performed the action.
     #[param(inline)]
@@ -99,6 +100,7 @@ pub(super) async fn read(
     Query(query): Query<RawAuditQuery>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_open_session(&api).await?;
     let query = AuditQuery::try_from(query)?;
 
     let limit = query.limit;

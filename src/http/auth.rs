@@ -73,9 +73,9 @@ struct TokensView {
 pub(super) async fn register(
     api: Data<Api>,
     origin: RequestOrigin,
-    JsonBody(body): JsonBody<RawCredentials>,
+    body: JsonBody<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
-    let (username, password) = body.parse()?;
+    let (username, password) = body.read().await?.parse()?;
 
     let roles = Roles::from_iter([Role::User]);
     let requester = Requester::anonymous(origin);
@@ -111,9 +111,9 @@ pub(super) async fn register(
 pub(super) async fn login(
     api: Data<Api>,
     origin: RequestOrigin,
-    JsonBody(body): JsonBody<RawCredentials>,
+    body: JsonBody<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
-    let credentials = body.parse_for_login()?;
+    let credentials = body.read().await?.parse_for_login()?;
 
     let granted = open_session(&api, credentials, origin).await;
     api.metrics.logins.inc(login_outcome(&granted));
@@ -137,9 +137,9 @@ pub(super) async fn login(
 pub(super) async fn refresh(
     api: Data<Api>,
     origin: RequestOrigin,
-    JsonBody(body): JsonBody<RawRefreshToken>,
+    body: JsonBody<RawRefreshToken>,
 ) -> Result<impl Responder, ApiError> {
-    let token = body.refresh_token.ok_or(ApiError::MissingRefreshToken)?;
+    let token = body.read().await?.refresh_token.ok_or(ApiError::MissingRefreshToken)?;
 
     let granted = exchange_refresh_token(&api, &token, origin).await;
     api.metrics.refreshes.inc(refresh_outcome(&granted));

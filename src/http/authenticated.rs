@@ -11,7 +11,7 @@ use futures_util::future::{Either, LocalBoxFuture};
 
 use super::error::{ApiError, AuthorizationHeaderError};
 use super::state::Api;
-use crate::actors::IsRevoked;
+use crate::actors::{ActorError, IsRevoked, RequireOpen};
 use crate::domain::{Permission, RequestOrigin, Requester};
 use crate::metrics::CheckResult;
 use crate::revocation::Verdict;
@@ -38,6 +38,22 @@ impl Authenticated {
         } else {
             Err(ApiError::PermissionMissing(permission))
         }
+    }
+
+    /// Requires that the database has the session of the bearer.
+    ///
+    /// Changes check this in their commit. A read of accounts of others checks it as well: it asks the
+    /// database anyway, and an administrator who has logged out elsewhere expects that the token is
+    /// worth nothing from then on. Without it, the token works up to the staleness bound.
+    ///
+    /// # Errors
+    /// Returns [`TokenRefusal::Revoked`], or an error of the database.
+    pub(super) async fn require_open_session(&self, api: &Api) -> Result<(), ApiError> {
+        let session_id = self.claims.session_id;
+        api.sessions.ask(RequireOpen { session_id }).await.map_err(|error| match error {
+            ActorError::SessionNotFound => TokenRefusal::Revoked.into(),
+            error => error.into(),
+        })
     }
 
     /// Returns the bearer as the requester of an action.

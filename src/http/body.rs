@@ -1,14 +1,14 @@
 //! Request bodies: JSON objects and forms, limited in size and time.
 
 use std::fmt;
+use std::future::{Ready, ready};
 use std::marker::PhantomData;
 use std::time::Duration;
 
-use actix_web::dev::Payload;
+use actix_web::dev::{self, Payload};
 use actix_web::error::{JsonPayloadError, UrlencodedError};
-use actix_web::web::{Data, Form, FormConfig, Json, JsonConfig};
-use actix_web::{Error, FromRequest, HttpRequest};
-use futures_util::future::LocalBoxFuture;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -20,41 +20,79 @@ use super::state::Api;
 /// Maximum size of a request body, in bytes. Credentials need no more.
 pub(super) const MAX_BODY_SIZE: usize = 16 * 1024;
 
-/// Extractor of a JSON object that arrives within [`Api::body_timeout`]. The server's own timeout
-/// covers only the head of a request.
-pub(super) struct JsonBody<T>(pub(super) T);
+/// Body that is not read yet. A handler checks first whether the bearer is allowed to send one, and
+/// then reads it.
+struct UnreadBody {
+    request: HttpRequest,
+    payload: Payload,
+    /// Maximum time in which the body has to arrive. The server's own timeout covers only the head of
+    /// a request.
+    timeout: Duration,
+}
 
-/// Extractor of a form that arrives within [`Api::body_timeout`].
-pub(super) struct FormBody<T>(pub(super) T);
+/// Extractor of a JSON object.
+pub(super) struct JsonBody<T> {
+    body: UnreadBody,
+    content: PhantomData<T>,
+}
 
-impl<T: DeserializeOwned + 'static> FromRequest for JsonBody<T> {
-    type Error = Error;
-    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+/// Extractor of a form.
+pub(super) struct FormBody<T> {
+    body: UnreadBody,
+    content: PhantomData<T>,
+}
 
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = in_time(Json::<Object<T>>::from_request(request, payload), request);
-        Box::pin(async move { body.await.map(|Json(Object(body))| Self(body)) })
+impl<T: DeserializeOwned + 'static> JsonBody<T> {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::InvalidBody`], [`ApiError::BodyTooSlow`], [`ApiError::BodyTooLarge`] or
+    /// [`ApiError::NotJson`].
+    pub(super) async fn read(self) -> Result<T, ApiError> {
+        let UnreadBody { request, mut payload, timeout } = self.body;
+        let body = dev::JsonBody::<Object<T>>::new(&request, &mut payload, None, true);
+        let body = in_time(timeout, body.limit(MAX_BODY_SIZE)).await?;
+        body.map(|Object(body)| body).map_err(|error| json_error(&error))
     }
 }
 
-impl<T: DeserializeOwned + 'static> FromRequest for FormBody<T> {
-    type Error = Error;
-    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let body = in_time(Form::<T>::from_request(request, payload), request);
-        Box::pin(async move { body.await.map(|Form(body)| Self(body)) })
+impl<T: DeserializeOwned + 'static> FormBody<T> {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::InvalidBody`], [`ApiError::BodyTooSlow`], [`ApiError::BodyTooLarge`] or
+    /// [`ApiError::NotForm`].
+    pub(super) async fn read(self) -> Result<T, ApiError> {
+        let UnreadBody { request, mut payload, timeout } = self.body;
+        let body = dev::UrlEncoded::new(&request, &mut payload).limit(MAX_BODY_SIZE);
+        in_time(timeout, body).await?.map_err(|error| form_error(&error))
     }
 }
 
-/// Returns the settings for JSON bodies.
-pub(super) fn json_config() -> JsonConfig {
-    JsonConfig::default().limit(MAX_BODY_SIZE).error_handler(|error, _| json_error(&error).into())
+impl UnreadBody {
+    fn take(request: &HttpRequest, payload: &mut Payload) -> Self {
+        let timeout =
+            request.app_data::<Data<Api>>().map_or(Duration::ZERO, |api| api.body_timeout);
+        Self { request: request.clone(), payload: payload.take(), timeout }
+    }
 }
 
-/// Returns the settings for forms.
-pub(super) fn form_config() -> FormConfig {
-    FormConfig::default().limit(MAX_BODY_SIZE).error_handler(|error, _| form_error(&error).into())
+impl<T> FromRequest for JsonBody<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        ready(Ok(Self { body: UnreadBody::take(request, payload), content: PhantomData }))
+    }
+}
+
+impl<T> FromRequest for FormBody<T> {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        ready(Ok(Self { body: UnreadBody::take(request, payload), content: PhantomData }))
+    }
 }
 
 fn json_error(error: &JsonPayloadError) -> ApiError {
@@ -76,13 +114,9 @@ fn form_error(error: &UrlencodedError) -> ApiError {
     }
 }
 
-/// Limits the time for reading a body.
-fn in_time<T, F: Future<Output = Result<T, Error>>>(
-    body: F,
-    request: &HttpRequest,
-) -> impl Future<Output = Result<T, Error>> + use<T, F> {
-    let limit = request.app_data::<Data<Api>>().map_or(Duration::ZERO, |api| api.body_timeout);
-    async move { timeout(limit, body).await.unwrap_or_else(|_| Err(ApiError::BodyTooSlow.into())) }
+/// Waits for a body, but no longer than `limit`.
+async fn in_time<T>(limit: Duration, body: impl Future<Output = T>) -> Result<T, ApiError> {
+    timeout(limit, body).await.map_err(|_| ApiError::BodyTooSlow)
 }
 
 /// Value of a JSON object. Without this wrapper, serde would also read a struct from an array of

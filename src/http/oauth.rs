@@ -73,10 +73,10 @@ struct ActiveToken {
 pub(super) async fn introspect(
     api: Data<Api>,
     bearer: Authenticated,
-    FormBody(body): FormBody<RawToken>,
+    body: FormBody<RawToken>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(Permission::TokensIntrospect)?;
-    let token = body.token.ok_or(ApiError::MissingToken)?;
+    let token = body.read().await?.token.ok_or(ApiError::MissingToken)?;
 
     let claims = match api.tokens.verify(&token, api.clock.now()) {
         Ok(claims) if !is_revoked(&api, &claims).await? => Some(ActiveToken::from(claims)),
@@ -90,9 +90,9 @@ pub(super) async fn introspect(
 ///
 /// An access token is revoked alone; a refresh token ends its session. Tokens of other users
 /// require the permission `tokens:introspect`. Succeeds also if the token is invalid or already
-/// revoked.
+/// revoked. Without a valid access token, a valid refresh token still ends its session.
 #[utoipa::path(
-    post, path = "/oauth/revoke", tag = "oauth", security(("bearer" = [])),
+    post, path = "/oauth/revoke", tag = "oauth", security((), ("bearer" = [])),
     request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
     responses(
         (
@@ -104,11 +104,21 @@ pub(super) async fn introspect(
 )]
 pub(super) async fn revoke(
     api: Data<Api>,
-    bearer: Authenticated,
+    bearer: Result<Authenticated, ApiError>,
     origin: RequestOrigin,
-    FormBody(body): FormBody<RawToken>,
+    body: FormBody<RawToken>,
 ) -> Result<impl Responder, ApiError> {
-    let token = body.token.ok_or(ApiError::MissingToken)?;
+    let bearer = match bearer {
+        Ok(bearer) => bearer,
+        Err(refusal) => {
+            let token = body.read().await.ok().and_then(|body| body.token);
+            let session = token.and_then(|token| api.tokens.verify_refresh_token(&token));
+            let (session_id, _) = session.ok_or(refusal)?;
+            end_session_of_bearer(&api, session_id, Requester::anonymous(origin)).await?;
+            return Ok(HttpResponse::Ok().json(REVOKED));
+        }
+    };
+    let token = body.read().await?.token.ok_or(ApiError::MissingToken)?;
 
     let requester = bearer.requester(origin);
     if let Ok(claims) = api.tokens.verify(&token, api.clock.now()) {
@@ -167,6 +177,24 @@ async fn end_session(
         }
         Err(ActorError::SessionNotFound) => Ok(()),
         Err(ActorError::NotOwner) => permission,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends the session of a refresh token that was shown without an access token. A bearer of any
+/// refresh token of the session, the latest or an earlier one, may end it: an earlier one would end it
+/// as a replay, too.
+async fn end_session_of_bearer(
+    api: &Api,
+    session_id: SessionId,
+    requester: Requester,
+) -> Result<(), ApiError> {
+    match api.sessions.ask(EndSession { session_id, owner: None, requester }).await {
+        Ok(()) => {
+            tracing::info!(session.id = %session_id, "session ended with its refresh token");
+            Ok(())
+        }
+        Err(ActorError::SessionNotFound) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,9 +1,17 @@
-//! Pagination of lists.
+//! Queries: pagination of lists, and routes without parameters.
+
+use serde::Deserialize;
 
 use super::error::ApiError;
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 200;
+
+/// Query of a route that has no parameters. Others are refused: a client that sends one expects that
+/// it does something.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}
 
 /// Validates the requested size of a page.
 pub(super) fn parse_limit(requested: Option<u32>) -> Result<u32, ApiError> {

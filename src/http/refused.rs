@@ -75,6 +75,8 @@ reasons! {
         ApiError::NotForm;
     /// Errors of [`Query`](actix_web::web::Query).
     BadQuery => ApiError::InvalidQuery("limit must be from 1 to 200".to_owned());
+    /// Errors of [`NoQuery`](super::page::NoQuery).
+    NoParameters => ApiError::InvalidQuery("unknown field `dry_run`, there are no fields".to_owned());
 
     MissingCredentials => ApiError::MissingCredentials;
     MissingPassword => ApiError::MissingPassword;
@@ -127,6 +129,7 @@ tuple_of_reasons!(A B C D E F);
 tuple_of_reasons!(A B C D E F G);
 tuple_of_reasons!(A B C D E F G H);
 tuple_of_reasons!(A B C D E F G H I);
+tuple_of_reasons!(A B C D E F G H I J);
 
 impl<R: Reasons> IntoResponses for Refused<R> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

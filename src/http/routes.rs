@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, Resource, Route, guard};
 use super::error::ApiError;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, audit, auth, body, dashboard, docs, metrics, oauth, openapi, probes, sessions,
+    account, admin, audit, auth, dashboard, docs, metrics, oauth, openapi, probes, sessions,
 };
 use crate::tokens::VerifiedTokenCache;
 
@@ -72,9 +72,7 @@ fn configure_errors(config: &mut ServiceConfig) {
         .app_data(
             QueryConfig::default()
                 .error_handler(|error, _| ApiError::InvalidQuery(error.to_string()).into()),
-        )
-        .app_data(body::json_config())
-        .app_data(body::form_config());
+        );
 }
 
 /// Builds the resource at a path. Every other method gets 405 with `Allow`.

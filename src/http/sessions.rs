@@ -1,17 +1,33 @@
 //! `/auth/sessions` and `/auth/logout-all`: the requester's own sessions.
 
-use actix_web::web::{Data, Json, Path};
+use actix_web::web::{Data, Json, Path, Query};
 use actix_web::{HttpResponse, Responder};
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
-use super::refused::{BadToken, NotFound, Refused};
+use super::page::parse_limit;
+use super::refused::{BadQuery, BadToken, NotFound, Refused};
 use super::state::Api;
 use super::views::{Message, SessionListView};
 use crate::actors::{ChangeUser, EndSession, ListSessions};
-use crate::domain::{RequestOrigin, SessionId, UserEdit};
+use crate::domain::{RequestOrigin, SessionId, SessionPosition, UserEdit, UserId};
+use crate::store::SessionQuery;
 
 const LOGGED_OUT: Message = Message { msg: "Logged out everywhere" };
+
+/// Query of a list of sessions.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSessionQuery {
+    /// `next` of the previous page.
+    after: Option<String>,
+    /// Maximum number of sessions.
+    #[param(minimum = 1, maximum = 200, default = 50)]
+    limit: Option<u32>,
+}
 
 /// Log out everywhere
 ///
@@ -41,26 +57,31 @@ pub(super) async fn logout_all(
 }
 
 /// List your open sessions
+///
+/// Most recently used first, a page at a time.
 #[utoipa::path(
     get, path = "/auth/sessions", operation_id = "list_sessions", tag = "sessions",
-    security(("bearer" = [])),
+    security(("bearer" = [])), params(RawSessionQuery),
     responses(
         (
-            status = 200, description = "The open sessions", body = SessionListView,
+            status = 200, description = "A page of the open sessions", body = SessionListView,
             links(("end" = (
                 operation_id = "end_session", parameters(("id" = "$response.body#/sessions/0/id")),
             ))),
         ),
-        Refused<(BadToken,)>,
+        Refused<(BadToken, BadQuery)>,
     ),
 )]
 pub(super) async fn list(
     api: Data<Api>,
     bearer: Authenticated,
+    Query(query): Query<RawSessionQuery>,
 ) -> Result<impl Responder, ApiError> {
-    let sessions = api.sessions.ask(ListSessions { user_id: bearer.claims.user_id }).await?;
+    let query = query.parse(bearer.claims.user_id)?;
 
-    Ok(Json(SessionListView::new(&sessions, bearer.claims.session_id)))
+    let sessions = api.sessions.ask(ListSessions { query }).await?;
+
+    Ok(Json(SessionListView::new(&sessions, query.limit, bearer.claims.session_id)))
 }
 
 /// End one of your sessions
@@ -86,4 +107,15 @@ pub(super) async fn end(
 
     tracing::info!(user.id = %bearer.claims.user_id, session.id = %session_id, "session ended");
     Ok(HttpResponse::NoContent().finish())
+}
+
+impl RawSessionQuery {
+    /// Parses the query of a list of the sessions of one user.
+    pub(super) fn parse(self, user_id: UserId) -> Result<SessionQuery, ApiError> {
+        let after = self.after.as_deref().filter(|after| !after.is_empty());
+        let after = after.map(str::parse::<SessionPosition>).transpose().map_err(|_| {
+            ApiError::InvalidQuery("after must be the `next` of the previous page".to_owned())
+        })?;
+        Ok(SessionQuery { user_id, after, limit: parse_limit(self.limit)? })
+    }
 }

@@ -3,8 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::page::next_after;
 use crate::clock::timestamp;
-use crate::domain::{Permissions, Roles, Session, SessionId, User, UserId};
+use crate::domain::{Permissions, Roles, Session, SessionId, SessionPosition, User, UserId};
 
 /// Text of a successful reply.
 #[derive(Serialize, ToSchema)]
@@ -66,11 +67,14 @@ pub struct SessionView {
     pub(crate) current: Option<bool>,
 }
 
-/// Open sessions of a user.
+/// Page of the open sessions of a user, most recently used first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Sessions)]
 pub(super) struct SessionListView {
     sessions: Vec<SessionView>,
+    /// `after` of the next page, which may be empty; `null` on the last page.
+    #[schema(required, example = "1777627800000000.00000000-0000-4000-8000-000000000000")]
+    next: Option<String>,
 }
 
 impl From<&User> for AccountView {
@@ -108,9 +112,12 @@ impl SessionView {
 }
 
 impl SessionListView {
-    /// Creates the view of the sessions of one user. `current` is the session of the request.
-    pub(super) fn new(sessions: &[Session], current: SessionId) -> Self {
+    /// Creates the view of a page of sessions. `current` is the session of the request.
+    pub(super) fn new(sessions: &[Session], limit: u32, current: SessionId) -> Self {
         let view = |session| SessionView::new(session, Some(current));
-        Self { sessions: sessions.iter().map(view).collect() }
+        Self {
+            sessions: sessions.iter().map(view).collect(),
+            next: next_after(sessions, limit, |last| SessionPosition::from(last).to_string()),
+        }
     }
 }

@@ -26,7 +26,7 @@ use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, RevocationStore};
-pub use sessions::{Rotation, Rotations, SessionStore};
+pub use sessions::{Rotation, Rotations, SessionQuery, SessionStore};
 use sqlite::SqliteStore;
 pub use users::{ChangedUser, Credentials, UserQuery, UserStore, WriteError};
 

@@ -7,11 +7,9 @@ use time::OffsetDateTime;
 
 use super::error::StoreError;
 use crate::domain::{
-    AuditRecord, Generation, Session, SessionId, TokenUse, User, UserId, UserVersion,
+    AuditRecord, Generation, Session, SessionId, SessionPosition, TokenUse, User, UserId,
+    UserVersion,
 };
-
-/// Maximum number of sessions in a list.
-pub(super) const SESSIONS_LISTED: u32 = 1_000;
 
 /// Storage of sessions.
 #[async_trait]
@@ -59,11 +57,10 @@ pub trait SessionStore {
         limit: u32,
     ) -> Result<Option<SessionId>, StoreError>;
 
-    /// Lists at most 1,000 sessions of an account that expire after `now`, most recently used
-    /// first.
+    /// Lists sessions of an account that expire after `now`, most recently used first.
     async fn list_sessions(
         &self,
-        user: UserId,
+        query: &SessionQuery,
         now: OffsetDateTime,
     ) -> Result<Vec<Session>, StoreError>;
 
@@ -74,6 +71,16 @@ pub trait SessionStore {
         now: OffsetDateTime,
         limit: u32,
     ) -> Result<u64, StoreError>;
+}
+
+/// Page of the list of the sessions of an account.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionQuery {
+    pub user_id: UserId,
+    /// Position of the last session of the previous page.
+    pub after: Option<SessionPosition>,
+    /// Maximum number of sessions.
+    pub limit: u32,
 }
 
 /// State of a session after an exchange of a refresh token.

@@ -8,8 +8,8 @@ use uuid::Uuid;
 use super::error::StoreError;
 use super::revocations::CommittedRevocations;
 use crate::domain::{
-    AccountError, AuditRecord, PasswordHash, PasswordHashError, Roles, User, UserChange, UserId,
-    Username,
+    AccountError, AuditRecord, PasswordHash, PasswordHashError, Role, Roles, User, UserChange,
+    UserId, Username,
 };
 
 /// Greater than every character of a username.
@@ -61,11 +61,17 @@ pub struct Credentials {
     pub password_hash: PasswordHash,
 }
 
-/// Filter and page of the list of accounts, ordered by username key.
-#[derive(Clone, Debug)]
+/// Filter and page of the list of accounts, ordered by username key. `None` matches every account.
+#[derive(Clone, Debug, Default)]
 pub struct UserQuery {
-    /// Prefix of the usernames, ignoring case; `None` matches every username.
+    /// Prefix of the usernames, ignoring case.
     pub prefix: Option<Username>,
+    /// The username, ignoring case.
+    pub username: Option<Username>,
+    /// Role that the accounts have.
+    pub role: Option<Role>,
+    /// Whether the accounts are disabled.
+    pub is_disabled: Option<bool>,
     /// Last username of the previous page.
     pub after: Option<Username>,
     /// Maximum number of accounts.
@@ -95,17 +101,30 @@ pub enum WriteError {
 impl UserQuery {
     /// Returns the lowest username key, inclusive.
     pub(super) fn lower_bound(&self) -> &str {
-        self.prefix.as_ref().map_or("", Username::key)
+        let prefix = self.prefix.as_ref().map_or("", Username::key);
+        let username = self.username.as_ref();
+        prefix.max(username.map_or("", |name| name.key().min(name.unfolded_key())))
     }
 
-    /// Returns the highest username key, exclusive.
+    /// Returns the highest username key, inclusive.
     pub(super) fn upper_bound(&self) -> String {
-        format!("{}{HIGHEST_CHAR}", self.lower_bound())
+        let prefix = self.prefix.as_ref().map_or("", Username::key);
+        let end_of_prefix = format!("{prefix}{HIGHEST_CHAR}");
+        match &self.username {
+            Some(name) => end_of_prefix.min(name.key().max(name.unfolded_key()).to_owned()),
+            None => end_of_prefix,
+        }
     }
 
-    /// Returns the last username key of the previous page.
-    pub(super) fn previous_key(&self) -> &str {
-        self.after.as_ref().map_or("", Username::key)
+    /// Returns the username keys to list: with and without case folding.
+    pub(super) fn keys(&self) -> Option<[&str; 2]> {
+        self.username.as_ref().map(|name| [name.key(), name.unfolded_key()])
+    }
+
+    /// Returns the keys that the last account of the previous page may have: without case folding, if
+    /// it kept that key, or with it.
+    pub(super) fn previous_keys(&self) -> [&str; 2] {
+        self.after.as_ref().map_or(["", ""], |name| [name.unfolded_key(), name.key()])
     }
 }
 

@@ -1,5 +1,7 @@
 //! Administration of accounts.
 
+use std::io::Error;
+
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,6 +21,10 @@ on_both_databases![
     last_administrator_cannot_be_removed,
     admin_routes_require_an_administrator,
     unknown_account_is_not_found,
+    accounts_are_filtered,
+    unknown_query_parameters_are_refused,
+    ended_session_reads_nothing,
+    bearer_without_permission_is_refused_before_the_body,
     disabling_ends_tokens_on_other_instance,
 ];
 
@@ -260,7 +266,7 @@ async fn admin_lists_and_ends_user_sessions(database: TestDatabase) {
     }
     assert_eq!(app.dashboard(&bobs_token).await.status, 200);
     let listed = admin.send(Method::GET, &path).await;
-    listed.assert(200, &json!({ "sessions": [] }));
+    listed.assert(200, &json!({ "sessions": [], "next": null }));
 }
 
 async fn last_administrator_cannot_be_removed(database: TestDatabase) {
@@ -316,6 +322,90 @@ async fn admin_routes_require_an_administrator(database: TestDatabase) {
     }
     assert_eq!(app.dashboard(&token).await.status, 200);
     assert_eq!(app.dashboard(&admin.token).await.status, 200);
+}
+
+async fn accounts_are_filtered(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = Admin::register(&app, &database).await;
+    for name in ["u0", "u1", "u00"] {
+        app.register(name, "correct horse").await;
+    }
+    let token = app.log_in_for_token("u1").await;
+    let disable = format!("{}/disable", account_path(&token));
+    assert_eq!(admin.send(Method::POST, &disable).await.status, 200);
+
+    for (query, expected) in [
+        ("username=U0&limit=1", vec!["u0"]),
+        ("username=u", vec![]),
+        ("username=u0&prefix=u1", vec![]),
+        ("username=u0&prefix=u", vec!["u0"]),
+        ("username=", vec!["root", "u0", "u00", "u1"]),
+        ("role=admin", vec!["root"]),
+        ("role=user&prefix=u0", vec!["u0", "u00"]),
+        ("role=introspector", vec![]),
+        ("disabled=true", vec!["u1"]),
+        ("disabled=false", vec!["root", "u0", "u00"]),
+        ("disabled=false&role=user&after=u0", vec!["u00"]),
+    ] {
+        let listed = admin.send(Method::GET, &format!("/admin/users?{query}")).await;
+        assert_eq!(list_usernames(&listed), expected, "{query}");
+    }
+    for query in ["role=god", "disabled=yes", "username=u0&username=u1"] {
+        let refused = admin.send(Method::GET, &format!("/admin/users?{query}")).await;
+        refused.assert_code(400, "invalid_query");
+    }
+}
+
+async fn unknown_query_parameters_are_refused(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = Admin::register(&app, &database).await;
+    let token = app.register_and_log_in("alice").await;
+    let path = account_path(&token);
+    let account_routes =
+        ACCOUNT_ROUTES.iter().map(|(method, subpath)| (method, format!("{path}{subpath}")));
+    let other_routes = [
+        (&Method::GET, "/admin/users".to_owned()),
+        (&Method::POST, "/admin/users".to_owned()),
+        (&Method::GET, "/admin/audit".to_owned()),
+    ];
+
+    for (method, path) in account_routes.chain(other_routes) {
+        let path = format!("{path}?dry_run=true");
+        let refused = admin.send_json(method.clone(), &path, &universal_body()).await;
+        refused.assert_code(400, "invalid_query");
+    }
+    assert_eq!(app.dashboard(&token).await.status, 200);
+}
+
+/// A session whose row is gone while no revocation has arrived yet, as on another instance.
+async fn ended_session_reads_nothing(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = Admin::register(&app, &database).await;
+    let path = account_path(&admin.token);
+    database.execute("delete from sessions").await;
+
+    for path in ["/admin/users", "/admin/audit", &path, &format!("{path}/sessions")] {
+        let refused = admin.send(Method::GET, path).await;
+        refused.assert_error(401, "token_revoked", "Token has been revoked");
+    }
+}
+
+async fn bearer_without_permission_is_refused_before_the_body(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_and_log_in("alice").await;
+    let path = account_path(&token);
+
+    for (method, path) in [
+        (Method::POST, "/admin/users".to_owned()),
+        (Method::PUT, format!("{path}/roles")),
+        (Method::PUT, format!("{path}/password")),
+        (Method::POST, "/oauth/introspect".to_owned()),
+    ] {
+        let body =
+            reqwest::Body::wrap_stream(futures_util::stream::pending::<Result<&str, Error>>());
+        let request = app.request(method, &path).bearer_auth(&token).body(body);
+        send(request).await.assert_code(403, "permission_missing");
+    }
 }
 
 async fn unknown_account_is_not_found(database: TestDatabase) {

@@ -14,6 +14,7 @@ on_both_databases![
     access_token_revocation_keeps_the_session,
     many_token_revocations_end_the_session,
     refresh_token_revocation_ends_the_session,
+    refresh_token_ends_its_session_without_an_access_token,
     revoking_tokens_of_others_requires_permission,
     malformed_revocation_request_is_refused,
 ];
@@ -132,6 +133,41 @@ async fn refresh_token_revocation_ends_the_session(database: TestDatabase) {
     assert_eq!(app.dashboard(&other.access_token()).await.status, 401);
     assert_eq!(app.refresh(&other.refresh_token()).await.status, 401);
     assert_eq!(app.dashboard(&current.access_token()).await.status, 200);
+}
+
+async fn refresh_token_ends_its_session_without_an_access_token(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let revoke_alone = async |token: &str| {
+        let request = app.request(Method::POST, "/oauth/revoke");
+        let form = "application/x-www-form-urlencoded";
+        send(request.header("content-type", form).body(format!("token={token}"))).await
+    };
+    let anonymous = app.register_and_open_session("alice").await;
+    let expired = app.log_in("alice", "correct horse").await;
+    let other = app.log_in("alice", "correct horse").await;
+    let mut claims = decode_claims(&expired.access_token());
+    claims["exp"] = json!(1);
+
+    let replies = [
+        revoke_alone(&anonymous.refresh_token()).await,
+        revoke_alone(&anonymous.refresh_token()).await,
+        revoke(&app, &sign_claims(&claims), &expired.refresh_token()).await,
+    ];
+
+    for reply in replies {
+        reply.assert(200, &json!({ "msg": "Token revoked" }));
+    }
+    for session in [&anonymous, &expired] {
+        assert_eq!(app.dashboard(&session.access_token()).await.status, 401);
+        assert_eq!(app.refresh(&session.refresh_token()).await.status, 401);
+    }
+    for token in ["", "x", &other.access_token(), &other.refresh_token()[1..]] {
+        let refused = revoke_alone(token).await;
+        refused.assert_error(401, "missing_authorization", "Missing Authorization Header");
+    }
+    let refused = revoke(&app, &sign_claims(&claims), &other.access_token()).await;
+    refused.assert_code(401, "token_expired");
+    assert_eq!(app.dashboard(&other.access_token()).await.status, 200);
 }
 
 async fn revoking_tokens_of_others_requires_permission(database: TestDatabase) {

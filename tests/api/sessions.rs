@@ -24,6 +24,7 @@ on_both_databases![
     logout_ends_all_tokens_of_session,
     logout_everywhere_ends_every_session,
     user_lists_own_sessions,
+    sessions_are_listed_in_pages,
     only_the_owner_ends_a_session,
     session_expires_after_its_lifetime,
     idle_session_expires_when_configured,
@@ -282,6 +283,40 @@ async fn user_lists_own_sessions(database: TestDatabase) {
     assert_eq!(other[0]["id"], decode_claims(&first.access_token())["sid"]);
     for time in ["created_at", "last_used_at", "expires_at"] {
         assert!(current[0][time].as_str().unwrap().ends_with('Z'), "{current:?}");
+    }
+}
+
+async fn sessions_are_listed_in_pages(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_and_log_in("alice").await;
+    for _ in 0..4 {
+        app.log_in("alice", "correct horse").await;
+    }
+    let get = async |query: &str| {
+        let path = format!("/auth/sessions{query}");
+        app.send_with_token(Method::GET, &path, &token).await
+    };
+
+    let all = list_sessions(&app, &token).await;
+    let mut paged = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = get(&format!("?limit=2&after={after}")).await;
+        paged.extend(page.body["sessions"].as_array().unwrap().clone());
+        // The last session of a page may end before the next page is read.
+        if let Some(last) = paged.last().filter(|last| last["current"] == false) {
+            let path = format!("/auth/sessions/{}", last["id"].as_str().unwrap());
+            assert_eq!(app.send_with_token(Method::DELETE, &path, &token).await.status, 204);
+        }
+        let Some(next) = page.body["next"].as_str() else { break };
+        after = next.to_owned();
+    }
+
+    assert_eq!(paged, all);
+    assert_eq!(all.len(), 5);
+    assert_eq!(all[4]["current"], true, "the oldest session is the last one");
+    for query in ["?limit=0", "?limit=201", "?after=x", "?after=1.x", "?before=1"] {
+        get(query).await.assert_code(400, "invalid_query");
     }
 }
 

@@ -6,13 +6,14 @@ use actix::{Handler, Message};
 
 use super::SessionActor;
 use crate::actors::{ActorError, CancelOnDrop};
-use crate::domain::{Session, UserId};
+use crate::domain::Session;
+use crate::store::SessionQuery;
 
-/// Lists the open sessions of a user. Replies with them, most recently used first.
+/// Lists the open sessions of a user. Replies with one page, most recently used first.
 #[derive(Message)]
 #[rtype(result = "Result<Vec<Session>, ActorError>")]
 pub struct ListSessions {
-    pub user_id: UserId,
+    pub query: SessionQuery,
 }
 
 impl Handler<ListSessions> for SessionActor {
@@ -23,7 +24,7 @@ impl Handler<ListSessions> for SessionActor {
         let is_open = self.is_open();
         let now = self.clock.now();
         CancelOnDrop::new(async move {
-            let mut sessions = store.list_sessions(message.user_id, now).await?;
+            let mut sessions = store.list_sessions(&message.query, now).await?;
             sessions.retain(is_open);
             Ok(sessions)
         })

@@ -11,6 +11,7 @@ mod list;
 mod lookup;
 mod open;
 mod refresh;
+mod require_open;
 mod revoke;
 
 pub use actor::SessionActor;
@@ -21,4 +22,5 @@ pub use grant::TokenGrant;
 pub use list::ListSessions;
 pub use open::OpenSession;
 pub use refresh::Refresh;
+pub use require_open::RequireOpen;
 pub use revoke::{LogOut, RevokeToken};

@@ -19,7 +19,7 @@ use crate::domain::{
 use crate::store::columns::{parse_origin, to_i64};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
-    Rotation, Rotations, SESSIONS_LISTED, SessionStore, parse_generation, token_use,
+    Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
 };
 
 /// Condition of an exchange: the presented generation is the current one.
@@ -160,17 +160,24 @@ impl SessionStore for PostgresStore {
 
     async fn list_sessions(
         &self,
-        user: UserId,
+        query: &SessionQuery,
         now: OffsetDateTime,
     ) -> Result<Vec<Session>, StoreError> {
         let select = self.executor.query(concat!(
             "select ",
             columns!(),
             " from sessions where user_id = $1 and expires_at > $2
-             order by last_used_at desc, id limit $3"
+               and ($3::timestamptz is null or (last_used_at, id) < ($3, $4))
+             order by last_used_at desc, id desc limit $5"
         ));
-        let select = select.bind(user.as_uuid()).bind(now).bind(i64::from(SESSIONS_LISTED));
-        let rows = select.fetch_all(&self.executor).await?;
+        let rows = select
+            .bind(query.user_id.as_uuid())
+            .bind(now)
+            .bind(query.after.map(|position| position.last_used_at))
+            .bind(query.after.map(|position| position.id.as_uuid()))
+            .bind(i64::from(query.limit))
+            .fetch_all(&self.executor)
+            .await?;
         rows.iter().map(session_from_row).collect()
     }
 

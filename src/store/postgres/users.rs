@@ -95,14 +95,23 @@ impl UserStore for PostgresStore {
             "select ",
             columns!(),
             r#" from users
-               where username_key collate "C" >= $1 and username_key collate "C" < $2
-                 and username_key collate "C" > $3
-               order by username_key collate "C" limit $4"#
+               where username_key collate "C" >= $1 and username_key collate "C" <= $2
+                 and username_key collate "C"
+                   > coalesce((select username_key from users where username_key = $3), $4)
+                 and ($5::text[] is null or username_key = any ($5))
+                 and ($6::text is null or $6 = any (roles))
+                 and ($7::boolean is null or (disabled_at is not null) = $7)
+               order by username_key collate "C" limit $8"#
         ));
+        let [unfolded_previous_key, previous_key] = query.previous_keys();
         let rows = select
             .bind(query.lower_bound())
             .bind(query.upper_bound())
-            .bind(query.previous_key())
+            .bind(unfolded_previous_key)
+            .bind(previous_key)
+            .bind(query.keys())
+            .bind(query.role.map(|role| role.into_str()))
+            .bind(query.is_disabled)
             .bind(i64::from(query.limit))
             .fetch_all(&self.executor)
             .await?;

@@ -86,13 +86,23 @@ impl UserStore for SqliteStore {
             "select ",
             columns!(),
             " from users
-             where username_key >= ?1 and username_key < ?2 and username_key > ?3
-             order by username_key limit ?4"
+             where username_key >= ?1 and username_key <= ?2
+               and username_key > coalesce((select username_key from users where username_key = ?3), ?4)
+               and (?5 is null or username_key in (?5, ?6))
+               and (?7 is null or instr(' ' || roles || ' ', ' ' || ?7 || ' ') > 0)
+               and (?8 is null or (disabled_at is not null) = ?8)
+             order by username_key limit ?9"
         ));
+        let [unfolded_previous_key, previous_key] = query.previous_keys();
         let rows = select
             .bind(query.lower_bound())
             .bind(query.upper_bound())
-            .bind(query.previous_key())
+            .bind(unfolded_previous_key)
+            .bind(previous_key)
+            .bind(query.keys().map(|[folded, _]| folded))
+            .bind(query.keys().map(|[_, unfolded]| unfolded))
+            .bind(query.role.map(|role| role.into_str()))
+            .bind(query.is_disabled)
             .bind(query.limit)
             .fetch_all(&self.pool)
             .await?;
