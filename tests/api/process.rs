@@ -217,7 +217,8 @@ async fn env_file_that_programs_read_differently_is_refused() {
         std::fs::write(folder.path().join(".env"), content).unwrap();
 
         let mut command = Process::command(&database);
-        let (failed, stderr) = run_to_exit(command.current_dir(folder.path())).await;
+        let command = command.arg("migrate").current_dir(folder.path());
+        let (failed, stderr) = run_to_exit(command).await;
 
         assert_eq!(failed.status.code(), Some(1), "{content}");
         assert!(stderr.starts_with(&format!("portcullis: .env {expected}")), "{stderr}");
