@@ -38,7 +38,8 @@ pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Returns `false` for the events of `sqlx` that contain values from a URL or lines of a `pgpass` file.
+/// Returns `false` for the events of `sqlx` that contain values of a URL or lines of a `pgpass`
+/// file.
 fn shows_no_secret(metadata: &Metadata<'_>) -> bool {
     let fields = metadata.fields();
     let shows_input = fields.field("value").is_some() || fields.field("line").is_some();

@@ -20,7 +20,7 @@ use revocation_writer::RevocationTarget;
 pub use revocation_writer::RevocationWriter;
 pub use sessions::{
     Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, Refresh, RequireOpen,
-    RevokeToken, SessionActor, TokenGrant,
+    RevokeToken, SessionActor, SessionPage, TokenGrant,
 };
 pub use users::{
     ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers, Login,

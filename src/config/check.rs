@@ -197,8 +197,8 @@ impl<'a> Checker<'a> {
     fn check_escapes(&mut self, variable: &str, url: &str) -> Result<(), Reported> {
         let parts = UrlParts::new(url);
         if parts.has_misplaced_password() {
-            let problem = "has a misplaced @ or #: write @ as %40, / as %2F, ? as %3F, # as %23 and \
-                           % as %25 in the username and the password";
+            let problem = "has a misplaced @ or #: write @ as %40, / as %2F, ? as %3F, # as %23 \
+                           and % as %25 in the username and the password";
             return Err(self.report(variable, problem));
         }
         if parts.has_unsupported_parameter() {

@@ -1,4 +1,4 @@
-//! The `.env` file. Its values are literal: what other programs would expand or unescape is refused.
+//! The `.env` file. Its values are literal: text that other programs expand or unescape is refused.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
@@ -102,8 +102,9 @@ fn is_name(text: &str) -> bool {
 
 /// Parses a value, with or without quotes, and a comment after it.
 ///
-/// A shell, Docker Compose and the libraries that read such files agree on text in single quotes. In
-/// other text they differ about dollar signs and backslashes, which would change a secret silently.
+/// A shell, Docker Compose and the libraries that read such files agree on text in single quotes.
+/// In other text they differ about dollar signs and backslashes, which would change a secret
+/// silently.
 fn parse_value(raw: &str) -> Result<&str, &'static str> {
     const AMBIGUOUS: &str = "contains $, ` or \\, which programs read in different ways: put it in \
                              single quotes, or name a file that contains it (_FILE)";

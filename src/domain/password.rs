@@ -37,8 +37,8 @@ impl Password {
     /// Parses a password.
     ///
     /// # Errors
-    /// Returns [`PasswordError`] if it is too short or too long, in characters after the mapping, or
-    /// contains a NUL.
+    /// Returns [`PasswordError`] if it is too short or too long, in characters after the mapping,
+    /// or contains a NUL.
     pub fn parse(raw: &str) -> Result<Self, PasswordError> {
         let text = Zeroizing::new(mapped(raw));
         if text.contains('\0') {

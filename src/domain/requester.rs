@@ -10,7 +10,8 @@ const MAX_USER_AGENT: usize = 256;
 /// Performer of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requester {
-    /// Account of the requester; `None` for the command line and for a request without an access token.
+    /// Account of the requester; `None` for the command line and for a request without an access
+    /// token.
     pub user_id: Option<UserId>,
     /// Session of the request. Account creations and edits are refused if it has ended by the time
     /// of the commit; a revocation is carried out regardless.

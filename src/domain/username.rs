@@ -60,8 +60,8 @@ impl Username {
         &self.key
     }
 
-    /// Returns the key without case folding. Accounts that were created before the folding, and whose
-    /// folded key another account has, keep it.
+    /// Returns the key without case folding. Accounts that were created before the folding, and
+    /// whose folded key another account has, keep it.
     #[must_use]
     pub fn unfolded_key(&self) -> &str {
         &self.unfolded_key

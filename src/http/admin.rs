@@ -137,8 +137,8 @@ pub(super) async fn list(
             ),
         ),
         Refused<(
-            BadToken, NoParameters, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername, BadPassword,
-            BadRoles, UserExists, Overloaded,
+            BadToken, NoParameters, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername,
+            BadPassword, BadRoles, UserExists, Overloaded,
         )>,
     ),
 )]
@@ -263,7 +263,10 @@ pub(super) async fn enable(
     request_body = RawRoles,
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
-        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingRoles, BadRoles, LastAdmin)>,
+        Refused<(
+            BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingRoles, BadRoles,
+            LastAdmin,
+        )>,
     ),
 )]
 pub(super) async fn set_roles(
@@ -292,7 +295,8 @@ pub(super) async fn set_roles(
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
         Refused<(
-            BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingPassword, BadPassword, Overloaded,
+            BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingPassword,
+            BadPassword, Overloaded,
         )>,
     ),
 )]
@@ -338,9 +342,9 @@ pub(super) async fn list_sessions(
     let query = query.parse(*id)?;
 
     api.users.ask(FindUser { user_id: *id }).await?;
-    let sessions = api.sessions.ask(ListSessions { query }).await?;
+    let page = api.sessions.ask(ListSessions { query }).await?;
 
-    Ok(Json(SessionListView::new(&sessions, query.limit, bearer.claims.session_id)))
+    Ok(Json(SessionListView::new(&page, bearer.claims.session_id)))
 }
 
 /// End every session of a user

@@ -42,9 +42,9 @@ impl Authenticated {
 
     /// Requires that the database has the session of the bearer.
     ///
-    /// Changes check this in their commit. A read of accounts of others checks it as well: it asks the
-    /// database anyway, and an administrator who has logged out elsewhere expects that the token is
-    /// worth nothing from then on. Without it, the token works up to the staleness bound.
+    /// Changes check this in their commit. A read of accounts of others checks it as well: it asks
+    /// the database anyway, and an administrator who has logged out elsewhere expects that the
+    /// token is worth nothing from then on. Without it, the token works up to the staleness bound.
     ///
     /// # Errors
     /// Returns [`TokenRefusal::Revoked`], or an error of the database.

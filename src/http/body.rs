@@ -25,8 +25,8 @@ pub(super) const MAX_BODY_SIZE: usize = 16 * 1024;
 struct UnreadBody {
     request: HttpRequest,
     payload: Payload,
-    /// Maximum time in which the body has to arrive. The server's own timeout covers only the head of
-    /// a request.
+    /// Maximum time in which the body has to arrive. The server's own timeout covers only the head
+    /// of a request.
     timeout: Duration,
 }
 

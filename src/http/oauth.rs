@@ -181,9 +181,8 @@ async fn end_session(
     }
 }
 
-/// Ends the session of a refresh token that was shown without an access token. A bearer of any
-/// refresh token of the session, the latest or an earlier one, may end it: an earlier one would end it
-/// as a replay, too.
+/// Ends the session of a refresh token that was shown without an access token. Any refresh token of
+/// the session may end it: an earlier one would do so as a replay, too.
 async fn end_session_of_bearer(
     api: &Api,
     session_id: SessionId,

@@ -7,8 +7,8 @@ use super::error::ApiError;
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 200;
 
-/// Query of a route that has no parameters. Others are refused: a client that sends one expects that
-/// it does something.
+/// Query of a route that has no parameters. Others are refused: a client that sends one expects an
+/// effect.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NoQuery {}

@@ -76,7 +76,8 @@ reasons! {
     /// Errors of [`Query`](actix_web::web::Query).
     BadQuery => ApiError::InvalidQuery("limit must be from 1 to 200".to_owned());
     /// Errors of [`NoQuery`](super::page::NoQuery).
-    NoParameters => ApiError::InvalidQuery("unknown field `dry_run`, there are no fields".to_owned());
+    NoParameters =>
+        ApiError::InvalidQuery("unknown field `dry_run`, there are no fields".to_owned());
 
     MissingCredentials => ApiError::MissingCredentials;
     MissingPassword => ApiError::MissingPassword;

@@ -79,9 +79,9 @@ pub(super) async fn list(
 ) -> Result<impl Responder, ApiError> {
     let query = query.parse(bearer.claims.user_id)?;
 
-    let sessions = api.sessions.ask(ListSessions { query }).await?;
+    let page = api.sessions.ask(ListSessions { query }).await?;
 
-    Ok(Json(SessionListView::new(&sessions, query.limit, bearer.claims.session_id)))
+    Ok(Json(SessionListView::new(&page, bearer.claims.session_id)))
 }
 
 /// End one of your sessions

@@ -3,9 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::page::next_after;
+use crate::actors::SessionPage;
 use crate::clock::timestamp;
-use crate::domain::{Permissions, Roles, Session, SessionId, SessionPosition, User, UserId};
+use crate::domain::{Permissions, Roles, Session, SessionId, User, UserId};
 
 /// Text of a successful reply.
 #[derive(Serialize, ToSchema)]
@@ -113,11 +113,11 @@ impl SessionView {
 
 impl SessionListView {
     /// Creates the view of a page of sessions. `current` is the session of the request.
-    pub(super) fn new(sessions: &[Session], limit: u32, current: SessionId) -> Self {
+    pub(super) fn new(page: &SessionPage, current: SessionId) -> Self {
         let view = |session| SessionView::new(session, Some(current));
         Self {
-            sessions: sessions.iter().map(view).collect(),
-            next: next_after(sessions, limit, |last| SessionPosition::from(last).to_string()),
+            sessions: page.sessions.iter().map(view).collect(),
+            next: page.next.map(|position| position.to_string()),
         }
     }
 }

@@ -121,8 +121,8 @@ impl UserQuery {
         self.username.as_ref().map(|name| [name.key(), name.unfolded_key()])
     }
 
-    /// Returns the keys that the last account of the previous page may have: without case folding, if
-    /// it kept that key, or with it.
+    /// Returns the keys that the last account of the previous page may have: without case folding,
+    /// if it kept that key, or with it.
     pub(super) fn previous_keys(&self) -> [&str; 2] {
         self.after.as_ref().map_or(["", ""], |name| [name.unfolded_key(), name.key()])
     }

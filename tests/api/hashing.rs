@@ -81,8 +81,8 @@ async fn abandoned_login_is_not_hashed(database: TestDatabase) {
     );
 }
 
-/// The configured cost takes longer than the request timeout, the stored one does not: a reply other
-/// than 503 would tell by its time that the password is right.
+/// The configured cost takes longer than the request timeout, the stored one does not: a reply
+/// other than 503 would tell by its time that the password is right.
 async fn disabled_account_with_cheap_hash_takes_a_full_check(database: TestDatabase) {
     let cheap = TestApp::start(&database).await;
     let admin = cheap.register_admin(&database).await;

@@ -19,7 +19,7 @@ pub use check::IsRevoked;
 pub use drain::Drain;
 pub use end::EndSession;
 pub use grant::TokenGrant;
-pub use list::ListSessions;
+pub use list::{ListSessions, SessionPage};
 pub use open::OpenSession;
 pub use refresh::Refresh;
 pub use require_open::RequireOpen;

@@ -47,7 +47,7 @@ impl Refusals {
         let admitted = self.limiter.borrow_mut().admit(subject, self.clock.uptime());
         let Some(unreported) = admitted else { return };
         tracing::info!(
-            user.id = account.map(|user| display(user.id)),
+            user.id = account.map(|user| tracing::field::display(user.id)),
             user.name = account.map(|user| user.username.as_str()),
             client.address = %origin.address,
             client.user_agent = origin.user_agent.as_str(),

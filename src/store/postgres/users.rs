@@ -39,7 +39,8 @@ impl UserStore for PostgresStore {
             "with open as (select from sessions where id = $15 for key share),
              added as (
                  insert into users (id, username, username_key, password_hash, roles, created_at)
-                 select $9, $10, coalesce((select username_key from users where username_key = $16), $11),
+                 select $9, $10,
+                        coalesce((select username_key from users where username_key = $16), $11),
                         $12, $13, $14
                  where $15::uuid is null or exists (select from open)
                  returning id)

@@ -87,7 +87,8 @@ impl UserStore for SqliteStore {
             columns!(),
             " from users
              where username_key >= ?1 and username_key <= ?2
-               and username_key > coalesce((select username_key from users where username_key = ?3), ?4)
+               and username_key
+                 > coalesce((select username_key from users where username_key = ?3), ?4)
                and (?5 is null or username_key in (?5, ?6))
                and (?7 is null or instr(' ' || roles || ' ', ' ' || ?7 || ' ') > 0)
                and (?8 is null or (disabled_at is not null) = ?8)

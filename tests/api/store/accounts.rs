@@ -78,7 +78,7 @@ async fn accounts_are_listed_by_name_ignoring_case(database: TestDatabase) {
     assert_eq!(list("a_", "", 100).await, ["a_1"], "`_` in a prefix is not a wildcard");
 }
 
-/// Makes the accounts those of a version that did not fold usernames, whose keys were the names here.
+/// Makes the accounts those of a version that did not fold usernames, whose keys were these names.
 const UNFOLD: &str = "
     update users set username = 'strasse' where username = 'x-strasse';
     update users set username_key = '.' || username;
