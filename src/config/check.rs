@@ -6,7 +6,7 @@ use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, TryFromIntError};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
@@ -56,10 +56,11 @@ impl RawSettings {
     pub fn local_address(&self) -> Result<(String, u16), ConfigError> {
         let mut checker = Checker::new(self);
         let port = setting!(checker, port, number);
-        let host = match self.host.parse::<IpAddr>() {
+        let host = without_brackets(self.host.trim());
+        let host = match host.parse::<IpAddr>() {
             Ok(ip) if ip.is_unspecified() && ip.is_ipv6() => "::1",
             Ok(ip) if ip.is_unspecified() => "127.0.0.1",
-            _ => &self.host,
+            _ => host,
         };
         let port = checker.finish(port)?;
         Ok((host.to_owned(), port))
@@ -143,7 +144,7 @@ impl<'a> Checker<'a> {
 
     fn http(&mut self) -> Result<HttpSettings, Reported> {
         build!(HttpSettings {
-            host: setting!(self, host, text),
+            host: setting!(self, host, host),
             port: setting!(self, port, number),
             workers: setting!(self, http_workers, threads),
             trusted_proxies: setting!(self, trusted_proxies, networks),
@@ -166,7 +167,7 @@ impl<'a> Checker<'a> {
         let listen_url = self.listen_url();
         let pool_mode = setting!(self, database_pool_mode, pool_mode);
 
-        let url = url_from_file?.unwrap_or_else(|| self.raw.database_url.clone());
+        let url = url_from_file?.unwrap_or_else(|| trimmed(&self.raw.database_url));
         if let Some(path) = self.parse("DATABASE_URL", url.expose(), sqlite_path)? {
             return Ok(Database::Sqlite(path));
         }
@@ -181,7 +182,7 @@ impl<'a> Checker<'a> {
     }
 
     fn listen_url(&mut self) -> Result<Option<Secret>, Reported> {
-        let url = self.secret("DATABASE_LISTEN_URL")?;
+        let url = self.secret("DATABASE_LISTEN_URL")?.as_ref().map(trimmed);
         if url.as_ref().is_some_and(|url| !is_postgres(url.expose())) {
             let problem = "must be postgres://USER:PASSWORD@HOST/NAME";
             return Err(self.report("DATABASE_LISTEN_URL", problem));
@@ -222,7 +223,7 @@ impl<'a> Checker<'a> {
             return Ok(SigningKeySource::Given(key));
         }
         match &database.ok_or(Reported)?.database {
-            Database::Sqlite(path) => Ok(SigningKeySource::KeptIn(path.with_extension("key"))),
+            Database::Sqlite(path) => Ok(SigningKeySource::KeptIn(key_path(path))),
             Database::Postgres(_) => Err(self.report(
                 "JWT_SECRET_KEY",
                 "is needed with Postgres, the same on every instance: \
@@ -334,6 +335,16 @@ impl<'a> Checker<'a> {
 
 fn text(raw: &str) -> Result<String, String> {
     if raw.is_empty() { Err("must not be empty".to_owned()) } else { Ok(raw.to_owned()) }
+}
+
+/// Parses the address to listen on. An IPv6 address may have the brackets of a URL.
+fn host(raw: &str) -> Result<String, String> {
+    text(without_brackets(raw.trim()))
+}
+
+fn without_brackets(host: &str) -> &str {
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inside.unwrap_or(host)
 }
 
 fn number<T: FromStr>(raw: &str) -> Result<T, String> {
@@ -488,6 +499,26 @@ fn is_supported(parameter: &str) -> bool {
         || parameter.starts_with("options[")
 }
 
+/// Removes white space around a URL, such as the line break that `echo` adds to a secret.
+fn trimmed(url: &Secret) -> Secret {
+    Secret::new(url.expose().trim().to_owned())
+}
+
+/// Returns the path of the signing key of an SQLite database: `a.key` for `a.db`, and `a.sqlite-key`
+/// for `a.sqlite`, since another database in the folder may be named `a.db`.
+///
+/// A database of before this rule keeps `a.key`, unless there is an `a.db` that owns it.
+fn key_path(database: &Path) -> PathBuf {
+    let mut own_key = database.as_os_str().to_owned();
+    own_key.push("-key");
+    let own_key = PathBuf::from(own_key);
+    let key = database.with_extension("key");
+    let default_name = database.with_extension("db");
+    let is_older = || database.exists() && key.exists() && !own_key.exists();
+    let is_owned = || key == database || default_name.exists();
+    if database == default_name || is_older() && !is_owned() { key } else { own_key }
+}
+
 /// Returns the path in a SQLite URL, or `None` for a PostgreSQL URL.
 fn sqlite_path(url: &str) -> Result<Option<PathBuf>, String> {
     match url.strip_prefix("sqlite://") {
@@ -625,6 +656,37 @@ mod tests {
     }
 
     #[test]
+    fn white_space_around_urls_is_ignored() {
+        let config = check(&["--database-url= sqlite://data/a.db\n"]).unwrap();
+        let Database::Sqlite(path) = config.database.database else { panic!("not SQLite") };
+        assert_eq!(path, PathBuf::from("data/a.db"));
+    }
+
+    #[test]
+    fn databases_in_one_folder_have_different_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let key_of = |name: &str| {
+            let url = format!("--database-url=sqlite://{}/{name}", folder.path().display());
+            let SigningKeySource::KeptIn(path) = check(&[&url]).unwrap().signing_key else {
+                panic!("given")
+            };
+            path.file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        let create = |name: &str| fs::write(folder.path().join(name), "").unwrap();
+        let names = ["a.db", "a.sqlite", "a.sqlite3", "a", "a.key"];
+        let keys = ["a.key", "a.sqlite-key", "a.sqlite3-key", "a-key", "a.key-key"];
+        assert_eq!(names.map(key_of), keys);
+
+        for name in ["a.sqlite", "a.key"] {
+            create(name);
+        }
+        assert_eq!(key_of("a.sqlite"), "a.key", "an older database keeps its key");
+        assert_eq!(key_of("a.key"), "a.key-key", "a database is not a key");
+        create("a.db");
+        assert_eq!(key_of("a.sqlite"), "a.sqlite-key", "the key belongs to `a.db`");
+    }
+
+    #[test]
     fn debug_hides_passwords() {
         let url = Secret::new("postgres://portcullis:hunter2@localhost/portcullis".to_owned());
         assert_eq!(format!("{url:?}"), "Secret(..)");
@@ -634,7 +696,13 @@ mod tests {
 
     #[test]
     fn local_address_of_an_unspecified_host_is_loopback() {
-        for (host, local) in [("0.0.0.0", "127.0.0.1"), ("::", "::1"), ("10.1.2.3", "10.1.2.3")] {
+        for (host, local) in [
+            ("0.0.0.0", "127.0.0.1"),
+            ("::", "::1"),
+            ("[::]", "::1"),
+            ("[fe80::1]", "fe80::1"),
+            ("10.1.2.3", "10.1.2.3"),
+        ] {
             let cli = Cli::try_parse_from(["portcullis", "healthcheck", "--host", host]).unwrap();
             assert_eq!(cli.settings.local_address().unwrap(), (local.to_owned(), 5000));
         }
