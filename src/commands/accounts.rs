@@ -12,7 +12,8 @@ use crate::domain::{
     UserId, UserVersion, Username,
 };
 use crate::hashing::Pbkdf2;
-use crate::store::{self, Credentials, SessionQuery, Store, UserQuery};
+use crate::http::ManagedAccountView;
+use crate::store::{self, Credentials, ListedUser, SessionQuery, Store, UserQuery};
 
 /// Number of accounts or sessions read by one query.
 const PAGE: u32 = 500;
@@ -55,7 +56,7 @@ impl Accounts {
                 self.change(&username, UserEdit::EndSessions).await?
             }
         };
-        Ok(printer.users(&[user])?)
+        Ok(printer.users([ManagedAccountView::from(&user)])?)
     }
 
     async fn create(&self, username: &str, roles: &[String]) -> Result<User, CommandError> {
@@ -83,12 +84,12 @@ impl Accounts {
         let prefix = prefix.map(|prefix| Username::parse(&prefix)).transpose()?;
         let mut users = Vec::new();
         loop {
-            let after = users.last().map(|user: &User| user.username.clone());
+            let after = users.last().map(|user: &ListedUser| user.key.clone());
             let prefix = prefix.clone();
             let query = UserQuery { prefix, after, limit: PAGE, ..UserQuery::default() };
             let page = self.store.list_users(&query).await?;
             if page.is_empty() {
-                return Ok(printer.users(&users)?);
+                return Ok(printer.users(users.iter().map(ManagedAccountView::from))?);
             }
             users.extend(page);
         }

@@ -25,8 +25,10 @@ struct AccountWithSessions {
 
 impl Printer {
     /// Prints accounts.
-    pub(super) fn users(&self, users: &[User]) -> io::Result<()> {
-        let accounts = users.iter().map(ManagedAccountView::from);
+    pub(super) fn users(
+        &self,
+        accounts: impl IntoIterator<Item = ManagedAccountView>,
+    ) -> io::Result<()> {
         if self.json { print_json(accounts) } else { print_table(&accounts_table(accounts)) }
     }
 
@@ -44,12 +46,20 @@ impl Printer {
 }
 
 fn accounts_table(accounts: impl IntoIterator<Item = ManagedAccountView>) -> Table {
-    let mut table = table(["USERNAME", "ROLES", "CREATED", "DISABLED", "ID"]);
-    table.add_rows(accounts.into_iter().map(|ManagedAccountView { account, disabled_at }| {
-        let roles = account.roles.to_string();
-        let disabled_at = disabled_at.unwrap_or_default();
-        [account.username, roles, account.created_at, disabled_at, account.id.to_string()]
-    }));
+    let mut table = table(["USERNAME", "ROLES", "CREATED", "DISABLED", "ID", "BROKEN"]);
+    table.add_rows(accounts.into_iter().map(
+        |ManagedAccountView { account, disabled_at, broken }| {
+            // Only a username that parses is safe to print.
+            let username = match broken {
+                None => account.username,
+                Some(_) => account.username.escape_debug().to_string(),
+            };
+            let roles = account.roles.to_string();
+            let disabled_at = disabled_at.unwrap_or_default();
+            let id = account.id.to_string();
+            [username, roles, account.created_at, disabled_at, id, broken.unwrap_or_default()]
+        },
+    ));
     table
 }
 

@@ -23,10 +23,10 @@ use crate::actors::{
     ChangeUser, EndSession, FindUser, ListSessions, ListUsers, Register, SetPassword,
 };
 use crate::domain::{
-    AuditAction, Password, Permission, RequestOrigin, Role, Roles, SessionId, User, UserEdit,
-    UserId, Username,
+    AuditAction, Password, Permission, RequestOrigin, Role, Roles, SessionId, UserEdit, UserId,
+    Username,
 };
-use crate::store::UserQuery;
+use crate::store::{ListedUser, UserQuery};
 
 /// Query of a list of accounts.
 #[derive(Deserialize, IntoParams)]
@@ -444,7 +444,7 @@ impl TryFrom<RawUserQuery> for UserQuery {
             username: parse_username(raw.username)?,
             role: raw.role.as_deref().map(parse_role).transpose()?,
             is_disabled: raw.disabled,
-            after: parse_username(raw.after)?,
+            after: raw.after.map(parse_position).transpose()?,
             limit: parse_limit(raw.limit)?,
         })
     }
@@ -462,11 +462,19 @@ fn parse_role(name: &str) -> Result<Role, ApiError> {
     name.parse().map_err(|_| ApiError::InvalidQuery("unknown role".to_owned()))
 }
 
+/// Parses a position in the list: any text that the database can compare with a username key.
+fn parse_position(raw: String) -> Result<String, ApiError> {
+    if raw.contains('\0') {
+        return Err(ApiError::InvalidQuery("after must be `next` of a page".to_owned()));
+    }
+    Ok(raw)
+}
+
 impl AccountListView {
-    fn new(users: &[User], limit: u32) -> Self {
+    fn new(users: &[ListedUser], limit: u32) -> Self {
         Self {
             users: users.iter().map(ManagedAccountView::from).collect(),
-            next: next_after(users, limit, |user| user.username.as_str().to_owned()),
+            next: next_after(users, limit, |user| user.key.clone()),
         }
     }
 }

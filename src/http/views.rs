@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::actors::SessionPage;
 use crate::clock::timestamp;
 use crate::domain::{Permissions, Roles, Session, SessionId, User, UserId};
+use crate::store::ListedUser;
 
 /// Text of a successful reply.
 #[derive(Serialize, ToSchema)]
@@ -39,6 +40,11 @@ pub struct ManagedAccountView {
     /// Time since which logins are refused; `null` for an enabled account.
     #[schema(required, format = "date-time", example = "2026-05-01T10:30:00Z")]
     pub(crate) disabled_at: Option<String>,
+    /// Column of the database that does not parse, in a list of accounts. The account cannot be
+    /// used, and the other fields are what could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "users.username")]
+    pub(crate) broken: Option<String>,
 }
 
 /// Open session. Times are in the format of RFC 3339.
@@ -91,7 +97,22 @@ impl From<&User> for AccountView {
 
 impl From<&User> for ManagedAccountView {
     fn from(user: &User) -> Self {
-        Self { account: user.into(), disabled_at: user.disabled_at.map(timestamp) }
+        let disabled_at = user.disabled_at.map(timestamp);
+        Self { account: user.into(), disabled_at, broken: None }
+    }
+}
+
+impl From<&ListedUser> for ManagedAccountView {
+    fn from(user: &ListedUser) -> Self {
+        let account = AccountView {
+            id: user.id,
+            username: user.username.clone(),
+            roles: user.roles.clone(),
+            permissions: user.roles.permissions(),
+            created_at: timestamp(user.created_at),
+        };
+        let disabled_at = user.disabled_at.map(timestamp);
+        Self { account, disabled_at, broken: user.broken.clone() }
     }
 }
 

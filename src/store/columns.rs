@@ -2,10 +2,24 @@
 
 use std::net::AddrParseError;
 
+use sqlx::{ColumnIndex, Decode, Row, Type};
 use time::OffsetDateTime;
 
 use super::error::StoreError;
 use crate::domain::{RequestOrigin, UserAgent};
+
+/// Reads a column.
+pub(super) fn column<'r, R: Row, T>(
+    row: &'r R,
+    table: &'static str,
+    column: &'static str,
+) -> Result<T, StoreError>
+where
+    &'static str: ColumnIndex<R>,
+    T: Decode<'r, R::Database> + Type<R::Database>,
+{
+    row.try_get(column).map_err(|error| StoreError::inconsistent(table, column, error))
+}
 
 /// Parses a time in microseconds since the Unix epoch.
 pub(super) fn from_micros(

@@ -69,6 +69,14 @@ impl StoreError {
         matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Replica)
     }
 
+    /// Returns the column of a value that does not parse, as `table.column`.
+    pub(super) fn inconsistent_column(&self) -> Option<String> {
+        match self {
+            Self::Inconsistent { table, column, .. } => Some(format!("{table}.{column}")),
+            _ => None,
+        }
+    }
+
     pub(super) fn inconsistent(
         table: &'static str,
         column: &'static str,

@@ -28,7 +28,7 @@ pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, RevocationStore};
 pub use sessions::{Rotation, Rotations, SessionQuery, SessionStore};
 use sqlite::SqliteStore;
-pub use users::{ChangedUser, Credentials, UserQuery, UserStore, WriteError};
+pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
 
 /// Opens the database and migrates its schema. A missing SQLite file is created.
 ///

@@ -34,8 +34,8 @@ pub trait UserStore {
     /// Finds an account by its id.
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
-    /// Lists accounts in the order of their username keys.
-    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError>;
+    /// Lists accounts in the order of their username keys, with those that do not parse.
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<ListedUser>, StoreError>;
 
     /// Replaces a password hash if it still equals `old`. Returns `true` if it did.
     async fn replace_password_hash(
@@ -72,10 +72,35 @@ pub struct UserQuery {
     pub role: Option<Role>,
     /// Whether the accounts are disabled.
     pub is_disabled: Option<bool>,
-    /// Last username of the previous page.
-    pub after: Option<Username>,
+    /// Username key of the last account of the previous page.
+    pub after: Option<String>,
     /// Maximum number of accounts.
     pub limit: u32,
+}
+
+/// Account in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUser {
+    pub id: UserId,
+    pub username: String,
+    /// Key of its username: its position in the list.
+    pub key: String,
+    pub roles: Roles,
+    pub created_at: OffsetDateTime,
+    pub disabled_at: Option<OffsetDateTime>,
+    /// First column that does not parse, as `table.column`; `None` for an account that can be used.
+    /// Each field is then what could be read, or empty.
+    pub broken: Option<String>,
+}
+
+/// Columns of an account, each with its own result.
+pub(super) struct UserColumns {
+    pub(super) id: Result<Uuid, StoreError>,
+    pub(super) username: Result<String, StoreError>,
+    pub(super) roles: Result<Vec<String>, StoreError>,
+    pub(super) created_at: Result<OffsetDateTime, StoreError>,
+    pub(super) disabled_at: Result<Option<OffsetDateTime>, StoreError>,
+    pub(super) version: Result<i64, StoreError>,
 }
 
 /// Account after a change.
@@ -121,10 +146,9 @@ impl UserQuery {
         self.username.as_ref().map(|name| [name.key(), name.unfolded_key()])
     }
 
-    /// Returns the keys that the last account of the previous page may have: without case folding,
-    /// if it kept that key, or with it.
-    pub(super) fn previous_keys(&self) -> [&str; 2] {
-        self.after.as_ref().map_or(["", ""], |name| [name.unfolded_key(), name.key()])
+    /// Returns the last username key of the previous page.
+    pub(super) fn previous_key(&self) -> &str {
+        self.after.as_deref().unwrap_or_default()
     }
 }
 
@@ -141,22 +165,59 @@ impl From<sqlx::Error> for WriteError {
     }
 }
 
-/// Parses the columns of an account.
-pub(super) fn parse_user<'a>(
-    id: Uuid,
-    username: &str,
-    roles: impl IntoIterator<Item = &'a str>,
-    created_at: OffsetDateTime,
-    disabled_at: Option<OffsetDateTime>,
-    version: i64,
-) -> Result<User, StoreError> {
-    let username = Username::parse(username)
-        .map_err(|error| StoreError::inconsistent("users", "username", error))?;
-    let roles =
-        Roles::parse(roles).map_err(|error| StoreError::inconsistent("users", "roles", error))?;
-    let version = u64::try_from(version)
-        .map_err(|error| StoreError::inconsistent("users", "version", error))?;
-    Ok(User { id: id.into(), username, roles, created_at, disabled_at, version: version.into() })
+impl UserColumns {
+    /// Parses the account.
+    pub(super) fn parse(self) -> Result<User, StoreError> {
+        let username = Username::parse(&self.username?)
+            .map_err(|error| StoreError::inconsistent("users", "username", error))?;
+        let roles = Roles::parse(self.roles?)
+            .map_err(|error| StoreError::inconsistent("users", "roles", error))?;
+        let version = u64::try_from(self.version?)
+            .map_err(|error| StoreError::inconsistent("users", "version", error))?;
+        Ok(User {
+            id: self.id?.into(),
+            username,
+            roles,
+            created_at: self.created_at?,
+            disabled_at: self.disabled_at?,
+            version: version.into(),
+        })
+    }
+
+    /// Creates the entry of a list. A row that does not parse is still listed.
+    pub(super) fn list(self, key: String) -> ListedUser {
+        let roles = self.roles.as_deref().unwrap_or_default();
+        let known_roles = roles.iter().filter_map(|name| name.parse::<Role>().ok());
+        let listed = ListedUser {
+            id: self.id.as_ref().copied().unwrap_or_default().into(),
+            username: self.username.as_ref().map_or_else(|_| String::new(), Clone::clone),
+            key,
+            roles: known_roles.collect(),
+            created_at: self.created_at.as_ref().map_or(OffsetDateTime::UNIX_EPOCH, |time| *time),
+            disabled_at: self.disabled_at.as_ref().map_or(None, |time| *time),
+            broken: None,
+        };
+        let broken = self.parse().err().and_then(|error| error.inconsistent_column());
+        ListedUser { broken, ..listed }
+    }
+}
+
+/// Keeps the accounts that a change needs: the one to change, and the others that parse. An account
+/// that does not parse cannot log in, so that it does not count as an administrator.
+pub(super) fn affected_users(
+    users: impl IntoIterator<Item = UserColumns>,
+    changed: UserId,
+) -> Result<Vec<User>, StoreError> {
+    let mut affected = Vec::new();
+    for columns in users {
+        let is_changed = columns.id.as_ref().is_ok_and(|&id| id == changed.as_uuid());
+        match columns.parse() {
+            Ok(user) => affected.push(user),
+            Err(error) if is_changed => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(affected)
 }
 
 pub(super) fn parse_password_hash(text: &str) -> Result<PasswordHash, StoreError> {

@@ -13,6 +13,7 @@ on_both_databases![
     created_account_has_requested_roles,
     invalid_or_taken_account_is_not_created,
     accounts_are_listed_in_pages,
+    broken_accounts_are_listed_in_pages,
     disabled_account_is_locked_until_enabled,
     role_change_ends_tokens_with_old_roles,
     password_reset_ends_every_session,
@@ -121,6 +122,31 @@ async fn invalid_or_taken_account_is_not_created(database: TestDatabase) {
     create("bob", "short", json!([])).await.assert_code(400, "invalid_password");
     create("bob", "correct horse", json!(["god"])).await.assert_code(400, "invalid_roles");
     create("bob", "correct horse", json!("user")).await.assert_code(400, "invalid_body");
+}
+
+async fn broken_accounts_are_listed_in_pages(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = Admin::register(&app, &database).await;
+    for name in ["alice", "bob"] {
+        app.register(name, "correct horse").await;
+    }
+    database
+        .execute("update users set username_key = 'a b', username = 'a b' where username = 'alice'")
+        .await;
+
+    let first = admin.send(Method::GET, "/admin/users?limit=1").await;
+    let second = admin.send(Method::GET, "/admin/users?limit=1&after=a%20b").await;
+
+    let broken = &first.body["users"][0];
+    assert_eq!(
+        (&broken["username"], &broken["broken"], &first.body["next"]),
+        (&json!("a b"), &json!("users.username"), &json!("a b"))
+    );
+    assert_eq!(list_usernames(&second), ["bob"]);
+    let path = format!("/admin/users/{}", broken["id"].as_str().unwrap());
+    admin.send(Method::GET, &path).await.assert_code(500, "internal_error");
+    let after_nul = admin.send(Method::GET, "/admin/users?after=a%00").await;
+    after_nul.assert_code(400, "invalid_query");
 }
 
 async fn accounts_are_listed_in_pages(database: TestDatabase) {

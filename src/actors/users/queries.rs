@@ -7,7 +7,7 @@ use actix::{Handler, Message};
 use super::UserActor;
 use crate::actors::{ActorError, CancelOnDrop};
 use crate::domain::{AccountError, User, UserId};
-use crate::store::{AuditQuery, StoredAuditRecord, UserQuery};
+use crate::store::{AuditQuery, ListedUser, StoredAuditRecord, UserQuery};
 
 /// Finds an account. Replies with it, or with [`AccountError::NotFound`].
 #[derive(Message)]
@@ -30,13 +30,13 @@ impl Handler<FindUser> for UserActor {
 
 /// Lists accounts. Replies with one page.
 #[derive(Message)]
-#[rtype(result = "Result<Vec<User>, ActorError>")]
+#[rtype(result = "Result<Vec<ListedUser>, ActorError>")]
 pub struct ListUsers {
     pub query: UserQuery,
 }
 
 impl Handler<ListUsers> for UserActor {
-    type Result = CancelOnDrop<Result<Vec<User>, ActorError>>;
+    type Result = CancelOnDrop<Result<Vec<ListedUser>, ActorError>>;
 
     fn handle(&mut self, message: ListUsers, _: &mut Self::Context) -> Self::Result {
         let store = Arc::clone(&self.store);

@@ -1,6 +1,7 @@
 //! The dialect of PostgreSQL 13 or later.
 
 mod audit;
+mod columns;
 mod database;
 mod executor;
 mod feed;

@@ -9,17 +9,19 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Postgres, Row};
 
 use super::audit;
+use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
 use super::revocations::{TOKENS_EXPIRE_AT, revocations_from_row};
 use crate::domain::{
     AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, SessionId, User, UserChange,
     UserEdit, UserId, Username,
 };
-use crate::store::columns::to_i64;
+use crate::store::columns::{column, to_i64};
 use crate::store::error::StoreError;
 use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
-    ChangedUser, Credentials, UserQuery, UserStore, WriteError, parse_password_hash, parse_user,
+    ChangedUser, Credentials, ListedUser, UserColumns, UserQuery, UserStore, WriteError,
+    affected_users, parse_password_hash,
 };
 
 /// Columns of an account.
@@ -91,32 +93,30 @@ impl UserStore for PostgresStore {
         row.as_ref().map(user_from_row).transpose()
     }
 
-    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<ListedUser>, StoreError> {
         let select = self.executor.query(concat!(
-            "select ",
+            "select username_key, ",
             columns!(),
             r#" from users
                where username_key collate "C" >= $1 and username_key collate "C" <= $2
-                 and username_key collate "C"
-                   > coalesce((select username_key from users where username_key = $3), $4)
-                 and ($5::text[] is null or username_key = any ($5))
-                 and ($6::text is null or $6 = any (roles))
-                 and ($7::boolean is null or (disabled_at is not null) = $7)
-               order by username_key collate "C" limit $8"#
+                 and username_key collate "C" > $3
+                 and ($4::text[] is null or username_key = any ($4))
+                 and ($5::text is null or $5 = any (roles))
+                 and ($6::boolean is null or (disabled_at is not null) = $6)
+               order by username_key collate "C" limit $7"#
         ));
-        let [unfolded_previous_key, previous_key] = query.previous_keys();
         let rows = select
             .bind(query.lower_bound())
             .bind(query.upper_bound())
-            .bind(unfolded_previous_key)
-            .bind(previous_key)
+            .bind(query.previous_key())
             .bind(query.keys())
             .bind(query.role.map(|role| role.into_str()))
             .bind(query.is_disabled)
             .bind(i64::from(query.limit))
             .fetch_all(&self.executor)
             .await?;
-        rows.iter().map(user_from_row).collect()
+        let list = |row| Ok(user_columns(row).list(column(row, "users", "username_key")?));
+        rows.iter().map(list).collect()
     }
 
     async fn replace_password_hash(
@@ -180,7 +180,7 @@ impl PostgresStore {
             .bind(change.edit.removes_admin())
             .fetch_all(connection)
             .await?;
-        rows.iter().map(user_from_row).collect()
+        affected_users(rows.iter().map(user_columns), change.user_id)
     }
 
     /// Returns `true` if the session of the requester is open, and keeps it open until the commit.
@@ -258,19 +258,22 @@ impl PostgresStore {
 
 /// Parses an account. Other columns of the row are ignored.
 pub(super) fn user_from_row(row: &PgRow) -> Result<User, StoreError> {
-    let roles: Vec<String> = row.try_get("roles")?;
-    parse_user(
-        row.try_get("id")?,
-        row.try_get("username")?,
-        roles.iter().map(String::as_str),
-        row.try_get("created_at")?,
-        row.try_get("disabled_at")?,
-        row.try_get("version")?,
-    )
+    user_columns(row).parse()
+}
+
+fn user_columns(row: &PgRow) -> UserColumns {
+    UserColumns {
+        id: column(row, "users", "id"),
+        username: column(row, "users", "username"),
+        roles: column(row, "users", "roles"),
+        created_at: time_column(row, "users", "created_at"),
+        disabled_at: optional_time_column(row, "users", "disabled_at"),
+        version: column(row, "users", "version"),
+    }
 }
 
 fn credentials_from_row(row: &PgRow) -> Result<Credentials, StoreError> {
-    let password_hash = parse_password_hash(row.try_get("password_hash")?)?;
+    let password_hash = parse_password_hash(column(row, "users", "password_hash")?)?;
     Ok(Credentials { user: user_from_row(row)?, password_hash })
 }
 

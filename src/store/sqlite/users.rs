@@ -15,11 +15,12 @@ use crate::domain::{
     AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Requester, Revocation,
     SessionId, User, UserChange, UserEdit, UserId, Username,
 };
-use crate::store::columns::{from_micros, to_i64, to_micros};
+use crate::store::columns::{column, from_micros, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
-    ChangedUser, Credentials, UserQuery, UserStore, WriteError, parse_password_hash, parse_user,
+    ChangedUser, Credentials, ListedUser, UserColumns, UserQuery, UserStore, WriteError,
+    affected_users, parse_password_hash,
 };
 
 /// Columns of an account.
@@ -81,25 +82,22 @@ impl UserStore for SqliteStore {
         find_user(&mut *self.pool.acquire().await?, id).await
     }
 
-    async fn list_users(&self, query: &UserQuery) -> Result<Vec<User>, StoreError> {
+    async fn list_users(&self, query: &UserQuery) -> Result<Vec<ListedUser>, StoreError> {
         let select = sqlx::query(concat!(
-            "select ",
+            "select username_key, ",
             columns!(),
             " from users
              where username_key >= ?1 and username_key <= ?2
-               and username_key
-                 > coalesce((select username_key from users where username_key = ?3), ?4)
-               and (?5 is null or username_key in (?5, ?6))
-               and (?7 is null or instr(' ' || roles || ' ', ' ' || ?7 || ' ') > 0)
-               and (?8 is null or (disabled_at is not null) = ?8)
-             order by username_key limit ?9"
+               and username_key > ?3
+               and (?4 is null or username_key in (?4, ?5))
+               and (?6 is null or instr(' ' || roles || ' ', ' ' || ?6 || ' ') > 0)
+               and (?7 is null or (disabled_at is not null) = ?7)
+             order by username_key limit ?8"
         ));
-        let [unfolded_previous_key, previous_key] = query.previous_keys();
         let rows = select
             .bind(query.lower_bound())
             .bind(query.upper_bound())
-            .bind(unfolded_previous_key)
-            .bind(previous_key)
+            .bind(query.previous_key())
             .bind(query.keys().map(|[folded, _]| folded))
             .bind(query.keys().map(|[_, unfolded]| unfolded))
             .bind(query.role.map(|role| role.into_str()))
@@ -107,7 +105,8 @@ impl UserStore for SqliteStore {
             .bind(query.limit)
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(user_from_row).collect()
+        let list = |row| Ok(user_columns(row).list(column(row, "users", "username_key")?));
+        rows.iter().map(list).collect()
     }
 
     async fn replace_password_hash(
@@ -132,7 +131,7 @@ impl UserStore for SqliteStore {
         if !requester_is_signed_in(&mut transaction, &change.requester).await? {
             return Err(AccountError::RequesterSignedOut.into());
         }
-        let affected = affected_users(&mut transaction, change).await?;
+        let affected = select_affected_users(&mut transaction, change).await?;
         let user = match change.decide(affected)? {
             EditOutcome::Changed(user) => user,
             EditOutcome::Unchanged(user) => return Ok(ChangedUser::unchanged(user, change.at)),
@@ -165,7 +164,7 @@ async fn requester_is_signed_in(
 }
 
 /// Finds the account and, if the edit may remove an administrator, every active administrator.
-async fn affected_users(
+async fn select_affected_users(
     connection: &mut SqliteConnection,
     change: &UserChange,
 ) -> Result<Vec<User>, StoreError> {
@@ -181,7 +180,7 @@ async fn affected_users(
         .bind(change.edit.removes_admin())
         .fetch_all(connection)
         .await?;
-    rows.iter().map(user_from_row).collect()
+    affected_users(rows.iter().map(user_columns), change.user_id)
 }
 
 /// Ends the sessions of the account, except the one to keep.
@@ -229,23 +228,27 @@ fn update_user(after: &User, edit: &UserEdit) -> Query<'static, Sqlite, SqliteAr
 }
 
 fn user_from_row(row: &SqliteRow) -> Result<User, StoreError> {
-    let roles: &str = row.try_get("roles")?;
-    let disabled_at = match row.try_get("disabled_at")? {
-        Some(micros) => Some(from_micros("users", "disabled_at", micros)?),
-        None => None,
-    };
-    parse_user(
-        row.try_get("id")?,
-        row.try_get("username")?,
-        roles.split_whitespace(),
-        from_micros("users", "created_at", row.try_get("created_at")?)?,
-        disabled_at,
-        row.try_get("version")?,
-    )
+    user_columns(row).parse()
+}
+
+fn user_columns(row: &SqliteRow) -> UserColumns {
+    let roles = column(row, "users", "roles");
+    let created_at = column(row, "users", "created_at");
+    let disabled_at = column(row, "users", "disabled_at");
+    UserColumns {
+        id: column(row, "users", "id"),
+        username: column(row, "users", "username"),
+        roles: roles.map(|names: &str| names.split_whitespace().map(str::to_owned).collect()),
+        created_at: created_at.and_then(|micros| from_micros("users", "created_at", micros)),
+        disabled_at: disabled_at.and_then(|micros: Option<i64>| {
+            micros.map(|micros| from_micros("users", "disabled_at", micros)).transpose()
+        }),
+        version: column(row, "users", "version"),
+    }
 }
 
 fn credentials_from_row(row: &SqliteRow) -> Result<Credentials, StoreError> {
-    let password_hash = parse_password_hash(row.try_get("password_hash")?)?;
+    let password_hash = parse_password_hash(column(row, "users", "password_hash")?)?;
     Ok(Credentials { user: user_from_row(row)?, password_hash })
 }
 

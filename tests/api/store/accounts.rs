@@ -2,7 +2,7 @@
 
 use portcullis::domain::UserChange;
 use portcullis::domain::{Generation, MAX_LEEWAY};
-use portcullis::store::{AuditQuery, UserQuery};
+use portcullis::store::{AuditQuery, ListedUser, StoreError, UserQuery};
 use strum::VariantNames;
 
 use super::*;
@@ -20,6 +20,8 @@ on_both_databases![
     audit_query_filters_by_each_field,
     old_audit_records_are_deleted_in_batches,
     every_audit_action_round_trips,
+    broken_accounts_are_listed_with_their_column,
+    broken_administrator_fails_no_other_change,
 ];
 
 async fn add_account(store: &dyn Store, username: &str, roles: &[Role]) -> User {
@@ -43,12 +45,13 @@ pub(super) fn new_change(user_id: UserId, edit: UserEdit) -> UserChange {
 
 fn user_query(prefix: &str, after: &str, limit: u32) -> UserQuery {
     let name = |text: &str| (!text.is_empty()).then(|| Username::parse(text).unwrap());
-    UserQuery { prefix: name(prefix), after: name(after), limit, ..UserQuery::default() }
+    let after = name(after).map(|name| name.key().to_owned());
+    UserQuery { prefix: name(prefix), after, limit, ..UserQuery::default() }
 }
 
 async fn list_usernames(store: &dyn Store, query: &UserQuery) -> Vec<String> {
     let users = store.list_users(query).await.unwrap();
-    users.into_iter().map(|user| user.username.as_str().to_owned()).collect()
+    users.into_iter().map(|user| user.username).collect()
 }
 
 async fn read_audit_log(store: &dyn Store, query: &AuditQuery) -> Vec<AuditRecord> {
@@ -297,7 +300,9 @@ async fn concurrent_removals_leave_one_administrator(database: TestDatabase) {
     let refused: Vec<_> = outcomes.into_iter().filter(Result::is_err).map(account_error).collect();
     assert_eq!(refused, [AccountError::LastAdmin]);
     let users = store.list_users(&user_query("", "", 100)).await.unwrap();
-    assert_eq!(users.iter().filter(|user| user.is_active_admin()).count(), 1);
+    let is_active_admin =
+        |user: &&ListedUser| user.roles.contains(Role::Admin) && user.disabled_at.is_none();
+    assert_eq!(users.iter().filter(is_active_admin).count(), 1);
 }
 
 async fn audit_query_filters_by_each_field(database: TestDatabase) {
@@ -374,4 +379,58 @@ async fn every_audit_action_round_trips(database: TestDatabase) {
     let read = read_audit_log(store.as_ref(), &all_records()).await;
     let actions: Vec<_> = read.iter().rev().map(|record| record.action).collect();
     assert_eq!(actions, all);
+}
+
+async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let is_postgres = matches!(database, TestDatabase::Postgres { .. });
+    let mut breakages = vec![
+        ("username", "''"),
+        ("roles", if is_postgres { "'{user,god}'" } else { "'user god'" }),
+        ("version", "-1"),
+        ("created_at", if is_postgres { "'infinity'" } else { "9223372036854775807" }),
+        ("disabled_at", if is_postgres { "'-infinity'" } else { "-9223372036854775807" }),
+    ];
+    if !is_postgres {
+        breakages.push(("id", "x'00'"));
+    }
+    for (column, value) in &breakages {
+        add_account(store.as_ref(), &format!("a-{column}"), &[Role::User]).await;
+        let breaks = format!("update users set {column} = {value} where username = 'a-{column}'");
+        database.execute(breaks).await;
+    }
+    let sound = add_account(store.as_ref(), "z", &[Role::User]).await;
+
+    let listed = store.list_users(&user_query("", "", 100)).await.unwrap();
+
+    let (last, broken) = listed.split_last().unwrap();
+    assert_eq!((last.id, &last.broken), (sound.id, &None));
+    breakages.sort_unstable();
+    for ((column, _), user) in breakages.iter().zip(broken) {
+        assert_eq!(user.broken, Some(format!("users.{column}")), "{user:?}");
+        assert_eq!(user.key, format!("a-{column}"));
+        assert_eq!(user.roles, Roles::from_iter([Role::User]));
+    }
+    let after = Some("a-username".to_owned());
+    let query = UserQuery { after, limit: 1, ..UserQuery::default() };
+    let next = store.list_users(&query).await.unwrap();
+    assert_eq!(next[0].key, "a-version", "a broken account is a position, too");
+}
+
+async fn broken_administrator_fails_no_other_change(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let broken = add_account(store.as_ref(), "broken", &[Role::Admin]).await;
+    let first = add_account(store.as_ref(), "first", &[Role::Admin]).await;
+    let second = add_account(store.as_ref(), "second", &[Role::Admin]).await;
+    database.execute("update users set username = '' where username = 'broken'").await;
+    let disable = async |id| store.change_user(&new_change(id, UserEdit::Disable)).await;
+
+    disable(first.id).await.unwrap();
+
+    assert_eq!(account_error(disable(second.id).await), AccountError::LastAdmin);
+    let refused = disable(broken.id).await;
+    assert!(
+        matches!(refused, Err(WriteError::Store(StoreError::Inconsistent { .. }))),
+        "{refused:?}"
+    );
 }

@@ -22,10 +22,15 @@ pub enum TestDatabase {
 
 impl TestDatabase {
     pub async fn postgres() -> Self {
+        Self::postgres_with("").await
+    }
+
+    /// Creates a database with options of `create database`.
+    pub async fn postgres_with(options: &str) -> Self {
         let name = format!("test_{}", Uuid::new_v4().simple());
         let mut connection =
             test_server().connect().await.expect("the test server accepts connections");
-        execute_on(&mut connection, format!("create database {name}")).await;
+        execute_on(&mut connection, format!("create database {name} {options}")).await;
         let url = test_server().database(&name).to_url_lossy().to_string();
         Self::Postgres { name, url }
     }
@@ -46,15 +51,15 @@ impl TestDatabase {
     }
 
     pub fn config(&self) -> Database {
+        self.config_in(PoolMode::Session)
+    }
+
+    pub fn config_in(&self, pool_mode: PoolMode) -> Database {
         match self {
             Self::Postgres { url, .. } => {
                 let url = Secret::new(url.clone());
                 let listen_url = Some(url.clone());
-                Database::Postgres(PostgresSettings {
-                    url,
-                    listen_url,
-                    pool_mode: PoolMode::Session,
-                })
+                Database::Postgres(PostgresSettings { url, listen_url, pool_mode })
             }
             Self::Sqlite(_) => Database::Sqlite(self.path()),
         }
@@ -89,7 +94,8 @@ impl TestDatabase {
     }
 
     /// Runs a statement on a separate connection.
-    pub async fn execute(&self, statement: &str) {
+    pub async fn execute(&self, statement: impl AsRef<str>) {
+        let statement = statement.as_ref();
         match self {
             Self::Postgres { .. } => {
                 let mut connection = self.connect().await;
@@ -103,7 +109,7 @@ impl TestDatabase {
         }
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         let Self::Sqlite(folder) = self else { panic!("only SQLite databases have a path") };
         folder.path().join("data").join("portcullis.db")
     }
