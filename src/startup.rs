@@ -22,7 +22,7 @@ use crate::domain::SigningKey;
 use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, observe_requests, routes};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{self, OpenError, Store, StoreError};
+use crate::store::{self, OpenError, SchemaPolicy, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::tokens::{self, KeyDerivationError, KeyFileError, Tokens};
 
@@ -78,7 +78,9 @@ impl Application {
             tracing::warn!("the signing key looks guessable: make one with `openssl rand -hex 32`");
         }
         let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
-        let store = store::open(&config.database).await?;
+        let database = store::describe(&config.database.database);
+        let report = |step: &str| tracing::info!(database, "{step}");
+        let store = store::open(&config.database, SchemaPolicy::Migrate, &report).await?;
         let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
         let replica = Arc::new(Replica::new(capacity, max_staleness, Arc::clone(&clock)));
         metrics.revocation_max_staleness.set(max_staleness.as_secs_f64());

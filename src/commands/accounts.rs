@@ -6,14 +6,14 @@ use super::error::CommandError;
 use super::input;
 use super::output::Printer;
 use crate::clock::Clock;
-use crate::config::{ManagementConfig, UserArgs, UserCommand};
+use crate::config::{HashSettings, UserArgs, UserCommand};
 use crate::domain::{
     AuditAction, AuditRecord, Requester, Roles, SessionPosition, User, UserChange, UserEdit,
     UserId, UserVersion, Username,
 };
 use crate::hashing::Pbkdf2;
 use crate::http::ManagedAccountView;
-use crate::store::{self, Credentials, ListedUser, SessionQuery, Store, UserQuery};
+use crate::store::{Credentials, ListedUser, SessionQuery, Store, UserQuery};
 
 /// Number of accounts or sessions read by one query.
 const PAGE: u32 = 500;
@@ -26,12 +26,12 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
-    pub(super) async fn open(
-        config: &ManagementConfig,
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        hashing: &HashSettings,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, CommandError> {
-        let store = store::open(&config.database).await?;
-        Ok(Self { store, pbkdf2: Pbkdf2::new(config.hashing.iterations), clock })
+    ) -> Self {
+        Self { store, pbkdf2: Pbkdf2::new(hashing.iterations), clock }
     }
 
     pub(super) async fn close(self) {

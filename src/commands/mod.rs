@@ -10,15 +10,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{DatabaseSettings, ManagementConfig, UserArgs};
+use crate::config::{DatabaseSettings, ManagementConfig, UserArgs, UserCommand};
 use crate::http;
-use crate::store;
+use crate::store::{self, SchemaPolicy, Store};
 use crate::tokens;
 use accounts::Accounts;
 
 pub use error::CommandError;
 
-/// Runs `portcullis user`.
+/// Runs `portcullis user`. Only `user create` creates a missing database.
 ///
 /// # Errors
 /// Returns an error if the arguments are invalid, if the account does not allow the operation, or
@@ -28,19 +28,39 @@ pub async fn user(
     config: ManagementConfig,
     clock: Arc<dyn Clock>,
 ) -> Result<(), CommandError> {
-    let accounts = Accounts::open(&config, clock).await?;
+    let policy = match args.command {
+        UserCommand::Create { .. } => SchemaPolicy::Migrate,
+        _ => SchemaPolicy::Require,
+    };
+    let store = open(&config.database, policy).await?;
+    let accounts = Accounts::new(store, &config.hashing, clock);
     let outcome = accounts.run(args).await;
     accounts.close().await;
     outcome
 }
 
-/// Migrates the schema of the database.
+/// Migrates the schema of the database; creates a missing database.
 ///
 /// # Errors
 /// Returns an error if the database cannot be opened or its schema is that of a newer version.
 pub async fn migrate(database: &DatabaseSettings) -> Result<(), CommandError> {
-    store::open(database).await?.close().await;
+    open(database, SchemaPolicy::Migrate).await?.close().await;
     Ok(writeln!(io::stdout(), "the schema is up to date")?)
+}
+
+/// Opens the database, and names it and what was done to it on standard error: a wrong one would
+/// go unnoticed.
+async fn open(
+    database: &DatabaseSettings,
+    policy: SchemaPolicy,
+) -> Result<Arc<dyn Store>, CommandError> {
+    let say = |sentence: &str| {
+        // A command does not fail because its comments cannot be read.
+        let _ = writeln!(io::stderr(), "{sentence}");
+    };
+    let store = store::open(database, policy, &say).await?;
+    say(&format!("using the database {}", store::describe(&database.database)));
+    Ok(store)
 }
 
 /// Prints a random value for `JWT_SECRET_KEY`.

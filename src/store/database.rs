@@ -1,8 +1,7 @@
-//! The database as a whole: its trait, its connection pool and its migrations.
+//! The database as a whole: its trait and its connection pool.
 
 use async_trait::async_trait;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::{Pool, SqlSafeStr};
+use sqlx::Pool;
 
 use super::audit::AuditStore;
 use super::error::StoreError;
@@ -18,7 +17,7 @@ use super::users::UserStore;
 pub trait Store:
     UserStore + SessionStore + RevocationStore + AuditStore + Send + Sync + 'static
 {
-    /// Checks that the database responds.
+    /// Checks that the database can be written. Names the cause within about a second.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Returns the state of the connection pool.
@@ -45,13 +44,4 @@ impl PoolStatus {
         let max = pool.options().get_max_connections();
         Self { idle, in_use: pool.size().saturating_sub(idle), max }
     }
-}
-
-/// Creates a migrator from the version, description and SQL of each migration.
-pub(super) fn migrator(scripts: &[(i64, &'static str, &'static str)]) -> Migrator {
-    let migrations = scripts.iter().map(|&(version, description, sql)| {
-        let sql = sql.into_sql_str();
-        Migration::new(version, description.into(), MigrationType::Simple, sql, false)
-    });
-    Migrator::with_migrations(migrations.collect())
 }

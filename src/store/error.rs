@@ -10,16 +10,27 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 use thiserror::Error;
 
-/// Primary result codes of SQLite that describe the state of the file, not the statement: BUSY,
-/// LOCKED, READONLY, IOERR, FULL and CANTOPEN.
-const TRANSIENT_SQLITE_CODES: [u32; 6] = [5, 6, 8, 10, 13, 14];
+/// Primary result codes of SQLite that describe the state of the file or of the machine, not the
+/// statement: BUSY, LOCKED, NOMEM, READONLY, IOERR, FULL, CANTOPEN and PROTOCOL.
+const TRANSIENT_SQLITE_CODES: [u32; 8] = [5, 6, 7, 8, 10, 13, 14, 15];
 
 /// Classes of SQLSTATE that describe the state of the server, not the statement: connections,
 /// rollbacks, resources and operator intervention.
 const TRANSIENT_SQLSTATE_CLASSES: [&str; 4] = ["08", "40", "53", "57"];
 
-/// SQLSTATE of a write to a read-only server.
-const READ_ONLY_SQLSTATE: &str = "25006";
+/// Other SQLSTATEs that describe the state of the server.
+const TRANSIENT_SQLSTATES: [&str; 7] = [
+    "25006", // the server is read-only
+    "25P03", // a transaction was idle for too long
+    "28000", // the role may not log in
+    "28P01", // the password is wrong, as during its rotation
+    "3D000", // the database does not exist, as during a restore
+    "55000", // the database accepts no connections
+    "55P03", // a lock was not available in time
+];
+
+/// SQLSTATE of a statement that the role must not execute.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// Failure of a database operation. It is cloned to answer every caller of a batch.
 #[derive(Clone, Debug, Error)]
@@ -30,6 +41,9 @@ pub enum StoreError {
     /// The database did not respond within the timeout.
     #[error("the database did not respond within {0:?}")]
     Timeout(Duration),
+    /// The database accepts no writes: `default_transaction_read_only` is on.
+    #[error("the database is read-only")]
+    ReadOnly,
     /// The database is a replica, which may lag and accepts no writes.
     #[error("the database is a replica; DATABASE_URL must name the primary")]
     Replica,
@@ -47,26 +61,93 @@ pub enum StoreError {
     },
 }
 
-/// Failure to open the database.
+/// Failure to open a database.
 #[derive(Debug, Error)]
-pub enum OpenError {
+#[error("failed to open the database {database}")]
+pub struct OpenError {
+    /// Location of the database, without its password.
+    pub database: String,
+    #[source]
+    pub cause: OpenFailure,
+}
+
+/// Reason why a database was not opened.
+#[derive(Debug, Error)]
+pub enum OpenFailure {
     /// The connection failed.
-    #[error("failed to open the database {database}")]
-    Connect {
-        /// Description of the database, without its password.
-        database: String,
-        source: sqlx::Error,
-    },
+    #[error(transparent)]
+    Connect(#[from] sqlx::Error),
+    /// The database did not respond within the timeout.
+    #[error("no response within {0:?}")]
+    Timeout(Duration),
+    /// There is no file or no schema, and none is to be created.
+    #[error(
+        "it does not exist; `portcullis serve`, `portcullis migrate` and `portcullis user create` \
+         create it, and DATABASE_URL selects another one"
+    )]
+    Missing,
+    /// The schema is older than this program, and is not to be migrated.
+    #[error(
+        "its schema has version {version}, and this program needs version {needed}; \
+         run `portcullis migrate`"
+    )]
+    Older { version: i64, needed: i64 },
+    /// The schema is newer than this program.
+    #[error(
+        "its schema has version {version}, and this program knows versions up to {known}; \
+         run the newer program, or restore the backup from before its start"
+    )]
+    Newer { version: i64, known: i64 },
+    /// The encoding of the database is not UTF-8.
+    #[error("its encoding is {0}; create it anew with the encoding UTF8")]
+    Encoding(String),
+    /// Another process has held the migration lock for the timeout.
+    #[error("another process has been migrating its schema for {0:?}")]
+    Locked(Duration),
+    /// The role must not change the schema.
+    #[error(
+        "its schema has to be created or migrated, and this role must not do that; \
+         run `portcullis migrate` as the owner of the database"
+    )]
+    NotOwner(#[source] MigrateError),
     /// The migration failed.
-    #[error("failed to migrate the schema of the database")]
-    Migrate(#[from] MigrateError),
+    #[error("failed to migrate its schema")]
+    Migrate(#[source] MigrateError),
+    /// The database cannot be written.
+    #[error("it cannot be written")]
+    Unwritable(#[source] StoreError),
+}
+
+impl From<MigrateError> for OpenFailure {
+    fn from(error: MigrateError) -> Self {
+        use MigrateError as E;
+        let is_denied = match &error {
+            E::Execute(cause) | E::ExecuteMigration(cause, _) => {
+                let code = cause.as_database_error().and_then(DatabaseError::code);
+                code.as_deref() == Some(INSUFFICIENT_PRIVILEGE)
+            }
+            _ => false,
+        };
+        if is_denied { Self::NotOwner(error) } else { Self::Migrate(error) }
+    }
+}
+
+/// Awaits one step of opening a database, at most for as long as `timeout`.
+pub(super) async fn within<T, E: Into<OpenFailure>>(
+    timeout: Duration,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, OpenFailure> {
+    match tokio::time::timeout(timeout, step).await {
+        Ok(result) => result.map_err(Into::into),
+        Err(_) => Err(OpenFailure::Timeout(timeout)),
+    }
 }
 
 impl StoreError {
     /// Returns `true` if a later attempt may succeed.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::Replica)
+        matches!(self, Self::Unavailable(_) | Self::Timeout(_) | Self::ReadOnly | Self::Replica)
     }
 
     /// Returns the column of a value that does not parse, as `table.column`.
@@ -105,6 +186,7 @@ fn is_transient(error: &sqlx::Error) -> bool {
         | E::Protocol(_)
         | E::PoolTimedOut
         | E::PoolClosed
+        | E::BeginFailed
         | E::WorkerCrashed => true,
         _ => false,
     }
@@ -113,7 +195,7 @@ fn is_transient(error: &sqlx::Error) -> bool {
 fn is_transient_database_error(error: &dyn DatabaseError) -> bool {
     if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
         let sqlstate = error.code();
-        return sqlstate == READ_ONLY_SQLSTATE
+        return TRANSIENT_SQLSTATES.contains(&sqlstate)
             || TRANSIENT_SQLSTATE_CLASSES.iter().any(|class| sqlstate.starts_with(class));
     }
     sqlite_primary_code(error).is_some_and(|code| TRANSIENT_SQLITE_CODES.contains(&code))

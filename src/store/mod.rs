@@ -10,36 +10,64 @@ mod error;
 mod feed;
 mod postgres;
 mod revocations;
+mod schema;
 mod sessions;
 mod sqlite;
 mod users;
 
+use std::path;
 use std::sync::Arc;
 
 use crate::config::{Database, DatabaseSettings};
 
 pub use audit::{AuditQuery, AuditStore, StoredAuditRecord};
 pub use database::{PoolStatus, Store};
-pub use error::{OpenError, StoreError};
+pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
 use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, RevocationStore};
+pub use schema::SchemaPolicy;
 pub use sessions::{Rotation, Rotations, SessionQuery, SessionStore};
 use sqlite::SqliteStore;
 pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
 
-/// Opens the database and migrates its schema. A missing SQLite file is created.
+/// Opens the database. `report` gets a sentence about each step that changes or delays something.
 ///
-/// The migration holds a lock, so that several instances may start at once.
+/// A migration holds a lock, so that several instances may start at once. A role that must not
+/// change the schema can open a database whose schema is current.
 ///
 /// # Errors
-/// Returns [`OpenError::Connect`] if the database cannot be reached within the acquire timeout, and
-/// [`OpenError::Migrate`] if its schema is not one of this service.
-pub async fn open(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenError> {
-    Ok(match &settings.database {
-        Database::Postgres(postgres) => Arc::new(PostgresStore::open(postgres, settings).await?),
-        Database::Sqlite(path) => Arc::new(SqliteStore::open(path, settings).await?),
-    })
+/// Returns an [`OpenFailure`] with the location of the database, within the acquire timeout if it
+/// does not respond.
+pub async fn open(
+    settings: &DatabaseSettings,
+    policy: SchemaPolicy,
+    report: &(dyn Fn(&str) + Sync),
+) -> Result<Arc<dyn Store>, OpenError> {
+    let failed = |cause| OpenError { database: describe(&settings.database), cause };
+    let store: Arc<dyn Store> = match &settings.database {
+        Database::Postgres(postgres) => {
+            Arc::new(PostgresStore::open(postgres, settings, policy, report).await.map_err(failed)?)
+        }
+        Database::Sqlite(path) => {
+            Arc::new(SqliteStore::open(path, settings, policy, report).await.map_err(failed)?)
+        }
+    };
+    if policy == SchemaPolicy::Migrate {
+        store.ping().await.map_err(|error| failed(OpenFailure::Unwritable(error)))?;
+    }
+    Ok(store)
+}
+
+/// Returns the location of a database, without its password.
+#[must_use]
+pub fn describe(database: &Database) -> String {
+    match database {
+        Database::Postgres(postgres) => postgres::describe(postgres),
+        Database::Sqlite(path) => {
+            path::absolute(path).unwrap_or(path.clone()).display().to_string()
+        }
+    }
 }

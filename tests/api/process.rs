@@ -6,11 +6,19 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::Method;
 use rustix::process::Signal;
+use serde_json::json;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{Connection, Executor};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::support::{
-    Process, TestApp, TestDatabase, credentials, eventually, on_both_databases, try_send,
+    Process, Proxy, TestApp, TestDatabase, credentials, eventually, on_both_databases,
+    print_skipped, try_send,
 };
+
+/// SQL that creates the role of the service in the Compose stack.
+const SERVICE_ROLE: &str = include_str!("../../deploy/service-role.sql");
 
 on_both_databases![
     acknowledged_logouts_survive_a_kill,
@@ -18,6 +26,7 @@ on_both_databases![
     several_processes_start_on_empty_database,
     healthcheck_command_reports_the_instance,
     env_file_is_read_literally,
+    newer_schema_is_refused_with_the_fix,
 ];
 
 /// Runs the program until it exits. Returns its output, and its standard error as text.
@@ -167,6 +176,178 @@ async fn unreachable_database_fails_with_one_line() {
     let line = "portcullis: failed to open the database `portcullis` at 127.0.0.1:1: ";
     assert!(stderr.starts_with(line) && stderr.lines().count() == 1, "{stderr}");
     assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+/// Expects the program to exit with one line about its database.
+async fn assert_refused_to_start(database: &TestDatabase, reason: &str) {
+    let (failed, stderr) = run_to_exit(&mut Process::command(database)).await;
+    assert_eq!((failed.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.starts_with("portcullis: failed to open the database "), "{stderr}");
+    assert!(stderr.contains(reason), "{stderr}");
+}
+
+async fn newer_schema_is_refused_with_the_fix(database: TestDatabase) {
+    run_to_exit(Process::command(&database).arg("migrate")).await;
+    let columns = "description, success, checksum, execution_time";
+    let add = format!(
+        "insert into _sqlx_migrations (version, {columns})
+         select 9999, {columns} from _sqlx_migrations where version = 1"
+    );
+    database.execute(add).await;
+
+    let reason = "its schema has version 9999, and this program knows versions up to ";
+    assert_refused_to_start(&database, reason).await;
+    let fix = "; run the newer program, or restore the backup from before its start\n";
+    assert_refused_to_start(&database, fix).await;
+}
+
+#[actix_web::test]
+async fn database_of_another_encoding_is_refused() {
+    let options = "encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0";
+    let test = async |database| {
+        let reason = ": its encoding is LATIN1; create it anew with the encoding UTF8\n";
+        assert_refused_to_start(&database, reason).await;
+    };
+    TestDatabase::postgres_with(options).await.run(test).await;
+}
+
+#[actix_web::test]
+async fn read_only_database_is_refused() {
+    let test = async |database: TestDatabase| {
+        run_to_exit(Process::command(&database).arg("migrate")).await;
+        let TestDatabase::Postgres { name, .. } = &database else { panic!("not Postgres") };
+        let alter = format!("alter database {name} set default_transaction_read_only = on");
+        database.execute(alter).await;
+
+        let reason = ": it cannot be written: the database is read-only\n";
+        assert_refused_to_start(&database, reason).await;
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn silent_database_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let url = format!("postgres://portcullis@127.0.0.1:{port}/portcullis");
+    let database = TestDatabase::Postgres { name: "portcullis".to_owned(), url };
+    let mut command = Process::command(&database);
+
+    let (failed, stderr) = run_to_exit(command.env("DATABASE_ACQUIRE_TIMEOUT", "1")).await;
+
+    assert_eq!(failed.status.code(), Some(1));
+    let line = format!(
+        "portcullis: failed to open the database `portcullis` at 127.0.0.1:{port}: \
+         no response within 1s\n"
+    );
+    assert_eq!(stderr, line);
+}
+
+/// Takes the lock under which the schema is migrated.
+async fn hold_migration_lock(database: &TestDatabase) -> PgConnection {
+    let mut connection = database.connect().await;
+    let lock = "begin; select pg_advisory_xact_lock(hashtext('portcullis migrations'))";
+    connection.execute(lock).await.unwrap();
+    connection
+}
+
+#[actix_web::test]
+async fn sigterm_ends_a_start_that_waits_for_a_migration() {
+    let test = async |database: TestDatabase| {
+        let _lock = hold_migration_lock(&database).await;
+        let waiting = "waiting for another process that migrates the schema";
+        let mut process = Process::spawn_until(&mut Process::command(&database), waiting).await;
+
+        process.send_signal(Signal::TERM);
+
+        assert_eq!(process.wait_for_exit().await.code(), Some(0));
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn start_continues_after_the_migration_of_another_process() {
+    let test = async |database: TestDatabase| {
+        let lock = hold_migration_lock(&database).await;
+        let waiting = "waiting for another process that migrates the schema";
+        let mut process = Process::spawn_until(&mut Process::command(&database), waiting).await;
+
+        lock.close().await.unwrap();
+
+        process.wait_until_listening().await;
+        process.app.register_and_log_in("alice").await;
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn role_without_ddl_serves_a_current_schema() {
+    let test = async |database: TestDatabase| {
+        let (role, own_database) = database.with_new_role().await;
+        let reason = ": its schema has to be created or migrated, and this role must not do that; \
+                      run `portcullis migrate` as the owner of the database: ";
+        assert_refused_to_start(&own_database, reason).await;
+        run_to_exit(Process::command(&database).arg("migrate")).await;
+        let grant = SERVICE_ROLE.replace("portcullis_service", &role);
+        database.execute(format!("set portcullis.service_password = 'secret'; {grant}")).await;
+        // A lock does not delay a start that has nothing to migrate.
+        let _lock = hold_migration_lock(&database).await;
+
+        let process = Process::start(&own_database).await;
+
+        let app = &process.app;
+        let login = app.register_and_open_session("alice").await;
+        assert_eq!(app.refresh(&login.refresh_token()).await.status, 200);
+        assert_eq!(app.log_out(&login.access_token()).await.status, 200);
+        let token = app.register_admin(&database).await;
+        for path in ["/admin/users", "/admin/audit", "/auth/sessions"] {
+            assert_eq!(app.send_with_token(Method::GET, path, &token).await.status, 200);
+        }
+        app.get("/health/ready").await.assert(200, &json!({ "msg": "Ready" }));
+        assert!(!process.log().contains("sqlx"), "{}", process.log());
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn ipv6_addresses_can_have_brackets() {
+    let Ok(listener) = TcpListener::bind("[::1]:0").await else {
+        print_skipped("this machine has no IPv6");
+        return;
+    };
+    let port = listener.local_addr().unwrap().port();
+    let test = async |database: TestDatabase| {
+        let proxy = Proxy::start_on(listener, &database);
+        let TestDatabase::Postgres { name, url } = &database else { panic!("not Postgres") };
+        let options: PgConnectOptions = url.parse().unwrap();
+        let url = format!("postgres://{}@[::1]:{port}/{name}", options.get_username());
+        let mut command = Process::command(&proxy.database);
+        command.env("DATABASE_URL", url).env("HOST", "[::1]");
+
+        let process = Process::spawn(&mut command).await;
+
+        assert!(process.app.address.is_ipv6());
+        process.app.register_and_log_in("alice").await;
+        let address = process.app.address;
+        let mut healthcheck = Process::command(&database);
+        healthcheck.arg("healthcheck").env("HOST", "[::]").env("PORT", address.port().to_string());
+        let (outcome, stderr) = run_to_exit(&mut healthcheck).await;
+        assert!(outcome.status.success(), "{stderr}");
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn line_break_after_the_url_selects_the_same_file() {
+    let database = TestDatabase::sqlite();
+    let mut command = Process::command(&database);
+    command.env("DATABASE_URL", format!("{}\n", database.url()));
+
+    let process = Process::spawn(&mut command).await;
+
+    process.app.register("alice", "correct horse").await;
+    let restarted = Process::start(&database).await;
+    assert_eq!(restarted.app.log_in("alice", "correct horse").await.status, 200);
 }
 
 #[actix_web::test]

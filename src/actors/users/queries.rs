@@ -60,7 +60,7 @@ impl Handler<ListAuditRecords> for UserActor {
     }
 }
 
-/// Checks that the database answers. Replies once it has.
+/// Checks that the database can be written. Replies once it has been.
 #[derive(Message)]
 #[rtype(result = "Result<(), ActorError>")]
 pub struct Ping;

@@ -6,10 +6,13 @@
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
-use sqlx::postgres::{PgArguments, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
+use sqlx::postgres::{
+    PgArguments, PgPool, PgQueryResult, PgRow, PgStatement, PgTransaction, PgTypeInfo,
+};
 use sqlx::query::Query;
 use sqlx::{Either, Error, Execute, Executor, Postgres, SqlSafeStr, SqlStr};
 
+use super::pool::set_timeouts;
 use crate::config::PoolMode;
 
 /// Executor of single statements. In transaction mode it wraps each one in a transaction.
@@ -24,6 +27,16 @@ impl PoolExecutor {
     /// the next query may reach a server connection that does not have it.
     pub(super) fn query<'q>(&self, sql: impl SqlSafeStr) -> Query<'q, Postgres, PgArguments> {
         sqlx::query(sql).persistent(self.mode == PoolMode::Session)
+    }
+
+    /// Begins a transaction.
+    pub(super) async fn begin(&self) -> Result<PgTransaction<'static>, Error> {
+        self.pool
+            .begin_with(match self.mode {
+                PoolMode::Session => "begin",
+                PoolMode::Transaction => concat!("begin; ", set_timeouts!("local")),
+            })
+            .await
     }
 }
 
@@ -42,7 +55,7 @@ impl<'c> Executor<'c> for &'c PoolExecutor {
             return self.pool.fetch_many(query);
         }
         let results = async move {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.begin().await?;
             let results: Vec<_> = transaction.fetch_many(query).try_collect().await?;
             transaction.commit().await?;
             Ok::<_, Error>(stream::iter(results).map(Ok))

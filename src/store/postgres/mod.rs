@@ -6,11 +6,12 @@ mod database;
 mod executor;
 mod feed;
 mod listener;
+mod pool;
 mod revocations;
 mod sessions;
 mod snapshot;
 mod users;
 
-pub(super) use database::PostgresStore;
+pub(super) use database::{PostgresStore, describe};
 #[cfg(test)]
 pub(crate) use snapshot::Snapshot;

@@ -138,7 +138,7 @@ impl UserStore for PostgresStore {
     }
 
     async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError> {
-        let mut transaction = self.executor.pool.begin().await?;
+        let mut transaction = self.executor.begin().await?;
         let locked = self.lock_users(&mut transaction, change).await?;
         if !self.requester_is_signed_in(&mut transaction, change).await? {
             return Err(AccountError::RequesterSignedOut.into());

@@ -7,19 +7,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{AppliedMigration, Migrate};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous, SqliteTransaction,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use time::OffsetDateTime;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::config::DatabaseSettings;
 use crate::store::columns::from_micros;
-use crate::store::database::{PoolStatus, Store, migrator};
-use crate::store::error::{OpenError, StoreError, sqlite_primary_code};
+use crate::store::database::{PoolStatus, Store};
+use crate::store::error::{OpenFailure, StoreError, sqlite_primary_code, within};
+use crate::store::schema::{Migrations, SchemaPolicy, SchemaState};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (
@@ -64,9 +65,17 @@ pub(crate) struct SqliteStore {
 }
 
 impl SqliteStore {
-    pub(crate) async fn open(path: &Path, settings: &DatabaseSettings) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Connect { database: path.display().to_string(), source };
-        create_file(path).map_err(|error| failed(error.into()))?;
+    pub(crate) async fn open(
+        path: &Path,
+        settings: &DatabaseSettings,
+        policy: SchemaPolicy,
+        report: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self, OpenFailure> {
+        match policy {
+            SchemaPolicy::Require if !path.exists() => return Err(OpenFailure::Missing),
+            SchemaPolicy::Require => {}
+            SchemaPolicy::Migrate => create_file(path).map_err(sqlx::Error::from)?,
+        }
         let options = SqliteConnectOptions::new()
             .filename(path)
             .busy_timeout(settings.acquire_timeout)
@@ -74,15 +83,19 @@ impl SqliteStore {
             // An acknowledged logout survives a power failure.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
-        let mut connection = timeout(settings.acquire_timeout, connect(&options))
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            .map_err(failed)?;
-        migrate(&mut connection).await?;
-        connection.close().await.map_err(failed)?;
+        let mut connection = within(settings.acquire_timeout, connect(&options)).await?;
+        let migrations = Migrations::new(MIGRATIONS);
+        let state = migrations.state(&applied_migrations(&mut connection).await?)?;
+        if policy == SchemaPolicy::Require {
+            migrations.require(state)?;
+        } else if state != SchemaState::Current {
+            migrate(&mut connection, &migrations, report).await?;
+        }
+        connection.close().await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(settings.acquire_timeout)
+            .after_release(|connection, _| Box::pin(is_clean(connection)))
             .connect_lazy_with(options.clone());
         Ok(Self { pool, options })
     }
@@ -121,13 +134,39 @@ async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sql
     }
 }
 
+/// Returns the migrations that the database has.
+async fn applied_migrations(
+    connection: &mut SqliteConnection,
+) -> Result<Vec<AppliedMigration>, OpenFailure> {
+    let select = sqlx::query("select 1 from sqlite_schema where name = '_sqlx_migrations'");
+    if select.fetch_optional(&mut *connection).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(connection.list_applied_migrations("_sqlx_migrations").await?)
+}
+
 /// Migrates in one transaction that holds the write lock from its start. Of several processes that
 /// start at once, one migrates and the others then find nothing to do.
-async fn migrate(connection: &mut SqliteConnection) -> Result<(), MigrateError> {
+async fn migrate(
+    connection: &mut SqliteConnection,
+    migrations: &Migrations,
+    report: &(dyn Fn(&str) + Sync),
+) -> Result<(), OpenFailure> {
     let mut transaction = connection.begin_with("begin immediate").await?;
-    migrator(MIGRATIONS).run_direct(None, &mut *transaction, false).await?;
-    transaction.commit().await?;
-    Ok(())
+    let state = migrations.state(&applied_migrations(&mut transaction).await?)?;
+    migrations.report(state, report);
+    migrations.run(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+/// Returns `true` if a connection can be used again: no transaction is open.
+///
+/// When the disk is full, SQLite itself rolls a transaction back. The `rollback` of `sqlx` then
+/// fails, and `sqlx` takes the transaction for open.
+async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // The reply comes after the `rollback` of a dropped transaction.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Returns the time by the clock of the database.
@@ -144,7 +183,8 @@ pub(super) fn micros(duration: Duration) -> i64 {
 #[async_trait]
 impl Store for SqliteStore {
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select 1").execute(&self.pool).await?;
+        // The version of the file, which is not used otherwise. To write it takes a durable commit.
+        sqlx::query("pragma user_version = 0").execute(&self.pool).await?;
         Ok(())
     }
 

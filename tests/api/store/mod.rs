@@ -16,7 +16,9 @@ use portcullis::domain::{
     PasswordHash, RequestOrigin, Requester, Revocation, RevocationId, Role, Roles, Session,
     SessionId, TokenId, TokenUse, User, UserAgent, UserEdit, UserId, UserVersion, Username,
 };
-use portcullis::store::{self, Credentials, FeedBatch, SessionQuery, Store, WriteError};
+use portcullis::store::{
+    self, Credentials, FeedBatch, SchemaPolicy, SessionQuery, Store, WriteError,
+};
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
@@ -57,7 +59,8 @@ async fn open_store(database: &TestDatabase) -> Arc<dyn Store> {
         max_connections: 4,
         acquire_timeout: Duration::from_secs(3),
     };
-    store::open(&settings).await.expect("the database opens")
+    let store = store::open(&settings, SchemaPolicy::Migrate, &|_| {}).await;
+    store.expect("the database opens")
 }
 
 /// Returns the time in whole microseconds, the precision of both databases.

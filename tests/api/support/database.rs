@@ -46,6 +46,7 @@ impl TestDatabase {
             let mut connection =
                 test_server().connect().await.expect("the test server accepts connections");
             execute_on(&mut connection, format!("drop database {name} with (force)")).await;
+            execute_on(&mut connection, format!("drop role if exists {name}_role")).await;
         }
         outcome.unwrap_or_else(|panic| resume_unwind(panic));
     }
@@ -78,6 +79,17 @@ impl TestDatabase {
         let options: PgConnectOptions = self.url().parse().expect("the database has a valid URL");
         let url = options.database(name).to_url_lossy().to_string();
         Self::Postgres { name: name.to_owned(), url }
+    }
+
+    /// Creates a role without rights. Returns its name, and the database as this role sees it. The
+    /// role is dropped with the database.
+    pub async fn with_new_role(&self) -> (String, Self) {
+        let Self::Postgres { name, url } = self else { panic!("SQLite has no roles") };
+        let role = format!("{name}_role");
+        self.execute(format!("create role {role} login")).await;
+        let options: PgConnectOptions = url.parse().expect("the database has a valid URL");
+        let url = options.username(&role).to_url_lossy().to_string();
+        (role, Self::Postgres { name: name.clone(), url })
     }
 
     /// Returns the same database on another port.

@@ -22,6 +22,12 @@ pub use postgres_server::PostgresServer;
 pub use process::Process;
 pub use proxy::{Proxy, ProxyMode};
 
+/// Prints why a test is skipped.
+#[expect(clippy::print_stderr, reason = "tests report to a person")]
+pub fn print_skipped(reason: &str) {
+    eprintln!("skipped: {reason}");
+}
+
 /// Runs each listed test on both databases, as `name::on_postgres` and `name::on_sqlite`.
 ///
 /// A test is a function `async fn name(database: TestDatabase)`. The compiler reports a function

@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
-use super::{TestApp, TestDatabase};
+use super::{TestApp, TestDatabase, eventually};
 
 /// The real program in a separate process, which is killed at the end of the test.
 pub struct Process {
     child: Child,
     pub app: TestApp,
     log: Arc<Mutex<String>>,
+    /// Whether the log has ended, and with it the program.
+    has_ended: watch::Receiver<bool>,
 }
 
 impl Process {
@@ -44,25 +47,47 @@ impl Process {
 
     /// Spawns the program and waits until it logs the address that it listens on.
     pub async fn spawn(command: &mut Command) -> Self {
+        let mut process = Self::spawn_until(command, "").await;
+        process.wait_until_listening().await;
+        process
+    }
+
+    /// Spawns the program and waits until it logs a text. Its address is not known yet.
+    pub async fn spawn_until(command: &mut Command, text: &str) -> Self {
         let mut child = command.spawn().expect("the program starts");
         let stdout = child.stdout.take().expect("its standard output is piped");
         let mut lines = BufReader::new(stdout).lines();
         let log = Arc::new(Mutex::new(String::new()));
-        let address = loop {
-            let line = lines.next_line().await.expect("the log is text");
-            let line = line.expect("the program logs its address before it exits");
-            append_line(&log, &line);
-            if let Some(address) = parse_listening_address(&line) {
-                break address;
-            }
-        };
+        let (ended, has_ended) = watch::channel(false);
         let background_log = Arc::clone(&log);
         actix_web::rt::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
                 append_line(&background_log, &line);
             }
+            ended.send_replace(true);
         });
-        Self { child, app: TestApp::new(address), log }
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let process = Self { child, app: TestApp::new(unknown), log, has_ended };
+        process.wait_for_log(|log| log.contains(text)).await;
+        process
+    }
+
+    /// Waits until the program logs the address that it listens on.
+    pub async fn wait_until_listening(&mut self) {
+        self.wait_for_log(|log| log.lines().any(|line| parse_listening_address(line).is_some()))
+            .await;
+        let address = self.log().lines().find_map(parse_listening_address);
+        self.app = TestApp::new(address.expect("the log contains the address"));
+    }
+
+    async fn wait_for_log(&self, condition: impl Fn(&str) -> bool) {
+        eventually("the program logs what is expected", async || {
+            let is_over = *self.has_ended.borrow();
+            let is_fulfilled = condition(&self.log());
+            assert!(is_fulfilled || !is_over, "the program has ended: {}", self.log());
+            is_fulfilled
+        })
+        .await;
     }
 
     pub fn send_signal(&self, signal: Signal) {

@@ -22,6 +22,8 @@ pub enum ProxyMode {
 struct Settings {
     mode: ProxyMode,
     server: String,
+    /// Number of silences so far. A connection from before the latest one stays open, but silent.
+    generation: u64,
 }
 
 /// A TCP proxy in front of Postgres.
@@ -34,8 +36,14 @@ impl Proxy {
     /// Starts a proxy that forwards to a database.
     pub async fn start(database: &TestDatabase) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        Self::start_on(listener, database)
+    }
+
+    /// Starts a proxy that listens on an address of choice.
+    pub fn start_on(listener: TcpListener, database: &TestDatabase) -> Self {
         let address = listener.local_addr().expect("the listener has an address");
-        let initial = Settings { mode: ProxyMode::Forward, server: server_address(database) };
+        let server = server_address(database);
+        let initial = Settings { mode: ProxyMode::Forward, server, generation: 0 };
         let (settings, receiver) = watch::channel(initial);
         actix_web::rt::spawn(accept_connections(listener, receiver));
         Self { settings, database: database.with_port(address.port()) }
@@ -43,6 +51,12 @@ impl Proxy {
 
     pub fn set_mode(&self, mode: ProxyMode) {
         self.settings.send_modify(|settings| settings.mode = mode);
+    }
+
+    /// Forwards nothing through the connections of now, without closing them, as a firewall does
+    /// that has forgotten them. New ones are forwarded.
+    pub fn silence_connections(&self) {
+        self.settings.send_modify(|settings| settings.generation += 1);
     }
 
     /// Cuts every connection and forwards new ones to another server.
@@ -58,28 +72,31 @@ fn server_address(database: &TestDatabase) -> String {
 
 async fn accept_connections(listener: TcpListener, settings: watch::Receiver<Settings>) {
     while let Ok((client, _)) = listener.accept().await {
-        let address = settings.borrow().server.clone();
-        let Ok(server) = TcpStream::connect(&address).await else { continue };
+        let accepted = settings.borrow().clone();
+        let Ok(server) = TcpStream::connect(&accepted.server).await else { continue };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        actix_web::rt::spawn(forward(from_client, to_server, address.clone(), settings.clone()));
-        actix_web::rt::spawn(forward(from_server, to_client, address, settings.clone()));
+        actix_web::rt::spawn(forward(from_client, to_server, accepted.clone(), settings.clone()));
+        actix_web::rt::spawn(forward(from_server, to_client, accepted, settings.clone()));
     }
 }
 
-/// Forwards one direction of a connection as the settings say, until it closes.
+/// Forwards one direction of a connection as the settings say, until it closes. `accepted` are the
+/// settings at its start.
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    server: String,
+    accepted: Settings,
     mut settings: watch::Receiver<Settings>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let current = settings.borrow_and_update().clone();
-        if current.server != server {
+        if current.server != accepted.server {
             return;
         }
+        let is_silent = current.generation != accepted.generation;
+        let is_stalled = is_silent || current.mode == ProxyMode::Stall;
         match current.mode {
             ProxyMode::Cut => return,
             ProxyMode::Reset => {
@@ -87,12 +104,12 @@ async fn forward(
                 let _ = to.as_ref().set_zero_linger();
                 return;
             }
-            ProxyMode::Stall => {
+            ProxyMode::Stall | ProxyMode::Forward if is_stalled => {
                 if settings.changed().await.is_err() {
                     return;
                 }
             }
-            ProxyMode::Forward => tokio::select! {
+            ProxyMode::Stall | ProxyMode::Forward => tokio::select! {
                 changed = settings.changed() => if changed.is_err() { return },
                 read = from.read(&mut buffer) => match read {
                     Ok(count) if count > 0 && to.write_all(&buffer[..count]).await.is_ok() => {}
