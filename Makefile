@@ -57,6 +57,10 @@ fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
+	@# Adds the secrets that a newer version needs.
+	@grep -E '^[A-Z_]+=$$' .env.example | while IFS= read -r line; do \
+		grep -q "^$$line" .env || echo "$$line$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" >> .env; \
+	done
 	docker compose up --build --detach --wait --remove-orphans
 
 .PHONY: down

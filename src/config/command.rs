@@ -37,7 +37,8 @@ pub struct UserArgs {
 /// is the first line of standard input.
 #[derive(Clone, Debug, Subcommand)]
 pub enum UserCommand {
-    /// Create an account; prompts for the password or reads it from standard input
+    /// Create an account, and the database if there is none; prompts for the password or reads it
+    /// from standard input
     Create {
         /// Username of the new account
         username: String,
