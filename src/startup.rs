@@ -17,7 +17,7 @@ use tracing_actix_web::TracingLogger;
 
 use crate::actors::{Drain, HashQueue, Mailbox, RevocationWriter, SessionActor, UserActor};
 use crate::clock::{Clock, DatabaseClock};
-use crate::config::{Config, HttpSettings, RevocationSettings, SigningKeySource};
+use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningKeySource};
 use crate::domain::SigningKey;
 use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, observe_requests, routes};
 use crate::metrics::Metrics;
@@ -78,9 +78,7 @@ impl Application {
             tracing::warn!("the signing key looks guessable: make one with `openssl rand -hex 32`");
         }
         let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
-        let database = store::describe(&config.database.database);
-        let report = |step: &str| tracing::info!(database, "{step}");
-        let store = store::open(&config.database, SchemaPolicy::Migrate, &report).await?;
+        let store = open_store(&config.database).await?;
         let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
         let replica = Arc::new(Replica::new(capacity, max_staleness, Arc::clone(&clock)));
         metrics.revocation_max_staleness.set(max_staleness.as_secs_f64());
@@ -157,6 +155,12 @@ impl Application {
         }
         Ok(())
     }
+}
+
+async fn open_store(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenError> {
+    let database = store::describe(&settings.database);
+    let report = |step: &str| tracing::info!(database, "{step}");
+    store::open(settings, SchemaPolicy::Migrate, &report).await
 }
 
 fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
