@@ -1,6 +1,6 @@
 //! Conversion of columns that several tables share.
 
-use std::net::AddrParseError;
+use std::net::Ipv6Addr;
 
 use sqlx::{ColumnIndex, Decode, Row, Type};
 use time::OffsetDateTime;
@@ -42,13 +42,9 @@ pub(super) fn to_i64(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn parse_origin(
-    table: &'static str,
-    address: &str,
-    user_agent: &str,
-) -> Result<RequestOrigin, StoreError> {
-    let address = address
-        .parse()
-        .map_err(|error: AddrParseError| StoreError::inconsistent(table, "address", error))?;
-    Ok(RequestOrigin { address, user_agent: UserAgent::sanitize(user_agent) })
+/// Reads an origin, which is only shown to people. An address that does not parse is shown as `::`,
+/// so that it fails no list.
+pub(super) fn read_origin(address: &str, user_agent: &str) -> RequestOrigin {
+    let address = address.parse().unwrap_or(Ipv6Addr::UNSPECIFIED.into());
+    RequestOrigin { address, user_agent: UserAgent::sanitize(user_agent) }
 }

@@ -10,10 +10,11 @@ use sqlx::{Postgres, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::columns::time_column;
 use super::database::PostgresStore;
 use crate::domain::{AuditRecord, RequestOrigin, Requester, SessionId, UserId};
 use crate::store::audit::{AuditQuery, AuditStore, StoredAuditRecord, parse_action};
-use crate::store::columns::parse_origin;
+use crate::store::columns::read_origin;
 use crate::store::error::StoreError;
 
 /// Columns of a record, without its id.
@@ -109,17 +110,15 @@ impl AuditStore for PostgresStore {
 
 fn record_from_row(row: &PgRow) -> Result<StoredAuditRecord, StoreError> {
     let user_agent: Option<&str> = row.try_get("user_agent")?;
-    let origin = match row.try_get("address")? {
-        Some(address) => Some(parse_origin("audit_log", address, user_agent.unwrap_or_default())?),
-        None => None,
-    };
+    let address: Option<&str> = row.try_get("address")?;
+    let origin = address.map(|address| read_origin(address, user_agent.unwrap_or_default()));
     let requester = Requester {
         user_id: row.try_get::<Option<Uuid>, _>("actor_id")?.map(UserId::from),
         session_id: None,
         origin,
     };
     let record = AuditRecord {
-        at: row.try_get("at")?,
+        at: time_column(row, "audit_log", "at")?,
         action: parse_action(row.try_get("action")?)?,
         requester,
         subject: row.try_get::<Uuid, _>("subject_id")?.into(),

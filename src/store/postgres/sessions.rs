@@ -10,13 +10,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit;
+use super::columns::time_column;
 use super::database::PostgresStore;
 use super::users::user_from_row;
 use crate::domain::{
     AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
     UserVersion,
 };
-use crate::store::columns::{parse_origin, to_i64};
+use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
     Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
@@ -200,11 +201,11 @@ fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
     Ok(Session {
         id: row.try_get::<Uuid, _>("id")?.into(),
         user_id: row.try_get::<Uuid, _>("user_id")?.into(),
-        created_at: row.try_get("created_at")?,
-        last_used_at: row.try_get("last_used_at")?,
-        expires_at: row.try_get("expires_at")?,
+        created_at: time_column(row, "sessions", "created_at")?,
+        last_used_at: time_column(row, "sessions", "last_used_at")?,
+        expires_at: time_column(row, "sessions", "expires_at")?,
         tokens_expire_at: row.try_get("tokens_expire_at")?,
-        origin: parse_origin("sessions", row.try_get("address")?, row.try_get("user_agent")?)?,
+        origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
     })
 }
 
@@ -215,7 +216,7 @@ fn rotation_from_row(row: &PgRow) -> Result<Rotation, StoreError> {
     let is_first = row.try_get("is_first")?;
     Ok(Rotation {
         user: user_from_row(row)?,
-        expires_at: row.try_get("expires_at")?,
+        expires_at: time_column(row, "sessions", "expires_at")?,
         generation,
         token_use: token_use(presented, generation, is_accepted, is_first),
     })

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::database::{NOW, SqliteStore};
 use crate::domain::{AuditRecord, Requester, SessionId, UserId};
 use crate::store::audit::{AuditQuery, AuditStore, StoredAuditRecord, parse_action};
-use crate::store::columns::{from_micros, parse_origin, to_micros};
+use crate::store::columns::{from_micros, read_origin, to_micros};
 use crate::store::error::StoreError;
 
 /// Rows of one statement: SQLite allows at most 32,766 parameters.
@@ -105,10 +105,8 @@ impl AuditStore for SqliteStore {
 
 fn record_from_row(row: &SqliteRow) -> Result<StoredAuditRecord, StoreError> {
     let user_agent: Option<&str> = row.try_get("user_agent")?;
-    let origin = match row.try_get("address")? {
-        Some(address) => Some(parse_origin("audit_log", address, user_agent.unwrap_or_default())?),
-        None => None,
-    };
+    let address: Option<&str> = row.try_get("address")?;
+    let origin = address.map(|address| read_origin(address, user_agent.unwrap_or_default()));
     let requester = Requester {
         user_id: row.try_get::<Option<Uuid>, _>("actor_id")?.map(UserId::from),
         session_id: None,

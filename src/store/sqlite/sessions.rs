@@ -16,7 +16,7 @@ use crate::domain::{
     AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
     UserVersion,
 };
-use crate::store::columns::{from_micros, parse_origin, to_i64, to_micros};
+use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
     Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
@@ -221,6 +221,6 @@ fn session_from_row(row: &SqliteRow) -> Result<Session, StoreError> {
         last_used_at: time("last_used_at")?,
         expires_at: time("expires_at")?,
         tokens_expire_at: time("tokens_expire_at")?,
-        origin: parse_origin("sessions", row.try_get("address")?, row.try_get("user_agent")?)?,
+        origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
     })
 }

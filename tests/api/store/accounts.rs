@@ -2,7 +2,7 @@
 
 use portcullis::domain::UserChange;
 use portcullis::domain::{Generation, MAX_LEEWAY};
-use portcullis::store::{AuditQuery, ListedUser, StoreError, UserQuery};
+use portcullis::store::{ListedUser, StoreError, UserQuery};
 use strum::VariantNames;
 
 use super::*;

@@ -3,6 +3,7 @@
 mod accounts;
 
 use std::collections::HashSet;
+use std::net::Ipv6Addr;
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use portcullis::domain::{
     SessionId, TokenId, TokenUse, User, UserAgent, UserEdit, UserId, UserVersion, Username,
 };
 use portcullis::store::{
-    self, Credentials, FeedBatch, SchemaPolicy, SessionQuery, Store, WriteError,
+    self, AuditQuery, Credentials, FeedBatch, SchemaPolicy, SessionQuery, Store, WriteError,
 };
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
@@ -46,6 +47,7 @@ on_both_databases![
     revoking_a_session_ends_it,
     deleted_account_cannot_open_a_session,
     expired_sessions_are_deleted_in_batches,
+    unreadable_address_fails_no_list,
     several_stores_open_an_empty_database,
     closed_store_is_unavailable,
 ];
@@ -491,6 +493,21 @@ async fn expired_sessions_are_deleted_in_batches(database: TestDatabase) {
     assert_eq!(store.delete_expired_sessions(now(), 2).await.unwrap(), 2);
     assert_eq!(store.delete_expired_sessions(now(), 2).await.unwrap(), 1);
     assert_eq!(list_sessions(store.as_ref(), live.user_id).await, [live]);
+}
+
+async fn unreadable_address_fails_no_list(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let session = add_session(store.as_ref()).await;
+    database.execute("update sessions set address = 'nowhere'").await;
+    database.execute("update audit_log set address = 'nowhere'").await;
+
+    let listed = list_sessions(store.as_ref(), session.user_id).await;
+
+    assert_eq!(listed[0].id, session.id);
+    assert_eq!(listed[0].origin.address, Ipv6Addr::UNSPECIFIED);
+    let query = AuditQuery { limit: 10, ..AuditQuery::default() };
+    let records = store.list_audit_records(&query).await.unwrap();
+    assert!(records[0].record.requester.origin.is_some());
 }
 
 async fn several_stores_open_an_empty_database(database: TestDatabase) {
