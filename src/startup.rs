@@ -74,9 +74,6 @@ impl Application {
         let timeout = config.http.request_timeout;
         let metrics = Arc::new(Metrics::new()?);
         let signing_key = signing_key(&config.signing_key)?;
-        if signing_key.is_weak() {
-            tracing::warn!("the signing key looks guessable: make one with `openssl rand -hex 32`");
-        }
         let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
         let store = open_store(&config.database).await?;
         let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
@@ -164,11 +161,15 @@ async fn open_store(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenE
 }
 
 fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
-    match source {
-        SigningKeySource::Given(key) => Ok(key.clone()),
+    let key = match source {
+        SigningKeySource::Given(key) => key.clone(),
         SigningKeySource::KeptIn(path) => tokens::load_or_create(path)
-            .map_err(|source| StartupError::KeyFile { path: path.clone(), source }),
+            .map_err(|source| StartupError::KeyFile { path: path.clone(), source })?,
+    };
+    if key.is_weak() {
+        tracing::warn!("the signing key looks guessable: make one with `openssl rand -hex 32`");
     }
+    Ok(key)
 }
 
 fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), StartupError> {

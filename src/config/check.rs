@@ -504,8 +504,8 @@ fn trimmed(url: &Secret) -> Secret {
     Secret::new(url.expose().trim().to_owned())
 }
 
-/// Returns the path of the signing key of an SQLite database: `a.key` for `a.db`, and `a.sqlite-key`
-/// for `a.sqlite`, since another database in the folder may be named `a.db`.
+/// Returns the path of the signing key of an SQLite database: `a.key` for `a.db`, and
+/// `a.sqlite-key` for `a.sqlite`, since another database in the folder may be named `a.db`.
 ///
 /// A database of before this rule keeps `a.key`, unless there is an `a.db` that owns it.
 fn key_path(database: &Path) -> PathBuf {

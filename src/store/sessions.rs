@@ -46,8 +46,8 @@ pub trait SessionStore {
         tokens_expire_at: OffsetDateTime,
     ) -> Result<Rotations, StoreError>;
 
-    /// Counts a revocation of a single access token of a session. Returns the number so far, `None` if
-    /// the session has ended.
+    /// Counts a revocation of a single access token of a session. Returns the number so far, `None`
+    /// if the session has ended.
     async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError>;
 
     /// Finds a session beyond the `limit` most recently used ones of an account.

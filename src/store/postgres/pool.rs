@@ -105,8 +105,8 @@ async fn prepare(connection: &mut PgConnection, mode: PoolMode) -> Result<(), sq
 /// Returns `true` if the connection can be used again: it responds, no transaction is open, and it
 /// accepts writes. A setting that forbids them can last as long as the connection.
 ///
-/// `sqlx` does not roll back a transaction whose `begin` was given up before the reply. A `rollback`
-/// alone would cause a warning of the server each time.
+/// `sqlx` does not roll back a transaction whose `begin` was given up before the reply. A
+/// `rollback` alone would cause a warning of the server each time.
 async fn is_clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let check = connection.fetch_one("begin; rollback; show transaction_read_only");
     let row = timeout(RELEASE_TIMEOUT, check).await.map_err(|_| silent())??;
