@@ -16,7 +16,8 @@
 //! | 6 | [`telemetry`] | logging |
 //! | 6 | [`metrics`] | Prometheus metrics |
 //! | 6 | [`clock`] | wall clock and monotonic clock |
-//! | 6 | [`signals`] | SIGTERM and SIGINT |
+//! | 6 | [`signals`] | SIGTERM, SIGINT and SIGHUP |
+//! | 6 | [`descriptors`] | limit on open file descriptors |
 //! | 6 | [`healthcheck`] | the client of `/health/ready` |
 //! | 7 | [`config`] | command line and settings |
 //! | 8 | [`domain`] | types that are valid by construction |
@@ -27,6 +28,7 @@ pub mod actors;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod descriptors;
 pub mod domain;
 pub mod hashing;
 pub mod healthcheck;

@@ -10,6 +10,7 @@ use mimalloc::MiMalloc;
 use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
 use portcullis::config::{Cli, Command, Config, Database, SecretCommand, SigningKeySource};
+use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use portcullis::telemetry::{self, ErrorChain};
 use portcullis::{healthcheck, signals};
@@ -60,7 +61,8 @@ fn print_warnings(warnings: &[String]) -> io::Result<()> {
 }
 
 async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
-    telemetry::install(&config.log)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let _log = telemetry::install(&config.log, metrics.log_lines_dropped.clone())?;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -74,7 +76,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         SigningKeySource::KeptIn(path) => format!("kept in {}", path.display()),
     };
     let application = select! {
-        application = Application::build(config, Arc::new(SystemClock)) => application?,
+        application = Application::build(config, Arc::new(SystemClock), metrics) => application?,
         () = &mut stop => {
             tracing::info!("stopped before the service had started");
             return Ok(());

@@ -32,6 +32,15 @@ macro_rules! label {
 }
 
 label! {
+    /// Limit that refused a connection.
+    ConnectionLimit { Total, Address }
+}
+label! {
+    /// Deadline that the client of a connection missed: for the next request, for the rest of one, or
+    /// for taking a reply.
+    MissedDeadline { KeepAlive, Request, Reply }
+}
+label! {
     /// Outcome of a login.
     LoginOutcome { Success, InvalidCredentials, Overloaded, Error }
 }
@@ -115,6 +124,12 @@ metrics! {
     http_requests: IntCounterVec = "http_requests_total", ["method", "route", "status"], &[];
     /// Time from the head of a request to the head of its reply, by method, matched route and status.
     http_duration: HistogramVec = "http_request_duration_seconds", ["method", "route", "status"], LATENCY;
+    /// Open HTTP connections.
+    http_connections: IntGauge = "portcullis_http_connections", [], &[];
+    /// HTTP connections refused, by limit: all connections, or those from one address.
+    http_connections_refused: CounterBy<ConnectionLimit> = "portcullis_http_connections_refused_total", ["limit"], &[];
+    /// HTTP connections closed at a deadline: no next request, an incomplete one, or a reply not read.
+    http_connections_timed_out: CounterBy<MissedDeadline> = "portcullis_http_connections_timed_out_total", ["deadline"], &[];
     /// Logins, by outcome.
     logins: CounterBy<LoginOutcome> = "portcullis_logins_total", ["outcome"], &[];
     /// Registrations, by outcome.
@@ -171,6 +186,8 @@ metrics! {
     database_connections: IntGaugeVec = "portcullis_database_connections", ["state"], &[];
     /// Maximum number of connections to the database.
     database_connections_max: IntGauge = "portcullis_database_connections_max", [], &[];
+    /// Log lines dropped because nothing read them.
+    log_lines_dropped: IntCounter = "portcullis_log_lines_dropped_total", [], &[];
     /// Always 1; the version is a label.
     build_info: IntGaugeVec = "portcullis_build_info", ["version"], &[];
 }

@@ -4,31 +4,22 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::Actor;
 use actix_web::dev::Server;
-use actix_web::middleware::from_fn;
-use actix_web::web::Data;
-use actix_web::{App, HttpServer};
 use thiserror::Error;
 use tokio::time::timeout;
-use tracing_actix_web::TracingLogger;
 
 use crate::actors::{Drain, HashQueue, Mailbox, RevocationWriter, SessionActor, UserActor};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningKeySource};
 use crate::domain::SigningKey;
-use crate::http::{Api, Lifecycle, OpenConnection, RootSpan, observe_requests, routes};
+use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readiness};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::{self, OpenError, SchemaPolicy, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::tokens::{self, KeyDerivationError, KeyFileError, Tokens};
-
-/// Timeout of idle connections. Load balancers commonly keep them for a minute: with a longer
-/// timeout here the balancer closes first, and no request meets a closed connection.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// The service, bound to its port and ready to run.
 pub struct Application {
@@ -36,7 +27,7 @@ pub struct Application {
     address: SocketAddr,
     sessions: Mailbox<SessionActor>,
     store: Arc<dyn Store>,
-    lifecycle: Arc<Lifecycle>,
+    connections: Arc<Connections>,
     settings: HttpSettings,
 }
 
@@ -55,30 +46,29 @@ pub enum StartupError {
     /// The key of the refresh tokens cannot be derived.
     #[error(transparent)]
     KeyDerivation(#[from] KeyDerivationError),
-    /// Two metrics have the same name.
-    #[error("failed to register the metrics")]
-    Metrics(#[from] prometheus::Error),
     /// The port is taken or reserved.
-    #[error("cannot listen on {host}:{port} (HOST and PORT choose another address)")]
-    Listen { host: String, port: u16, source: io::Error },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 impl Application {
-    /// Opens the database, loads the revocations, starts the actors and binds the port.
+    /// Binds the port, opens the database, loads the revocations, starts the actors and the server.
     ///
     /// # Errors
     /// Returns the first [`StartupError`].
-    pub async fn build(config: Config, host: Arc<dyn Clock>) -> Result<Self, StartupError> {
+    pub async fn build(
+        config: Config,
+        host: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartupError> {
+        let server = BoundServer::bind(&config.http)?;
         let database_clock = Arc::new(DatabaseClock::new(host));
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
         let timeout = config.http.request_timeout;
-        let metrics = Arc::new(Metrics::new()?);
         let signing_key = signing_key(&config.signing_key)?;
         let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
         let store = open_store(&config.database).await?;
-        let RevocationSettings { capacity, max_staleness, .. } = config.revocations;
-        let replica = Arc::new(Replica::new(capacity, max_staleness, Arc::clone(&clock)));
-        metrics.revocation_max_staleness.set(max_staleness.as_secs_f64());
+        let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
 
         let hashing =
             HashQueue::start(config.hashing, timeout, Arc::clone(&clock), Arc::clone(&metrics));
@@ -103,8 +93,9 @@ impl Application {
 
         let users = Mailbox::new(users.start(), timeout);
         let sessions = Mailbox::new(sessions.start(), timeout);
-        let lifecycle = Arc::new(Lifecycle::default());
+        let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
+            readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
             users,
             sessions: sessions.clone(),
             tokens,
@@ -114,10 +105,11 @@ impl Application {
             metrics,
             body_timeout: timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
-            lifecycle: Arc::clone(&lifecycle),
+            connections: Arc::clone(&connections),
+            failures: FailureLog::default(),
         };
-        let (server, address) = listen(&config.http, api)?;
-        Ok(Self { server, address, sessions, store, lifecycle, settings: config.http })
+        let (server, address) = server.serve(&api)?;
+        Ok(Self { server, address, sessions, store, connections, settings: config.http })
     }
 
     /// Returns the address that the service listens on.
@@ -139,7 +131,7 @@ impl Application {
         actix::spawn(async move {
             stop.await;
             tracing::info!("shutting down: finishing requests in flight");
-            self.lifecycle.drain(self.settings.shutdown_drain).await;
+            self.connections.drain(self.settings.shutdown_drain).await;
             server.stop(true).await;
         });
         self.server.await?;
@@ -160,6 +152,12 @@ async fn open_store(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenE
     store::open(settings, SchemaPolicy::Migrate, &report).await
 }
 
+fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Replica {
+    let RevocationSettings { capacity, max_staleness, .. } = settings;
+    metrics.revocation_max_staleness.set(max_staleness.as_secs_f64());
+    Replica::new(capacity, max_staleness, Arc::clone(clock))
+}
+
 fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
     let key = match source {
         SigningKeySource::Given(key) => key.clone(),
@@ -170,31 +168,4 @@ fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
         tracing::warn!("the signing key looks guessable: make one with `openssl rand -hex 32`");
     }
     Ok(key)
-}
-
-fn listen(settings: &HttpSettings, api: Api) -> Result<(Server, SocketAddr), StartupError> {
-    let HttpSettings { host, port, .. } = settings.clone();
-    let error = |source| StartupError::Listen { host: host.clone(), port, source };
-    let lifecycle = Arc::clone(&api.lifecycle);
-    let server = HttpServer::new(move || {
-        App::new()
-            .app_data(Data::new(api.clone()))
-            .configure(routes)
-            .wrap(from_fn(observe_requests))
-            .wrap(TracingLogger::<RootSpan>::new())
-    })
-    .workers(settings.workers)
-    .keep_alive(KEEP_ALIVE)
-    .on_connect(move |_, data| {
-        data.insert(OpenConnection::count(&lifecycle));
-    })
-    // A disconnect cancels the request, and with it a hash that waits in the queue.
-    .h1_allow_half_closed(false)
-    .shutdown_timeout(settings.shutdown_timeout.as_secs())
-    .disable_signals()
-    .bind((host.as_str(), port))
-    .map_err(error)?;
-    let address = server.addrs().first().copied();
-    let address = address.ok_or_else(|| error(io::ErrorKind::AddrNotAvailable.into()))?;
-    Ok((server.run(), address))
 }

@@ -1,9 +1,12 @@
 //! Logging: structured lines on standard output.
 
-use std::error::Error;
-use std::fmt;
-use std::io::{self, IsTerminal};
+mod log_writer;
 
+use std::error::Error;
+use std::io::{self, IsTerminal};
+use std::{fmt, panic};
+
+use prometheus::IntCounter;
 use thiserror::Error as ThisError;
 use tracing::Metadata;
 use tracing_subscriber::filter::filter_fn;
@@ -12,30 +15,46 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{fmt::layer, registry};
 
 use crate::config::{LogFormat, LogSettings};
+use log_writer::LogWriter;
+
+pub use log_writer::LogGuard;
 
 /// Failure to install the logger.
 #[derive(Debug, ThisError)]
-#[error("a logger is already installed")]
-pub struct TelemetryError(#[from] TryInitError);
+pub enum TelemetryError {
+    /// Another logger is already installed.
+    #[error("a logger is already installed")]
+    Installed(#[from] TryInitError),
+    /// The thread that writes the log does not start.
+    #[error("failed to start the thread of the log")]
+    Thread(#[from] io::Error),
+}
 
-/// Installs the logger of the process.
+/// Installs the logger of the process, which also logs panics. The lines are written by a thread;
+/// `dropped` counts those that nothing reads.
 ///
 /// # Errors
-/// Returns an error if a logger is already installed.
-pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
+/// Returns an error if a logger is already installed, or the thread does not start.
+pub fn install(settings: &LogSettings, dropped: IntCounter) -> Result<LogGuard, TelemetryError> {
     let is_terminal = io::stdout().is_terminal();
     let is_pretty = match settings.format {
         LogFormat::Auto => is_terminal,
         LogFormat::Json => false,
         LogFormat::Pretty => true,
     };
+    let writer = LogWriter::start(io::stdout(), dropped)?;
+    let guard = LogGuard::new(writer.clone());
+    let writer = move || writer.clone();
     let registry = registry().with(settings.filter.clone()).with(filter_fn(shows_no_secret));
     if is_pretty {
-        registry.with(layer().with_ansi(is_terminal).with_target(false)).try_init()?;
+        let layer = layer().with_ansi(is_terminal).with_target(false).with_writer(writer);
+        registry.with(layer).try_init()?;
     } else {
-        registry.with(layer().json().flatten_event(true).with_span_list(false)).try_init()?;
+        let layer = layer().json().flatten_event(true).with_span_list(false).with_writer(writer);
+        registry.with(layer).try_init()?;
     }
-    Ok(())
+    panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Ok(guard)
 }
 
 /// Returns `false` for the events of `sqlx` that contain values of a URL or lines of a `pgpass`

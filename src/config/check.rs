@@ -148,6 +148,14 @@ impl<'a> Checker<'a> {
             port: setting!(self, port, number),
             workers: setting!(self, http_workers, threads),
             trusted_proxies: setting!(self, trusted_proxies, networks),
+            max_connections: setting!(self, http_max_connections, at_least(1)),
+            max_connections_per_address: setting!(
+                self,
+                http_max_connections_per_address,
+                at_least(1)
+            ),
+            head_timeout: setting!(self, http_head_timeout, positive_seconds),
+            reply_timeout: setting!(self, http_reply_timeout, positive_seconds),
             request_timeout: setting!(self, request_timeout, positive_seconds),
             shutdown_drain: setting!(self, shutdown_drain, seconds),
             shutdown_timeout: setting!(self, shutdown_timeout, seconds),

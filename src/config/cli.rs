@@ -81,6 +81,24 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "", value_name = "NETWORKS", global = true)]
     pub(super) trusted_proxies: String,
 
+    /// Largest number of open connections
+    #[arg(long, env, default_value = "10000", value_name = "COUNT", global = true)]
+    pub(super) http_max_connections: String,
+
+    /// Largest number of open connections from one address (/56 of IPv6), except from trusted
+    /// proxies
+    #[arg(long, env, default_value = "2000", value_name = "COUNT", global = true)]
+    pub(super) http_max_connections_per_address: String,
+
+    /// Longest time for the head of a request; the connection is then closed
+    #[arg(long, env, default_value = "10", value_name = "SECONDS", global = true)]
+    pub(super) http_head_timeout: String,
+
+    /// Longest time in which a client takes less than 16 KiB of a waiting reply; the connection is
+    /// then closed
+    #[arg(long, env, default_value = "30", value_name = "SECONDS", global = true)]
+    pub(super) http_reply_timeout: String,
+
     /// Longest wait of a request for the database or for password hashing; it then gets 503
     #[arg(long, env, default_value = "10", value_name = "SECONDS", global = true)]
     pub(super) request_timeout: String,

@@ -53,6 +53,14 @@ pub struct HttpSettings {
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,
+    /// Largest number of open connections.
+    pub max_connections: u32,
+    /// Largest number of open connections from one address that is not a trusted proxy.
+    pub max_connections_per_address: u32,
+    /// Longest time for the head of a request, from its first byte.
+    pub head_timeout: Duration,
+    /// Longest time in which a client takes no part of a reply.
+    pub reply_timeout: Duration,
     /// Longest wait of a request for the database or for password hashing.
     pub request_timeout: Duration,
     /// Longest time for which a shutdown keeps answering, so that clients can reconnect to another

@@ -40,15 +40,16 @@ pub struct RequestOrigin {
     pub user_agent: UserAgent,
 }
 
-/// Value of a `User-Agent` header: at most 256 characters, no control characters.
+/// Value of a `User-Agent` header: at most 256 characters, all of them visible.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserAgent(String);
 
 impl UserAgent {
-    /// Removes control characters and truncates the text.
+    /// Removes invisible characters and truncates the text. Some of them, such as those that
+    /// reverse the direction of the text, would change how a list of sessions looks.
     #[must_use]
     pub fn sanitize(text: &str) -> Self {
-        Self(text.chars().filter(|c| !c.is_control()).take(MAX_USER_AGENT).collect())
+        Self(text.chars().filter(|c| is_visible(*c)).take(MAX_USER_AGENT).collect())
     }
 
     /// Returns the text.
@@ -58,14 +59,62 @@ impl UserAgent {
     }
 }
 
+/// Returns `true` if a character can be seen, or is a space. The standard library escapes all
+/// control, format and unassigned characters in a literal; it takes fillers for letters.
+fn is_visible(c: char) -> bool {
+    match c {
+        '\'' | '"' | '\\' => true,
+        '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{ffa0}' => false,
+        c => c.escape_debug().len() == 1,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn user_agent_is_truncated_and_has_no_control_characters() {
+    fn user_agent_is_truncated_and_visible() {
         assert_eq!(UserAgent::sanitize("curl/8.5\r\nX: y\u{7}\u{9b}é").as_str(), "curl/8.5X: yé");
         assert_eq!(UserAgent::sanitize(&"ü".repeat(300)).as_str(), "ü".repeat(256));
         assert_eq!(UserAgent::sanitize("\n"), UserAgent::default());
+        assert_eq!(
+            UserAgent::sanitize(r#"'a' "b" \c 測試 שלום"#).as_str(),
+            r#"'a' "b" \c 測試 שלום"#
+        );
+        let invisible = [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{206f}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{1d173}',
+            '\u{e0041}',
+            '\u{e0100}',
+            '\u{e000}',
+            '\u{ffff}',
+        ];
+        for c in invisible {
+            assert_eq!(UserAgent::sanitize(&format!("a{c}b")).as_str(), "ab", "{c:?}");
+        }
     }
 }

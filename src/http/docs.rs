@@ -1,9 +1,10 @@
 //! `/docs`: Swagger UI, which shows the OpenAPI document and sends requests from the browser.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
-use actix_web::web::Path;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY};
+use actix_web::web::{Bytes, Path};
 use actix_web::{HttpResponse, HttpResponseBuilder, Responder};
 use utoipa_swagger_ui::Config;
 
@@ -21,12 +22,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
+/// Caching of the files of Swagger UI, which change only with the version of the service.
+const CACHED: &str = "public, max-age=3600";
+
 /// Read the documentation page
 #[utoipa::path(
     get, path = "/docs", operation_id = "docs", tag = "documentation",
     responses((
         status = 200, description = "The page", body = String, content_type = "text/html",
-        headers(("Content-Security-Policy" = String), ("X-Content-Type-Options" = String)),
+        headers(("Content-Security-Policy" = String)),
     )),
 )]
 pub(super) async fn page() -> impl Responder {
@@ -41,7 +45,7 @@ pub(super) async fn page() -> impl Responder {
         (
             status = 200, description = "The file",
             content((String = "text/javascript"), (String = "text/css")),
-            headers(("Content-Security-Policy" = String), ("X-Content-Type-Options" = String)),
+            headers(("Content-Security-Policy" = String)),
         ),
         Refused<(NotFound, Internal)>,
     ),
@@ -59,17 +63,18 @@ fn swagger_ui_file(name: &str) -> Result<HttpResponse, ApiError> {
         .map_err(|error| ApiError::Internal(error.to_string().into()))?
         .ok_or(ApiError::NotFound)?;
     let mut reply = reply();
-    reply.content_type(file.content_type);
+    reply.content_type(file.content_type).insert_header((CACHE_CONTROL, CACHED));
     if file.gzpipped {
         reply.insert_header((CONTENT_ENCODING, "gzip"));
     }
-    Ok(reply.body(file.bytes.into_owned()))
+    Ok(reply.body(match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    }))
 }
 
 fn reply() -> HttpResponseBuilder {
     let mut reply = HttpResponse::Ok();
-    reply
-        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    reply.insert_header((CONTENT_SECURITY_POLICY, POLICY));
     reply
 }

@@ -1,4 +1,5 @@
-//! Middleware around every request: counts and times it, sets `X-Request-Id`, and logs its failure.
+//! Middleware around every request: counts and times it, sets the headers of every reply, and logs
+//! its failure.
 
 use std::time::Duration;
 
@@ -6,10 +7,12 @@ use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 
 use super::error::ApiError;
+use super::pieces::Pieces;
 use super::request_id::{X_REQUEST_ID, request_id_header};
 use super::route_metrics::{RouteMetrics, method_label};
 use super::state::Api;
@@ -19,22 +22,27 @@ use crate::telemetry::ErrorChain;
 ///
 /// # Errors
 /// Returns the errors of the application that it did not convert to replies.
-pub async fn observe_requests(
+pub(super) async fn observe_requests(
     api: Data<Api>,
     request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
+    next: Next<impl MessageBody + Unpin + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let started_at = api.clock.uptime();
     let mut response = next.call(request).await?;
     let duration = api.clock.uptime().saturating_sub(started_at);
 
     let id = request_id_header(response.request());
-    response.headers_mut().insert(X_REQUEST_ID, id);
-    if api.lifecycle.is_draining() {
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, id);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    if api.connections.is_draining() {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
     record(&api, &response, duration);
-    Ok(response)
+    Ok(response.map_body(|_, body| Pieces::new(body)))
 }
 
 /// Records a request in the metrics and in the log.
@@ -47,7 +55,7 @@ fn record<B>(api: &Api, response: &ServiceResponse<B>, duration: Duration) {
 
     let status = response.status().as_u16();
     if let Some(error) = failure(response) {
-        tracing::error!(method, route, status, %error, "request failed");
+        api.failures.record(method, route, status, &error.to_string());
     } else {
         tracing::debug!(method, route, status, took = ?duration, "request answered");
     }

@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::refused::{Internal, NotReady, Refused};
 use super::state::Api;
 use super::views::Message;
-use crate::actors::{AskError, Ping};
+use crate::actors::AskError;
 
 const WORKING: Message = Message { msg: "API is working" };
 const ALIVE: Message = Message { msg: "Alive" };
@@ -58,10 +58,11 @@ pub(super) async fn live(api: Data<Api>) -> Result<impl Responder, ApiError> {
     ),
 )]
 pub(super) async fn ready(api: Data<Api>) -> Result<impl Responder, ApiError> {
-    if api.lifecycle.is_draining() {
+    if api.connections.is_draining() {
         return Err(ApiError::ShuttingDown);
     }
-    api.users.ask(Ping).await.map_err(|error| ApiError::DatabaseUnreachable(error.into()))?;
+    let database = api.readiness.check().await;
+    database.map_err(|error| ApiError::DatabaseUnreachable(error.into()))?;
     if !api.replica.is_fresh() {
         let staleness = api.replica.staleness().unwrap_or_default();
         let cause = format!("the latest read of the revocations began {staleness:?} ago");

@@ -40,7 +40,7 @@ fn is_well_formed(id: &str) -> bool {
 
 /// Builder of the span of a request, which contains only the request id. The default builder
 /// formats a dozen fields, which costs more than a whole token check.
-pub struct RootSpan;
+pub(super) struct RootSpan;
 
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {

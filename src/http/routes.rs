@@ -12,7 +12,7 @@ use super::{
 use crate::tokens::VerifiedTokenCache;
 
 /// Configures all routes of the API.
-pub fn routes(config: &mut ServiceConfig) {
+pub(super) fn routes(config: &mut ServiceConfig) {
     config
         // First, because paths are matched in order and this one is requested most.
         .service(resource("/protected/dashboard", [(Method::GET, to(dashboard::dashboard))]))

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::lifecycle::Lifecycle;
+use super::connections::Connections;
+use super::failures::FailureLog;
+use super::readiness::Readiness;
 use crate::actors::{Mailbox, SessionActor, UserActor};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -30,5 +32,7 @@ pub struct Api {
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,
-    pub lifecycle: Arc<Lifecycle>,
+    pub connections: Arc<Connections>,
+    pub readiness: Arc<Readiness>,
+    pub failures: FailureLog,
 }

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["http"],
     &["actors"],
     &["store", "hashing", "tokens", "revocation"],
-    &["telemetry", "metrics", "clock", "signals", "healthcheck"],
+    &["telemetry", "metrics", "clock", "signals", "descriptors", "healthcheck"],
     &["config"],
     &["domain"],
 ];

@@ -81,6 +81,30 @@ async fn stalled_database_recovers_without_restart() {
 }
 
 #[actix_web::test]
+async fn probes_of_one_second_share_an_answer() {
+    let test = async |database| {
+        let proxy = Proxy::start(&database).await;
+        let app = TestApp::start(&proxy.database).await;
+        let is_ready = async || app.get("/health/ready").await.status == 200;
+
+        // On a busy machine, more than a second may pass between the two probes.
+        eventually("an answer outlives the database", async || {
+            proxy.set_mode(ProxyMode::Forward);
+            eventually("the service is ready", is_ready).await;
+            app.clock.advance(Duration::from_secs(1));
+            let was_ready = is_ready().await;
+            proxy.set_mode(ProxyMode::Cut);
+            was_ready && is_ready().await
+        })
+        .await;
+
+        app.clock.advance(Duration::from_secs(1));
+        assert!(!is_ready().await);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
 async fn terminated_connections_recover_on_retry() {
     let test = async |database: TestDatabase| {
         let app = TestApp::start(&database).await;

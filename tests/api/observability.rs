@@ -14,6 +14,7 @@ use crate::support::{
 on_both_databases![
     refused_login_is_logged_with_account_and_address,
     every_reply_has_a_request_id,
+    replies_are_neither_sniffed_nor_stored,
     probes_report_alive_and_ready,
     requests_are_counted_by_route,
     logins_registrations_and_revocations_are_counted,
@@ -106,6 +107,30 @@ async fn every_reply_has_a_request_id(database: TestDatabase) {
     for refused in [app.get("/nowhere").await, app.get("/protected/dashboard").await] {
         assert!(refused.header("x-request-id").is_some(), "{refused:?}");
     }
+}
+
+async fn replies_are_neither_sniffed_nor_stored(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let session = app.register_and_open_session("alice").await;
+    let token = session.access_token();
+    let refresh = app.refresh(&session.refresh_token()).await;
+
+    for reply in [
+        session,
+        refresh,
+        app.dashboard(&token).await,
+        app.dashboard("forged").await,
+        app.log_out(&token).await,
+        app.get("/").await,
+        app.get("/nowhere").await,
+        send(app.request(Method::PUT, "/")).await,
+    ] {
+        assert_eq!(reply.header("x-content-type-options"), Some("nosniff"), "{reply:?}");
+        assert_eq!(reply.header("cache-control"), Some("no-store"), "{reply:?}");
+    }
+    let script = app.get("/docs/swagger-ui-bundle.js").await;
+    assert_eq!(script.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(script.header("cache-control"), Some("public, max-age=3600"));
 }
 
 async fn probes_report_alive_and_ready(database: TestDatabase) {

@@ -21,7 +21,7 @@ const METHODS: [&str; 8] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OP
 
 /// Returns the paths in the table of routes: its string literals that begin with a slash.
 fn routed_paths() -> BTreeSet<&'static str> {
-    let (_, table) = ROUTES.split_once("pub fn routes").expect("the file has a table of routes");
+    let (_, table) = ROUTES.split_once("fn routes(").expect("the file has a table of routes");
     let (table, _) = table.split_once("\n}").expect("the table has an end");
     table.split('"').skip(1).step_by(2).filter(|text| text.starts_with('/')).collect()
 }

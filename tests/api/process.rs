@@ -23,6 +23,7 @@ const SERVICE_ROLE: &str = include_str!("../../deploy/service-role.sql");
 on_both_databases![
     acknowledged_logouts_survive_a_kill,
     sigterm_under_load_finishes_every_request,
+    sighup_finishes_every_request,
     several_processes_start_on_empty_database,
     healthcheck_command_reports_the_instance,
     env_file_is_read_literally,
@@ -97,6 +98,25 @@ async fn sigterm_under_load_finishes_every_request(database: TestDatabase) {
     assert_eq!(process.wait_for_exit().await.code(), Some(0));
 }
 
+async fn sighup_finishes_every_request(database: TestDatabase) {
+    let mut process = Process::start(&database).await;
+    let app = process.app.clone();
+    app.register("alice", "correct horse").await;
+    let logins = join_all((0..8).map(|_| app.log_in("alice", "correct horse")));
+    let stop = async {
+        eventually("logins are queued", async || {
+            app.metric("portcullis_hash_queue_depth").await >= 4
+        })
+        .await;
+        process.send_signal(Signal::HUP);
+    };
+
+    let (logins, ()) = tokio::join!(logins, stop);
+
+    assert!(logins.iter().all(|reply| reply.status == 200), "{logins:?}");
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
+}
+
 async fn several_processes_start_on_empty_database(database: TestDatabase) {
     let processes = join_all((0..3).map(|_| Process::start(&database))).await;
 
@@ -150,6 +170,24 @@ async fn second_signal_stops_the_process_immediately() {
 }
 
 #[actix_web::test]
+async fn nohup_ignores_sighup() {
+    let database = TestDatabase::sqlite();
+    let program = Process::command(&database);
+    let mut command = Command::new("nohup");
+    command.arg(program.as_std().get_program()).env_clear();
+    command.envs(program.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut process = Process::spawn(&mut command).await;
+
+    process.send_signal(Signal::HUP);
+    assert_eq!(process.app.get("/health/live").await.status, 200);
+    process.send_signal(Signal::TERM);
+
+    // A second signal would end it with 130.
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
+}
+
+#[actix_web::test]
 async fn taken_port_fails_with_one_line() {
     let database = TestDatabase::sqlite();
     let process = Process::start(&database).await;
@@ -163,6 +201,7 @@ async fn taken_port_fails_with_one_line() {
         "portcullis: cannot listen on 127.0.0.1:{port} (HOST and PORT choose another address): "
     );
     assert!(stderr.starts_with(&line) && stderr.lines().count() == 1, "{stderr}");
+    assert_eq!(String::from_utf8_lossy(&failed.stdout), "", "nothing else is logged");
 }
 
 #[actix_web::test]

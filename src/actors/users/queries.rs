@@ -1,13 +1,15 @@
 //! Reads: accounts, the audit log, and the state of the database.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Handler, Message};
+use tokio::time::timeout;
 
 use super::UserActor;
 use crate::actors::{ActorError, CancelOnDrop};
 use crate::domain::{AccountError, User, UserId};
-use crate::store::{AuditQuery, ListedUser, StoredAuditRecord, UserQuery};
+use crate::store::{AuditQuery, ListedUser, StoreError, StoredAuditRecord, UserQuery};
 
 /// Finds an account. Replies with it, or with [`AccountError::NotFound`].
 #[derive(Message)]
@@ -60,7 +62,11 @@ impl Handler<ListAuditRecords> for UserActor {
     }
 }
 
-/// Checks that the database can be written. Replies once it has been.
+/// Time after which a database does not answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Checks that the database can be written in two seconds. Replies once it has been, or with the
+/// reason.
 #[derive(Message)]
 #[rtype(result = "Result<(), ActorError>")]
 pub struct Ping;
@@ -70,6 +76,11 @@ impl Handler<Ping> for UserActor {
 
     fn handle(&mut self, _: Ping, _: &mut Self::Context) -> Self::Result {
         let store = Arc::clone(&self.store);
-        CancelOnDrop::new(async move { Ok(store.ping().await?) })
+        CancelOnDrop::new(async move {
+            timeout(PING_TIMEOUT, store.ping())
+                .await
+                .unwrap_or(Err(StoreError::Timeout(PING_TIMEOUT)))?;
+            Ok(())
+        })
     }
 }

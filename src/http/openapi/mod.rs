@@ -22,7 +22,16 @@ use super::{account, admin, audit, auth, dashboard, docs, metrics, oauth, probes
 /// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
 const BEARER: &str = "bearer";
 
-const X_REQUEST_ID: &str = "X-Request-Id";
+/// Headers of every reply: name, description, and pattern of the value.
+const COMMON_HEADERS: [(&str, &str, &str); 3] = [
+    (
+        "X-Request-Id",
+        "Id of the request: the one it came with, if well-formed, or a new one.",
+        "^[A-Za-z0-9._-]{1,128}$",
+    ),
+    ("X-Content-Type-Options", "Browsers do not guess another content type.", "^nosniff$"),
+    ("Cache-Control", "`no-store`, except for the files of Swagger UI.", "^(no-store|public, .+)$"),
+];
 
 /// Generator of the document. The operations are shown in this order.
 #[derive(OpenApi)]
@@ -72,7 +81,7 @@ const X_REQUEST_ID: &str = "X-Request-Id";
         (name = "operations", description = "Probes and metrics"),
         (name = "documentation", description = "This documentation"),
     ),
-    modifiers(&BearerScheme, &RequestIdHeader),
+    modifiers(&BearerScheme, &CommonHeaders),
 )]
 struct Document;
 
@@ -109,17 +118,22 @@ impl Modify for BearerScheme {
     }
 }
 
-/// Adds `X-Request-Id` to every reply.
-struct RequestIdHeader;
+/// Adds [`COMMON_HEADERS`] to every reply.
+struct CommonHeaders;
 
-impl Modify for RequestIdHeader {
+impl Modify for CommonHeaders {
     fn modify(&self, document: &mut openapi::OpenApi) {
         for reply in document.paths.paths.values_mut().flat_map(operations).flat_map(replies) {
-            let reference = Ref::new(format!("#/components/headers/{X_REQUEST_ID}"));
-            reply.headers.insert(X_REQUEST_ID.to_owned(), RefOr::Ref(reference));
+            for (name, ..) in COMMON_HEADERS {
+                let reference = Ref::new(format!("#/components/headers/{name}"));
+                reply.headers.insert(name.to_owned(), RefOr::Ref(reference));
+            }
         }
         let components = document.components.get_or_insert_default();
-        components.headers.insert(X_REQUEST_ID.to_owned(), request_id_header().into());
+        for (name, description, pattern) in COMMON_HEADERS {
+            let header = header(description, pattern);
+            components.headers.insert(name.to_owned(), header.into());
+        }
     }
 }
 
@@ -135,11 +149,11 @@ fn replies(operation: &mut Operation) -> impl Iterator<Item = &mut Response> {
     })
 }
 
-fn request_id_header() -> Header {
-    let id = ObjectBuilder::new().schema_type(Type::String);
+fn header(description: &str, pattern: &str) -> Header {
+    let text = ObjectBuilder::new().schema_type(Type::String);
     HeaderBuilder::new()
-        .description(Some("Id of the request: the one it came with, if well-formed, or a new one."))
-        .schema(Some(id.pattern(Some("^[A-Za-z0-9._-]{1,128}$"))))
+        .description(Some(description))
+        .schema(Some(text.pattern(Some(pattern))))
         .extensions(Some(always_present()))
         .build()
 }

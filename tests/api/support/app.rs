@@ -12,6 +12,7 @@ use portcullis::config::{
     RevocationSettings, SigningKeySource, TokenSettings,
 };
 use portcullis::domain::SigningKey;
+use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -68,7 +69,9 @@ impl TestApp {
         let mut config = config(database);
         change_settings(&mut config);
         let clock = Arc::new(ManualClock::default());
-        let application = Application::build(config, Arc::clone(&clock) as Arc<dyn Clock>).await;
+        let metrics = Arc::new(Metrics::new().expect("the metrics have different names"));
+        let application =
+            Application::build(config, Arc::clone(&clock) as Arc<dyn Clock>, metrics).await;
         let application = application.expect("the application starts");
         let address = application.address();
         actix_web::rt::spawn(application.run_until_stopped(std::future::pending()));
@@ -253,6 +256,10 @@ fn config(database: &TestDatabase) -> Config {
             port: 0,
             workers: 2,
             trusted_proxies: Vec::new(),
+            max_connections: 1_000,
+            max_connections_per_address: 1_000,
+            head_timeout: Duration::from_mins(1),
+            reply_timeout: Duration::from_mins(1),
             request_timeout: Duration::from_mins(1),
             shutdown_drain: Duration::from_secs(2),
             shutdown_timeout: Duration::from_mins(1),

@@ -1,11 +1,11 @@
 use std::net::SocketAddr;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-use tokio::sync::watch;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::{TestApp, TestDatabase, eventually};
 
@@ -15,7 +15,7 @@ pub struct Process {
     pub app: TestApp,
     log: Arc<Mutex<String>>,
     /// Whether the log has ended, and with it the program.
-    has_ended: watch::Receiver<bool>,
+    has_ended: Arc<AtomicBool>,
 }
 
 impl Process {
@@ -54,22 +54,49 @@ impl Process {
 
     /// Spawns the program and waits until it logs a text. Its address is not known yet.
     pub async fn spawn_until(command: &mut Command, text: &str) -> Self {
-        let mut child = command.spawn().expect("the program starts");
-        let stdout = child.stdout.take().expect("its standard output is piped");
-        let mut lines = BufReader::new(stdout).lines();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (ended, has_ended) = watch::channel(false);
-        let background_log = Arc::clone(&log);
-        actix_web::rt::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                append_line(&background_log, &line);
-            }
-            ended.send_replace(true);
-        });
-        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let process = Self { child, app: TestApp::new(unknown), log, has_ended };
+        let (process, unread_log) = Self::launch(command);
+        process.read_log(unread_log);
         process.wait_for_log(|log| log.contains(text)).await;
         process
+    }
+
+    /// As [`Process::spawn`], but leaves the rest of the log unread.
+    pub async fn spawn_unread(command: &mut Command) -> (Self, Lines<BufReader<ChildStdout>>) {
+        let (mut process, mut unread_log) = Self::launch(command);
+        loop {
+            let line = unread_log.next_line().await.expect("the log is text");
+            let line = line.expect("the program logs its address before it exits");
+            append_line(&process.log, &line);
+            if let Some(address) = parse_listening_address(&line) {
+                process.app = TestApp::new(address);
+                return (process, unread_log);
+            }
+        }
+    }
+
+    fn launch(command: &mut Command) -> (Self, Lines<BufReader<ChildStdout>>) {
+        let mut child = command.spawn().expect("the program starts");
+        let stdout = child.stdout.take().expect("its standard output is piped");
+        let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+        let process = Self {
+            child,
+            app: TestApp::new(unknown),
+            log: Arc::default(),
+            has_ended: Arc::default(),
+        };
+        (process, BufReader::new(stdout).lines())
+    }
+
+    /// Reads the rest of the log in the background.
+    pub fn read_log(&self, mut unread_log: Lines<BufReader<ChildStdout>>) {
+        let log = Arc::clone(&self.log);
+        let has_ended = Arc::clone(&self.has_ended);
+        actix_web::rt::spawn(async move {
+            while let Ok(Some(line)) = unread_log.next_line().await {
+                append_line(&log, &line);
+            }
+            has_ended.store(true, Ordering::Release);
+        });
     }
 
     /// Waits until the program logs the address that it listens on.
@@ -82,7 +109,7 @@ impl Process {
 
     async fn wait_for_log(&self, condition: impl Fn(&str) -> bool) {
         eventually("the program logs what is expected", async || {
-            let is_over = *self.has_ended.borrow();
+            let is_over = self.has_ended.load(Ordering::Acquire);
             let is_fulfilled = condition(&self.log());
             assert!(is_fulfilled || !is_over, "the program has ended: {}", self.log());
             is_fulfilled

@@ -1,0 +1,143 @@
+//! [`Connections`]: the open connections, their limits, and their drain at shutdown.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::time::{sleep, timeout};
+
+use crate::config::HttpSettings;
+use crate::descriptors;
+use crate::metrics::{ConnectionLimit, Metrics};
+
+/// Interval at which the open connections are counted during the drain.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// File descriptors for everything but the connections of clients: the database, the log, threads.
+const RESERVED_DESCRIPTORS: u64 = 200;
+
+/// The open connections of the service.
+///
+/// A server that closes an idle connection at the moment its peer sends a request loses that
+/// request. A draining service therefore announces the close in its next reply on each connection.
+pub struct Connections {
+    max_total: u32,
+    max_per_address: u32,
+    /// Networks without a limit for each address.
+    trusted_proxies: Vec<IpNet>,
+    is_draining: AtomicBool,
+    open: Mutex<Open>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: u32,
+    by_source: HashMap<IpAddr, u32>,
+}
+
+/// Guard of an open connection, which counts until this is dropped.
+pub(super) struct OpenConnection {
+    connections: Arc<Connections>,
+    source: IpAddr,
+}
+
+impl Connections {
+    /// Creates the count, with the limits of the settings.
+    #[must_use]
+    pub fn new(settings: &HttpSettings, metrics: Arc<Metrics>) -> Self {
+        Self {
+            max_total: allowed_connections(settings.max_connections),
+            max_per_address: settings.max_connections_per_address,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            is_draining: AtomicBool::default(),
+            open: Mutex::default(),
+            metrics,
+        }
+    }
+
+    /// Counts a new connection. Returns `None` if a limit has been reached.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<OpenConnection> {
+        let peer = peer.to_canonical();
+        let is_trusted = self.trusted_proxies.iter().any(|network| network.contains(&peer));
+        let source = source(peer);
+        let mut open = self.open();
+        if open.total >= self.max_total {
+            self.metrics.http_connections_refused.inc(ConnectionLimit::Total);
+            return None;
+        }
+        let from_source = open.by_source.get(&source).copied().unwrap_or_default();
+        if from_source >= self.max_per_address && !is_trusted {
+            self.metrics.http_connections_refused.inc(ConnectionLimit::Address);
+            return None;
+        }
+        open.total += 1;
+        open.by_source.insert(source, from_source + 1);
+        self.metrics.http_connections.set(open.total.into());
+        Some(OpenConnection { connections: Arc::clone(self), source })
+    }
+
+    /// Returns `true` if every reply should close its connection.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Starts the drain, and waits until every connection is closed, at most `limit`. Callers
+    /// and load balancers reconnect to other instances meanwhile.
+    pub async fn drain(&self, limit: Duration) {
+        self.is_draining.store(true, Ordering::Relaxed);
+        let all_closed = async {
+            while self.open().total > 0 {
+                sleep(POLL_INTERVAL).await;
+            }
+        };
+        // The connections that remain at the timeout are idle; the server then closes them.
+        let _ = timeout(limit, all_closed).await;
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let mut open = self.connections.open();
+        open.total -= 1;
+        self.connections.metrics.http_connections.set(open.total.into());
+        if let Some(count) = open.by_source.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_source.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// Returns the largest number of connections that the settings and the limit on file descriptors
+/// allow.
+fn allowed_connections(wanted: u32) -> u32 {
+    let Some(descriptors) = descriptors::raise_limit() else { return wanted };
+    let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2);
+    let allowed = u32::try_from(allowed).unwrap_or(u32::MAX);
+    if wanted > allowed {
+        tracing::warn!(
+            descriptors,
+            "HTTP_MAX_CONNECTIONS lowered to {allowed}: too few file descriptors (ulimit -n)"
+        );
+    }
+    wanted.min(allowed)
+}
+
+/// Returns what a peer is counted as: its IPv4 address, or the /56 of its IPv6 address, which a
+/// provider commonly assigns to one customer.
+fn source(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(),
+    }
+}
