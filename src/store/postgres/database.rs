@@ -100,18 +100,20 @@ impl PostgresStore {
 
     /// Checks that the server accepts writes.
     async fn check_writable(&self) -> Result<(), StoreError> {
-        let select = self.executor.query(
+        let mut lease = self.executor.lease().await?;
+        let select = raw_sql(
             "select pg_is_in_recovery() as is_replica,
                     current_setting('transaction_read_only')::boolean as is_read_only",
         );
-        let row = select.fetch_one(&self.executor).await?;
+        let row = select.fetch_one(lease.connection()?).await?;
         if row.try_get("is_replica")? {
-            Err(StoreError::Replica)
-        } else if row.try_get("is_read_only")? {
-            Err(StoreError::ReadOnly)
-        } else {
-            Ok(())
+            return Err(StoreError::Replica);
         }
+        if row.try_get("is_read_only")? {
+            return Err(StoreError::ReadOnly);
+        }
+        lease.give_back();
+        Ok(())
     }
 
     /// Finds the cause of a delay with a connection outside the pool. If this one responds, the

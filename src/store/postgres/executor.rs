@@ -6,13 +6,11 @@
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt};
-use sqlx::postgres::{
-    PgArguments, PgPool, PgQueryResult, PgRow, PgStatement, PgTransaction, PgTypeInfo,
-};
+use sqlx::postgres::{PgArguments, PgPool, PgQueryResult, PgRow, PgStatement, PgTypeInfo};
 use sqlx::query::Query;
-use sqlx::{Either, Error, Execute, Executor, Postgres, SqlSafeStr, SqlStr};
+use sqlx::{Connection, Either, Error, Execute, Executor, Postgres, SqlSafeStr, SqlStr};
 
-use super::pool::set_timeouts;
+use super::pool::{Lease, set_timeouts};
 use crate::config::PoolMode;
 
 /// Executor of single statements. In transaction mode it wraps each one in a transaction.
@@ -29,14 +27,17 @@ impl PoolExecutor {
         sqlx::query(sql).persistent(self.mode == PoolMode::Session)
     }
 
-    /// Begins a transaction.
-    pub(super) async fn begin(&self) -> Result<PgTransaction<'static>, Error> {
-        self.pool
-            .begin_with(match self.mode {
-                PoolMode::Session => "begin",
-                PoolMode::Transaction => concat!("begin; ", set_timeouts!("local")),
-            })
-            .await
+    /// Returns the statement that begins a transaction.
+    pub(super) fn begin_statement(&self) -> &'static str {
+        match self.mode {
+            PoolMode::Session => "begin",
+            PoolMode::Transaction => concat!("begin; ", set_timeouts!("local")),
+        }
+    }
+
+    /// Returns a connection of the pool.
+    pub(super) async fn lease(&self) -> Result<Lease, Error> {
+        Lease::new(&self.pool).await
     }
 }
 
@@ -51,13 +52,19 @@ impl<'c> Executor<'c> for &'c PoolExecutor {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        if self.mode == PoolMode::Session {
-            return self.pool.fetch_many(query);
-        }
         let results = async move {
-            let mut transaction = self.begin().await?;
-            let results: Vec<_> = transaction.fetch_many(query).try_collect().await?;
-            transaction.commit().await?;
+            let mut lease = self.lease().await?;
+            let connection = lease.connection()?;
+            let results: Vec<_> = match self.mode {
+                PoolMode::Session => connection.fetch_many(query).try_collect().await?,
+                PoolMode::Transaction => {
+                    let mut transaction = connection.begin_with(self.begin_statement()).await?;
+                    let results = transaction.fetch_many(query).try_collect().await?;
+                    transaction.commit().await?;
+                    results
+                }
+            };
+            lease.give_back();
             Ok::<_, Error>(stream::iter(results).map(Ok))
         };
         stream::once(results).try_flatten().boxed()
@@ -68,9 +75,6 @@ impl<'c> Executor<'c> for &'c PoolExecutor {
         'c: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        if self.mode == PoolMode::Session {
-            return self.pool.fetch_optional(query);
-        }
         self.fetch_all(query).map_ok(|rows| rows.into_iter().next()).boxed()
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{Connection, Executor, Row};
+use sqlx::{Connection, Executor, Postgres, Row};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{DatabaseSettings, PoolMode};
@@ -50,8 +51,40 @@ pub(super) fn new(
             let liveness = Arc::clone(&liveness);
             Box::pin(async move { liveness.check(connection, metadata.idle_for).await })
         })
-        .after_release(|connection, _| Box::pin(is_clean(connection)))
         .connect_lazy_with(options)
+}
+
+/// Connection for one piece of work. Unless the work succeeds, it is checked before the pool gets it
+/// back: the work may have been given up in the middle.
+pub(super) struct Lease(Option<PoolConnection<Postgres>>);
+
+impl Lease {
+    pub(super) async fn new(pool: &PgPool) -> Result<Self, sqlx::Error> {
+        Ok(Self(Some(pool.acquire().await?)))
+    }
+
+    /// Returns the connection for the work.
+    pub(super) fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+        self.0.as_deref_mut().ok_or(sqlx::Error::PoolClosed)
+    }
+
+    /// Gives the connection back after the work has succeeded.
+    pub(super) fn give_back(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.0.take() else { return };
+        // The connection counts as in use meanwhile, so there are never more statements on the
+        // server than the pool has connections.
+        tokio::spawn(async move {
+            if !is_clean(&mut connection).await.unwrap_or(false) {
+                connection.close_on_drop();
+            }
+        });
+    }
 }
 
 /// Liveness of idle connections. A connection can die silently: its server has moved, or a firewall

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Postgres, Row};
+use sqlx::{AssertSqlSafe, Connection, Postgres, Row};
 
 use super::audit;
 use super::columns::{optional_time_column, time_column};
@@ -138,7 +138,9 @@ impl UserStore for PostgresStore {
     }
 
     async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError> {
-        let mut transaction = self.executor.begin().await?;
+        let mut lease = self.executor.lease().await?;
+        let mut transaction =
+            lease.connection()?.begin_with(self.executor.begin_statement()).await?;
         let locked = self.lock_users(&mut transaction, change).await?;
         if !self.requester_is_signed_in(&mut transaction, change).await? {
             return Err(AccountError::RequesterSignedOut.into());
@@ -152,6 +154,7 @@ impl UserStore for PostgresStore {
         let insert = audit::bind(self.executor.query(audit::INSERT), &[change.audit_record(&user)]);
         insert.execute(&mut *transaction).await?;
         transaction.commit().await?;
+        lease.give_back();
         Ok(ChangedUser { user, ended })
     }
 }
