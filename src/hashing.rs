@@ -51,10 +51,10 @@ impl Pbkdf2 {
 
     /// Returns `true` if the password matches the hash. The comparison takes constant time.
     ///
-    /// Every check takes the same time, whatever it finds: the difference to a lower stored cost is
-    /// made up for, and [`Pbkdf2::refuse`] stands in for a missing hash. A right password is no
-    /// exception: the account may be disabled. Only a stored cost above the configured one, after
-    /// the setting was lowered, can be told by time until it is rehashed.
+    /// Every check takes the same time, whether it succeeds or fails: the difference to a lower
+    /// stored cost is made up for, and [`Pbkdf2::refuse`] stands in for a missing hash. A right
+    /// password is no exception: the account may be disabled. Only a stored cost above the
+    /// configured one, after the setting was lowered, can be told by time until it is rehashed.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> bool {
         let cost = stored.iterations();

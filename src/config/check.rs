@@ -465,7 +465,7 @@ const URL_PARAMETERS: &[&str] = &[
     "options",
 ];
 
-/// Path, query and fragment of a URL as they are read by everybody, whatever was meant.
+/// Path, query and fragment of a URL, split as every program splits them.
 struct UrlParts<'a> {
     path: &'a str,
     query: &'a str,

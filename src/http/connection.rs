@@ -1,4 +1,4 @@
-//! [`Connection`]: a TCP stream that shows what it waits for, and [`missed_deadline`], which watches it.
+//! [`Connection`]: a TCP stream that records its state, and [`missed_deadline`], which watches it.
 
 use std::cell::Cell;
 use std::io;
@@ -49,7 +49,7 @@ pub(super) struct Activity {
     sent: Cell<u64>,
 }
 
-/// What a connection waits for.
+/// Event that a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// The first byte after the first `n` requests.

@@ -84,7 +84,7 @@ pub(super) enum ApiError {
     /// A dependency did not answer; a retry may succeed.
     #[error("Service temporarily unavailable, try again later")]
     Unavailable(#[source] Cause),
-    #[error("The database cannot be reached")]
+    #[error("The database cannot be used")]
     DatabaseUnreachable(#[source] Cause),
     /// The replica is stale, so that each token is checked against the database.
     #[error("The known revocations are too old")]

@@ -195,7 +195,7 @@ async fn refused_logins_are_recorded_at_a_bounded_rate(database: TestDatabase) {
     for _ in 0..14 {
         guess("Alice").await.assert_code(401, "invalid_credentials");
     }
-    guess("nobody").await.assert_code(401, "invalid_credentials");
+    guess("stranger").await.assert_code(401, "invalid_credentials");
 
     eventually("ten refusals are recorded", async || refusals().await.len() >= 10).await;
     app.clock.advance(Duration::from_mins(1));

@@ -53,7 +53,7 @@ async fn test_outage(mode: ProxyMode) {
         assert_eq!(app.dashboard(&token).await.status, 200, "checking a token needs no database");
         assert_eq!(app.get("/health/live").await.status, 200);
         let not_ready = app.get("/health/ready").await;
-        not_ready.assert_error(503, "database_unreachable", "The database cannot be reached");
+        not_ready.assert_error(503, "database_unreachable", "The database cannot be used");
 
         proxy.set_mode(ProxyMode::Forward);
         eventually("the service is ready again", async || {

@@ -13,7 +13,7 @@ use crate::domain::{AuditAction, AuditRecord, Requester, User, UserId};
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
 
-/// Rate of the reports about one account or, where the name belongs to nobody, about one address.
+/// Rate of the reports about one account or, where no account has the name, about one address.
 const RATE: Rate = Rate { burst: 10, interval: Duration::from_mins(1) };
 
 /// Rate of all reports of this instance.

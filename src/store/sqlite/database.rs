@@ -161,7 +161,7 @@ async fn migrate(
 
 /// Returns `true` if a connection can be used again: no transaction is open.
 ///
-/// When the disk is full, SQLite itself rolls a transaction back. The `rollback` of `sqlx` then
+/// SQLite itself rolls a transaction back when the disk is full. The `rollback` of `sqlx` then
 /// fails, and `sqlx` takes the transaction for open.
 async fn is_clean(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     // The reply comes after the `rollback` of a dropped transaction.
