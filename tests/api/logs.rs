@@ -119,7 +119,7 @@ async fn unready_instance_logs_why() {
     server.freeze().await;
     eventually("the silence is logged", async || {
         process.app.get("/health/ready").await;
-        causes().await.iter().any(|cause| cause.contains("did not respond within 2s"))
+        causes().await.iter().any(|cause| cause.contains("did not respond within"))
     })
     .await;
     let causes = causes().await;
