@@ -10,7 +10,7 @@ use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::credentials::{RawCredentials, parse_new_password};
 use super::error::ApiError;
-use super::page::{NoQuery, next_after, parse_limit};
+use super::page::{NoQuery, invalid_after, next_after, parse_limit};
 use super::refused::{
     BadJson, BadPassword, BadQuery, BadRoles, BadToken, BadUsername, LastAdmin, MissingCredentials,
     MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite, NoParameters, NotFound,
@@ -465,7 +465,7 @@ fn parse_role(name: &str) -> Result<Role, ApiError> {
 /// Parses a position in the list: any text that the database can compare with a username key.
 fn parse_position(raw: String) -> Result<String, ApiError> {
     if raw.contains('\0') {
-        return Err(ApiError::InvalidQuery("after must be `next` of a page".to_owned()));
+        return Err(invalid_after());
     }
     Ok(raw)
 }

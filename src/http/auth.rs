@@ -1,6 +1,5 @@
 //! `/auth/register`, `/auth/login`, `/auth/refresh` and `/auth/logout`.
 
-use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
@@ -203,7 +202,7 @@ async fn exchange_refresh_token(
 fn token_reply(api: &Api, grant: &TokenGrant) -> Result<HttpResponse, ApiError> {
     let TokenGrant { user, session_id, issued_at, token_expires_at, generation } = grant;
     let issued = api.tokens.issue(user, *session_id, *token_expires_at, *issued_at)?;
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(TokensView {
+    Ok(HttpResponse::Ok().json(TokensView {
         access_token: issued.access_token,
         refresh_token: api.tokens.refresh_token(*session_id, *generation),
         token_type: "Bearer",

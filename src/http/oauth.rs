@@ -1,7 +1,6 @@
 //! `/oauth/introspect` (RFC 7662) and `/oauth/revoke` (RFC 7009).
 
-use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::Data;
+use actix_web::web::{Data, Json};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -83,7 +82,7 @@ pub(super) async fn introspect(
         _ => None,
     };
     let introspection = Introspection { active: claims.is_some(), claims };
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(introspection))
+    Ok(Json(introspection))
 }
 
 /// Revoke a token (RFC 7009)

@@ -21,6 +21,11 @@ pub(super) fn parse_limit(requested: Option<u32>) -> Result<u32, ApiError> {
     }
 }
 
+/// Returns the refusal of an `after` that no page has as its `next`.
+pub(super) fn invalid_after() -> ApiError {
+    ApiError::InvalidQuery("after must be the `next` of the previous page".to_owned())
+}
+
 /// Returns the `after` of the next page, taken from the last item. `None` if the page is not full:
 /// there is no next one.
 pub(super) fn next_after<T, C>(

@@ -7,7 +7,7 @@ use utoipa::IntoParams;
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
-use super::page::parse_limit;
+use super::page::{invalid_after, parse_limit};
 use super::refused::{BadQuery, BadToken, NotFound, Refused};
 use super::state::Api;
 use super::views::{Message, SessionListView};
@@ -113,9 +113,8 @@ impl RawSessionQuery {
     /// Parses the query of a list of the sessions of one user.
     pub(super) fn parse(self, user_id: UserId) -> Result<SessionQuery, ApiError> {
         let after = self.after.as_deref().filter(|after| !after.is_empty());
-        let after = after.map(str::parse::<SessionPosition>).transpose().map_err(|_| {
-            ApiError::InvalidQuery("after must be the `next` of the previous page".to_owned())
-        })?;
+        let after = after.map(str::parse::<SessionPosition>).transpose();
+        let after = after.map_err(|_| invalid_after())?;
         Ok(SessionQuery { user_id, after, limit: parse_limit(self.limit)? })
     }
 }

@@ -204,7 +204,7 @@ fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
         created_at: time_column(row, "sessions", "created_at")?,
         last_used_at: time_column(row, "sessions", "last_used_at")?,
         expires_at: time_column(row, "sessions", "expires_at")?,
-        tokens_expire_at: row.try_get("tokens_expire_at")?,
+        tokens_expire_at: time_column(row, "sessions", "tokens_expire_at")?,
         origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
     })
 }

@@ -84,10 +84,11 @@ impl SessionStore for SqliteStore {
         tokens_expire_at: OffsetDateTime,
     ) -> Result<Rotations, StoreError> {
         let mut transaction = self.begin_write().await?;
+        let at = database::now(&mut transaction).await?;
         let mut rotations = Rotations::new();
         for (&id, &presented) in presented {
             let rotation =
-                rotate(&mut transaction, id, presented, now, used_since, tokens_expire_at);
+                rotate(&mut transaction, (id, presented), at, now, used_since, tokens_expire_at);
             match rotation.await {
                 Ok(None) => {}
                 Ok(Some(rotation)) => {
@@ -166,11 +167,12 @@ impl SessionStore for SqliteStore {
     }
 }
 
-/// Rotates one session; `None` if it is absent, expired or idle.
+/// Rotates one session, `at` a time by the clock of the database; `None` if it is absent, expired
+/// or idle.
 async fn rotate(
     connection: &mut SqliteConnection,
-    id: SessionId,
-    presented: Generation,
+    (id, presented): (SessionId, Generation),
+    at: OffsetDateTime,
     now: OffsetDateTime,
     used_since: Option<OffsetDateTime>,
     tokens_expire_at: OffsetDateTime,
@@ -193,7 +195,7 @@ async fn rotate(
     .bind(to_micros(now))
     .bind(used_since.map(to_micros))
     .bind(to_micros(tokens_expire_at))
-    .bind(to_micros(database::now(connection).await?))
+    .bind(to_micros(at))
     .bind(micros(REUSE_GRACE_PERIOD))
     .bind(micros(RETRY_PERIOD))
     .fetch_optional(&mut *connection)
