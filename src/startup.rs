@@ -64,35 +64,18 @@ impl Application {
         let server = BoundServer::bind(&config.http)?;
         let database_clock = Arc::new(DatabaseClock::new(host));
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
-        let timeout = config.http.request_timeout;
         let signing_key = signing_key(&config.signing_key)?;
         let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
         let store = open_store(&config.database).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
-
-        let hashing =
-            HashQueue::start(config.hashing, timeout, Arc::clone(&clock), Arc::clone(&metrics));
-        let revocations = Arc::new(RevocationWriter::start(
-            Arc::clone(&store),
-            Arc::clone(&replica),
-            config.tokens.clone(),
-            timeout,
-            Arc::clone(&clock),
-            Arc::clone(&metrics),
-        ));
-        let sessions = SessionActor::load(
+        let (users, sessions) = start_actors(
             &config,
             Arc::clone(&store),
             Arc::clone(&replica),
-            Arc::clone(&revocations),
             database_clock,
             Arc::clone(&metrics),
         )
         .await?;
-        let users = UserActor::new(Arc::clone(&store), hashing, revocations, Arc::clone(&clock));
-
-        let users = Mailbox::new(users.start(), timeout);
-        let sessions = Mailbox::new(sessions.start(), timeout);
         let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
             readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
@@ -103,7 +86,7 @@ impl Application {
             store: Arc::clone(&store),
             clock,
             metrics,
-            body_timeout: timeout,
+            body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
             connections: Arc::clone(&connections),
             failures: FailureLog::default(),
@@ -150,6 +133,39 @@ async fn open_store(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenE
     let database = store::describe(&settings.database);
     let report = |step: &str| tracing::info!(database, "{step}");
     store::open(settings, SchemaPolicy::Migrate, &report).await
+}
+
+/// Starts the actors, with the hashing queue and the writer of revocations that they share.
+async fn start_actors(
+    config: &Config,
+    store: Arc<dyn Store>,
+    replica: Arc<Replica>,
+    database_clock: Arc<DatabaseClock>,
+    metrics: Arc<Metrics>,
+) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>), StoreError> {
+    let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
+    let timeout = config.http.request_timeout;
+    let hashing =
+        HashQueue::start(config.hashing, timeout, Arc::clone(&clock), Arc::clone(&metrics));
+    let revocations = Arc::new(RevocationWriter::start(
+        Arc::clone(&store),
+        Arc::clone(&replica),
+        config.tokens.clone(),
+        timeout,
+        Arc::clone(&clock),
+        Arc::clone(&metrics),
+    ));
+    let sessions = SessionActor::load(
+        config,
+        Arc::clone(&store),
+        replica,
+        Arc::clone(&revocations),
+        database_clock,
+        metrics,
+    )
+    .await?;
+    let users = UserActor::new(store, hashing, revocations, clock);
+    Ok((Mailbox::new(users.start(), timeout), Mailbox::new(sessions.start(), timeout)))
 }
 
 fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Replica {

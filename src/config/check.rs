@@ -5,30 +5,20 @@ use std::fs;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
-use std::num::{NonZeroU32, TryFromIntError};
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
-use std::thread;
-use std::time::Duration;
-
-use clap::ValueEnum;
-use ipnet::{IpNet, Ipv4Net};
-use tracing_subscriber::filter::Targets;
 
 use super::cli::RawSettings;
+use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlite_path, trimmed};
 use super::env_file::is_readable_by_others;
 use super::settings::{
-    Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
-    LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,
-    SigningKeySource, TokenSettings,
+    Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogSettings,
+    ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret, SigningKeySource,
+    TokenSettings,
 };
-use crate::domain::{MAX_LEEWAY, SigningKey};
-
-/// Least number of PBKDF2 iterations. Tests bypass this check.
-const MIN_ITERATIONS: u32 = 100_000;
-
-/// Largest number of threads: more than any machine has cores.
-const MAX_THREADS: usize = 1024;
+use super::values::{
+    at_least, host, iterations, leeway, log_filter, log_format, networks, number, pool_mode,
+    positive_seconds, seconds, seconds_or_unlimited, text, threads, without_brackets,
+};
+use crate::domain::SigningKey;
 
 /// Parses a field of [`RawSettings`]. A problem is reported under the name of the environment
 /// variable, which is the field's name in upper case.
@@ -341,207 +331,11 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn text(raw: &str) -> Result<String, String> {
-    if raw.is_empty() { Err("must not be empty".to_owned()) } else { Ok(raw.to_owned()) }
-}
-
-/// Parses the address to listen on. An IPv6 address may have the brackets of a URL.
-fn host(raw: &str) -> Result<String, String> {
-    text(without_brackets(raw.trim()))
-}
-
-fn without_brackets(host: &str) -> &str {
-    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    inside.unwrap_or(host)
-}
-
-fn number<T: FromStr>(raw: &str) -> Result<T, String> {
-    raw.parse().map_err(|_| format!("must be a whole number in range, not `{raw}`"))
-}
-
-fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> {
-    move |raw| match number(raw)? {
-        value if value < least => Err(format!("must be at least {least}, not {value}")),
-        value => Ok(value),
-    }
-}
-
-fn iterations(raw: &str) -> Result<NonZeroU32, String> {
-    let count = at_least(MIN_ITERATIONS)(raw)?;
-    count.try_into().map_err(|error: TryFromIntError| error.to_string())
-}
-
-fn seconds(raw: &str) -> Result<Duration, String> {
-    number::<u32>(raw).map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-fn positive_seconds(raw: &str) -> Result<Duration, String> {
-    at_least(1)(raw).map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-/// Parses a duration; 0 means no limit.
-fn seconds_or_unlimited(raw: &str) -> Result<Option<Duration>, String> {
-    let duration = seconds(raw)?;
-    Ok(if duration.is_zero() { None } else { Some(duration) })
-}
-
-/// Parses a leeway. It is bounded, since revocations have to outlive it on every instance.
-fn leeway(raw: &str) -> Result<Duration, String> {
-    match seconds(raw)? {
-        leeway if leeway > MAX_LEEWAY => {
-            Err(format!("must be at most {}, not {}", MAX_LEEWAY.as_secs(), leeway.as_secs()))
-        }
-        leeway => Ok(leeway),
-    }
-}
-
-/// Parses a number of threads; 0 means one per core.
-fn threads(raw: &str) -> Result<usize, String> {
-    match number(raw)? {
-        0 => Ok(thread::available_parallelism().map_or(1, Into::into)),
-        count if count > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}, not {count}")),
-        count => Ok(count),
-    }
-}
-
-/// Parses networks separated by commas. A plain address is a network of one address.
-fn networks(raw: &str) -> Result<Vec<IpNet>, String> {
-    raw.split(',').map(str::trim).filter(|text| !text.is_empty()).map(network).collect()
-}
-
-fn network(text: &str) -> Result<IpNet, String> {
-    let network = match text.parse::<IpAddr>() {
-        Ok(address) => address.into(),
-        Err(_) => {
-            text.parse().map_err(|_| format!("must be networks like 10.0.0.0/8, not `{text}`"))?
-        }
-    };
-    Ok(unmapped(network))
-}
-
-/// Returns the IPv4 network that an IPv4-mapped one (::ffff:10.0.0.0/104) stands for: addresses are
-/// compared in this form.
-fn unmapped(network: IpNet) -> IpNet {
-    let mapped = match network {
-        IpNet::V6(network) => {
-            network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96))
-        }
-        IpNet::V4(_) => None,
-    };
-    let unmapped = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
-    unmapped.map_or(network, IpNet::V4)
-}
-
-fn pool_mode(raw: &str) -> Result<PoolMode, String> {
-    PoolMode::from_str(raw, true).map_err(|_| "must be session or transaction".to_owned())
-}
-
-fn log_format(raw: &str) -> Result<LogFormat, String> {
-    LogFormat::from_str(raw, true).map_err(|_| "must be auto, json or pretty".to_owned())
-}
-
-fn log_filter(raw: &str) -> Result<Targets, String> {
-    raw.parse().map_err(|error| format!("must be a log filter: {error}"))
-}
-
-fn is_postgres(url: &str) -> bool {
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
-}
-
-/// Parameters of a PostgreSQL URL that `sqlx` knows, apart from other spellings.
-const URL_PARAMETERS: &[&str] = &[
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "statement-cache-capacity",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
-
-/// Path, query and fragment of a URL, split as every program splits them.
-struct UrlParts<'a> {
-    path: &'a str,
-    query: &'a str,
-    has_fragment: bool,
-}
-
-impl<'a> UrlParts<'a> {
-    fn new(url: &'a str) -> Self {
-        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let has_fragment = rest.contains('#');
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let path = rest.split_once('/').map_or("", |(_, path)| path);
-        Self { path, query, has_fragment }
-    }
-
-    /// Returns `true` if the URL has an `@` after its authority, or a fragment: a password that
-    /// contains `/`, `?` or `#` ends there, and its rest is not taken for a password.
-    fn has_misplaced_password(&self) -> bool {
-        let mut unsupported = self.parameters().filter(|(name, _)| !is_supported(name));
-        self.has_fragment
-            || self.path.contains('@')
-            || unsupported.any(|(name, value)| name.contains('@') || value.contains('@'))
-    }
-
-    fn has_unsupported_parameter(&self) -> bool {
-        self.parameters().any(|(name, _)| !is_supported(name))
-    }
-
-    fn parameters(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let parameters = self.query.split('&').filter(|parameter| !parameter.is_empty());
-        parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
-    }
-}
-
-fn is_supported(parameter: &str) -> bool {
-    let other_spellings = ["ssl-mode", "ssl-root-cert", "ssl-ca", "ssl-cert", "ssl-key"];
-    URL_PARAMETERS.contains(&parameter)
-        || other_spellings.contains(&parameter)
-        || parameter.starts_with("options[")
-}
-
-/// Removes white space around a URL, such as the line break that `echo` adds to a secret.
-fn trimmed(url: &Secret) -> Secret {
-    Secret::new(url.expose().trim().to_owned())
-}
-
-/// Returns the path of the signing key of an SQLite database: `a.key` for `a.db`, and
-/// `a.sqlite-key` for `a.sqlite`, since another database in the folder may be named `a.db`.
-///
-/// A database of before this rule keeps `a.key`, unless there is an `a.db` that owns it.
-fn key_path(database: &Path) -> PathBuf {
-    let mut own_key = database.as_os_str().to_owned();
-    own_key.push("-key");
-    let own_key = PathBuf::from(own_key);
-    let key = database.with_extension("key");
-    let default_name = database.with_extension("db");
-    let is_older = || database.exists() && key.exists() && !own_key.exists();
-    let is_owned = || key == database || default_name.exists();
-    if database == default_name || is_older() && !is_owned() { key } else { own_key }
-}
-
-/// Returns the path in a SQLite URL, or `None` for a PostgreSQL URL.
-fn sqlite_path(url: &str) -> Result<Option<PathBuf>, String> {
-    match url.strip_prefix("sqlite://") {
-        None if is_postgres(url) => Ok(None),
-        Some(path) if !path.is_empty() && path != ":memory:" && !path.contains('?') => {
-            Ok(Some(path.into()))
-        }
-        // Without the URL, which may contain a password.
-        _ => Err("must be postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH, without options"
-            .to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::time::Duration;
+
     use clap::Parser;
 
     use super::super::cli::Cli;

@@ -3,9 +3,11 @@
 mod check;
 mod cli;
 mod command;
+mod database_url;
 mod env_file;
 mod names;
 mod settings;
+mod values;
 
 pub use cli::{Cli, RawSettings};
 pub use command::{Command, SecretCommand, UserArgs, UserCommand};

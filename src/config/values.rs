@@ -1,0 +1,123 @@
+//! Formats of single settings. Each function parses one value, or tells what it must be.
+
+use std::net::IpAddr;
+use std::num::{NonZeroU32, TryFromIntError};
+use std::str::FromStr;
+use std::thread;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ipnet::{IpNet, Ipv4Net};
+use tracing_subscriber::filter::Targets;
+
+use super::settings::{LogFormat, PoolMode};
+use crate::domain::MAX_LEEWAY;
+
+/// Least number of PBKDF2 iterations. Tests bypass this check.
+const MIN_ITERATIONS: u32 = 100_000;
+
+/// Largest number of threads: more than any machine has cores.
+const MAX_THREADS: usize = 1024;
+
+pub(super) fn text(raw: &str) -> Result<String, String> {
+    if raw.is_empty() { Err("must not be empty".to_owned()) } else { Ok(raw.to_owned()) }
+}
+
+/// Parses the address to listen on. An IPv6 address may have the brackets of a URL.
+pub(super) fn host(raw: &str) -> Result<String, String> {
+    text(without_brackets(raw.trim()))
+}
+
+pub(super) fn without_brackets(host: &str) -> &str {
+    let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inside.unwrap_or(host)
+}
+
+pub(super) fn number<T: FromStr>(raw: &str) -> Result<T, String> {
+    raw.parse().map_err(|_| format!("must be a whole number in range, not `{raw}`"))
+}
+
+pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> {
+    move |raw| match number(raw)? {
+        value if value < least => Err(format!("must be at least {least}, not {value}")),
+        value => Ok(value),
+    }
+}
+
+pub(super) fn iterations(raw: &str) -> Result<NonZeroU32, String> {
+    let count = at_least(MIN_ITERATIONS)(raw)?;
+    count.try_into().map_err(|error: TryFromIntError| error.to_string())
+}
+
+pub(super) fn seconds(raw: &str) -> Result<Duration, String> {
+    number::<u32>(raw).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+pub(super) fn positive_seconds(raw: &str) -> Result<Duration, String> {
+    at_least(1)(raw).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+/// Parses a duration; 0 means no limit.
+pub(super) fn seconds_or_unlimited(raw: &str) -> Result<Option<Duration>, String> {
+    let duration = seconds(raw)?;
+    Ok(if duration.is_zero() { None } else { Some(duration) })
+}
+
+/// Parses a leeway. It is bounded, since revocations have to outlive it on every instance.
+pub(super) fn leeway(raw: &str) -> Result<Duration, String> {
+    match seconds(raw)? {
+        leeway if leeway > MAX_LEEWAY => {
+            Err(format!("must be at most {}, not {}", MAX_LEEWAY.as_secs(), leeway.as_secs()))
+        }
+        leeway => Ok(leeway),
+    }
+}
+
+/// Parses a number of threads; 0 means one per core.
+pub(super) fn threads(raw: &str) -> Result<usize, String> {
+    match number(raw)? {
+        0 => Ok(thread::available_parallelism().map_or(1, Into::into)),
+        count if count > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}, not {count}")),
+        count => Ok(count),
+    }
+}
+
+/// Parses networks separated by commas. A plain address is a network of one address.
+pub(super) fn networks(raw: &str) -> Result<Vec<IpNet>, String> {
+    raw.split(',').map(str::trim).filter(|text| !text.is_empty()).map(network).collect()
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    let network = match text.parse::<IpAddr>() {
+        Ok(address) => address.into(),
+        Err(_) => {
+            text.parse().map_err(|_| format!("must be networks like 10.0.0.0/8, not `{text}`"))?
+        }
+    };
+    Ok(unmapped(network))
+}
+
+/// Returns the IPv4 network that an IPv4-mapped one (::ffff:10.0.0.0/104) stands for: addresses are
+/// compared in this form.
+fn unmapped(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(network) => {
+            network.addr().to_ipv4_mapped().zip(network.prefix_len().checked_sub(96))
+        }
+        IpNet::V4(_) => None,
+    };
+    let unmapped = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    unmapped.map_or(network, IpNet::V4)
+}
+
+pub(super) fn pool_mode(raw: &str) -> Result<PoolMode, String> {
+    PoolMode::from_str(raw, true).map_err(|_| "must be session or transaction".to_owned())
+}
+
+pub(super) fn log_format(raw: &str) -> Result<LogFormat, String> {
+    LogFormat::from_str(raw, true).map_err(|_| "must be auto, json or pretty".to_owned())
+}
+
+pub(super) fn log_filter(raw: &str) -> Result<Targets, String> {
+    raw.parse().map_err(|error| format!("must be a log filter: {error}"))
+}
