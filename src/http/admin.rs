@@ -16,15 +16,11 @@ use super::refused::{
     MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite, NoParameters, NotFound,
     Overloaded, Refused, UserExists,
 };
-use super::sessions::RawSessionQuery;
 use super::state::Api;
-use super::views::{ManagedAccountView, SessionListView};
-use crate::actors::{
-    ChangeUser, EndSession, FindUser, ListSessions, ListUsers, Register, SetPassword,
-};
+use super::views::ManagedAccountView;
+use crate::actors::{ChangeUser, FindUser, ListUsers, Register, SetPassword};
 use crate::domain::{
-    AuditAction, Password, Permission, RequestOrigin, Role, Roles, SessionId, UserEdit, UserId,
-    Username,
+    AuditAction, Password, Permission, RequestOrigin, Role, Roles, UserEdit, UserId, Username,
 };
 use crate::store::{ListedUser, UserQuery};
 
@@ -318,88 +314,8 @@ pub(super) async fn set_password(
     Ok(Json(ManagedAccountView::from(&user)))
 }
 
-/// List the open sessions of a user
-///
-/// Most recently used first, a page at a time.
-#[utoipa::path(
-    get, path = "/admin/users/{id}/sessions", operation_id = "list_sessions_of_user",
-    tag = "administration", security(("bearer" = ["users:read"])),
-    params(("id" = inline(UserId), Path, description = "Id of the account"), RawSessionQuery),
-    responses(
-        (status = 200, description = "A page of the open sessions", body = SessionListView),
-        Refused<(BadToken, BadQuery, NeedsUsersRead, NotFound)>,
-    ),
-)]
-pub(super) async fn list_sessions(
-    api: Data<Api>,
-    bearer: Authenticated,
-    Query(query): Query<RawSessionQuery>,
-    id: Path<UserId>,
-) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersRead)?;
-    bearer.require_open_session(&api).await?;
-
-    let query = query.parse(*id)?;
-
-    api.users.ask(FindUser { user_id: *id }).await?;
-    let page = api.sessions.ask(ListSessions { query }).await?;
-
-    Ok(Json(SessionListView::new(&page, bearer.claims.session_id)))
-}
-
-/// End every session of a user
-#[utoipa::path(
-    delete, path = "/admin/users/{id}/sessions", operation_id = "end_sessions_of_user",
-    tag = "administration", security(("bearer" = ["users:write"])),
-    params(("id" = inline(UserId), Path, description = "Id of the account")),
-    responses(
-        (status = 204, description = "Every session has ended"),
-        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound)>,
-    ),
-)]
-pub(super) async fn end_sessions(
-    api: Data<Api>,
-    bearer: Authenticated,
-    _: Query<NoQuery>,
-    origin: RequestOrigin,
-    id: Path<UserId>,
-) -> Result<impl Responder, ApiError> {
-    change(&api, &bearer, origin, *id, UserEdit::EndSessions).await?;
-    Ok(HttpResponse::NoContent().finish())
-}
-
-/// End one session of a user
-#[utoipa::path(
-    delete, path = "/admin/users/{id}/sessions/{session}", operation_id = "end_session_of_user",
-    tag = "administration", security(("bearer" = ["users:write"])),
-    params(
-        ("id" = inline(UserId), Path, description = "Id of the account"),
-        ("session" = inline(SessionId), Path, description = "Id of the session"),
-    ),
-    responses(
-        (status = 204, description = "The session has ended"),
-        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound)>,
-    ),
-)]
-pub(super) async fn end_session(
-    api: Data<Api>,
-    bearer: Authenticated,
-    _: Query<NoQuery>,
-    origin: RequestOrigin,
-    path: Path<(UserId, SessionId)>,
-) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersWrite)?;
-    let (owner, session_id) = path.into_inner();
-
-    let requester = bearer.requester(origin);
-    api.sessions.ask(EndSession { session_id, owner: Some(owner), requester }).await?;
-
-    tracing::info!(user.id = %bearer.claims.user_id, session.id = %session_id, "session ended");
-    Ok(HttpResponse::NoContent().finish())
-}
-
 /// Edits an account, if the bearer is allowed to.
-async fn change(
+pub(super) async fn change(
     api: &Api,
     bearer: &Authenticated,
     origin: RequestOrigin,

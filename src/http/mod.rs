@@ -5,6 +5,7 @@
 
 mod account;
 mod admin;
+mod admin_sessions;
 mod audit;
 mod auth;
 mod authenticated;

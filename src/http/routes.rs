@@ -7,7 +7,8 @@ use actix_web::{HttpResponse, Resource, Route, guard};
 use super::error::ApiError;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, audit, auth, dashboard, docs, metrics, oauth, openapi, probes, sessions,
+    account, admin, admin_sessions, audit, auth, dashboard, docs, metrics, oauth, openapi, probes,
+    sessions,
 };
 use crate::tokens::VerifiedTokenCache;
 
@@ -43,11 +44,14 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(resource("/admin/users/{id}/password", [(Method::PUT, to(admin::set_password))]))
         .service(resource(
             "/admin/users/{id}/sessions",
-            [(Method::GET, to(admin::list_sessions)), (Method::DELETE, to(admin::end_sessions))],
+            [
+                (Method::GET, to(admin_sessions::list)),
+                (Method::DELETE, to(admin_sessions::end_all)),
+            ],
         ))
         .service(resource(
             "/admin/users/{id}/sessions/{session}",
-            [(Method::DELETE, to(admin::end_session))],
+            [(Method::DELETE, to(admin_sessions::end))],
         ))
         .service(resource("/admin/audit", [(Method::GET, to(audit::read))]))
         .service(resource("/oauth/introspect", [(Method::POST, to(oauth::introspect))]))

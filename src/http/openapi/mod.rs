@@ -17,7 +17,9 @@ use utoipa::{Modify, OpenApi};
 
 use super::error::ErrorBody;
 use super::refused::always_present;
-use super::{account, admin, audit, auth, dashboard, docs, metrics, oauth, probes, sessions};
+use super::{
+    account, admin, admin_sessions, audit, auth, dashboard, docs, metrics, oauth, probes, sessions,
+};
 
 /// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
 const BEARER: &str = "bearer";
@@ -57,9 +59,9 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin::enable,
         admin::set_roles,
         admin::set_password,
-        admin::list_sessions,
-        admin::end_sessions,
-        admin::end_session,
+        admin_sessions::list,
+        admin_sessions::end_all,
+        admin_sessions::end,
         audit::read,
         oauth::introspect,
         oauth::revoke,
