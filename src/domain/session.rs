@@ -70,13 +70,15 @@ impl fmt::Display for SessionPosition {
 impl FromStr for SessionPosition {
     type Err = SessionPositionError;
 
+    /// Parses the text that [`fmt::Display`] writes, and no other form of it.
     fn from_str(text: &str) -> Result<Self, SessionPositionError> {
         let (micros, id) = text.split_once('.').ok_or(SessionPositionError)?;
-        let micros: i64 = micros.parse().map_err(|_| SessionPositionError)?;
+        let micros: u64 = micros.parse().map_err(|_| SessionPositionError)?;
         let last_used_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
             .map_err(|_| SessionPositionError)?;
         let id: Uuid = id.parse().map_err(|_| SessionPositionError)?;
-        Ok(Self { last_used_at, id: id.into() })
+        let position = Self { last_used_at, id: id.into() };
+        if position.to_string() == text { Ok(position) } else { Err(SessionPositionError) }
     }
 }
 
@@ -127,4 +129,28 @@ pub enum TokenUse {
     Replay,
     /// The token was never issued.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn position_has_one_text() {
+        let text = "1777627800000000.0190d7c4-7c3e-7a61-8f0e-6b1b6a1f2c3d";
+        assert_eq!(text.parse::<SessionPosition>().unwrap().to_string(), text);
+
+        for other in [
+            "1777627800000000",
+            "1777627800000000.",
+            "+1777627800000000.0190d7c4-7c3e-7a61-8f0e-6b1b6a1f2c3d",
+            "01777627800000000.0190d7c4-7c3e-7a61-8f0e-6b1b6a1f2c3d",
+            "-1.0190d7c4-7c3e-7a61-8f0e-6b1b6a1f2c3d",
+            "1777627800000000.0190D7C4-7C3E-7A61-8F0E-6B1B6A1F2C3D",
+            "1777627800000000.0190d7c47c3e7a618f0e6b1b6a1f2c3d",
+            "18446744073709551615.0190d7c4-7c3e-7a61-8f0e-6b1b6a1f2c3d",
+        ] {
+            assert!(other.parse::<SessionPosition>().is_err(), "{other}");
+        }
+    }
 }

@@ -41,7 +41,7 @@ pub(super) struct RawUserQuery {
     /// `true` lists disabled accounts, `false` enabled ones.
     disabled: Option<bool>,
     /// `next` of the previous page.
-    #[param(max_length = 150, example = "alice")]
+    #[param(pattern = r"^[^\u0000]*$", example = "alice")]
     after: Option<String>,
     /// Maximum number of accounts.
     #[param(minimum = 1, maximum = 200, default = 50)]

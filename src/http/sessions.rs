@@ -23,6 +23,7 @@ const LOGGED_OUT: Message = Message { msg: "Logged out everywhere" };
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSessionQuery {
     /// `next` of the previous page.
+    #[param(pattern = r"^(0|[1-9][0-9]{0,16})\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^$")]
     after: Option<String>,
     /// Maximum number of sessions.
     #[param(minimum = 1, maximum = 200, default = 50)]
