@@ -9,11 +9,11 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
 use portcullis::domain::{
-    PasswordHash, Revocation, Role, Roles, SessionId, SigningKey, TokenId, User, UserId,
+    PasswordHash, Revocation, Role, Roles, SecretKey, SessionId, TokenId, User, UserId,
     UserVersion, Username,
 };
 use portcullis::revocation::Replica;
-use portcullis::tokens::{Tokens, VerifiedTokenCache};
+use portcullis::tokens::{KeyRing, RootKey, Tokens, VerifiedTokenCache};
 use ring::hmac;
 
 const KEY: &[u8] = &[7; 32];
@@ -23,13 +23,15 @@ const PHC: &str = "$pbkdf2-sha256$i=600000,l=32$AAECAwQFBgcICQoLDA0ODw$\
 fn tokens() -> Tokens {
     let settings = TokenSettings {
         issuer: "portcullis".to_owned(),
+        audience: Vec::new(),
         lifetime: Duration::from_hours(1),
         session_lifetime: Duration::from_hours(1),
         session_idle_timeout: None,
         sessions_per_user: 1_000,
         leeway: Duration::from_secs(5),
     };
-    Tokens::new(&SigningKey::parse(KEY).unwrap(), settings).unwrap()
+    let ring = KeyRing::hs256(&SecretKey::parse(KEY).unwrap(), None).unwrap();
+    Tokens::new(Arc::new(RootKey::generate().unwrap()), ring, settings).unwrap()
 }
 
 fn alice() -> User {

@@ -8,19 +8,20 @@
 //! | 2 | [`startup`] | construction and shutdown of the service |
 //! | 2 | [`commands`] | the command line for administrators |
 //! | 3 | [`http`] | the HTTP API |
-//! | 4 | [`actors`] | accounts, sessions, the revocation follower, the hash queue |
-//! | 5 | [`store`] | the database; all SQL |
-//! | 5 | [`hashing`] | PBKDF2 |
-//! | 5 | [`tokens`] | issuing and verification of JSON Web Tokens |
-//! | 5 | [`revocation`] | the replica: all live revocations, in memory |
-//! | 6 | [`telemetry`] | logging |
-//! | 6 | [`metrics`] | Prometheus metrics |
-//! | 6 | [`clock`] | wall clock and monotonic clock |
-//! | 6 | [`signals`] | SIGTERM, SIGINT and SIGHUP |
-//! | 6 | [`descriptors`] | limit on open file descriptors |
-//! | 6 | [`healthcheck`] | the client of `/health/ready` |
-//! | 7 | [`config`] | command line and settings |
-//! | 8 | [`domain`] | types that are valid by construction |
+//! | 4 | [`actors`] | accounts, sessions, signing keys, the follower, the hash queue |
+//! | 5 | [`keys`] | the keys of the service in the database |
+//! | 6 | [`store`] | the database; all SQL |
+//! | 6 | [`hashing`] | PBKDF2 |
+//! | 6 | [`tokens`] | issuing and verification of JSON Web Tokens |
+//! | 6 | [`revocation`] | the replica: all live revocations, in memory |
+//! | 7 | [`telemetry`] | logging |
+//! | 7 | [`metrics`] | Prometheus metrics |
+//! | 7 | [`clock`] | wall clock and monotonic clock |
+//! | 7 | [`signals`] | SIGTERM, SIGINT and SIGHUP |
+//! | 7 | [`descriptors`] | limit on open file descriptors |
+//! | 7 | [`healthcheck`] | the client of `/health/ready` |
+//! | 8 | [`config`] | command line and settings |
+//! | 9 | [`domain`] | types that are valid by construction |
 //!
 //! `tests/api/architecture.rs` tests the layers; `docs/architecture.md` explains them.
 
@@ -33,6 +34,7 @@ pub mod domain;
 pub mod hashing;
 pub mod healthcheck;
 pub mod http;
+pub mod keys;
 pub mod metrics;
 pub mod revocation;
 pub mod signals;

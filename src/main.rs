@@ -9,7 +9,7 @@ use actix_web::rt::System;
 use mimalloc::MiMalloc;
 use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
-use portcullis::config::{Cli, Command, Config, Database, SecretCommand, SigningKeySource};
+use portcullis::config::{Cli, Command, Config, Database, SecretCommand, SecretKeySource};
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use portcullis::telemetry::{self, ErrorChain};
@@ -46,7 +46,17 @@ fn run() -> Result<(), Box<dyn Error>> {
             print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::user(args, config, Arc::new(SystemClock)))?)
         }
+        Command::Key(args) => {
+            let config = settings.check()?;
+            print_warnings(&config.warnings)?;
+            Ok(system.block_on(commands::key(args, config, Arc::new(SystemClock)))?)
+        }
         Command::Secret(SecretCommand::Generate) => Ok(commands::generate_secret()?),
+        Command::Secret(SecretCommand::Retire) => {
+            let config = settings.check()?;
+            print_warnings(&config.warnings)?;
+            Ok(system.block_on(commands::retire_secret(config))?)
+        }
         Command::Openapi => Ok(commands::openapi()?),
         Command::Migrate => {
             let config = settings.check_for_management()?;
@@ -71,9 +81,9 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
         Database::Postgres(_) => "postgres".to_owned(),
         Database::Sqlite(path) => format!("sqlite, {}", path.display()),
     };
-    let signing_key = match &config.signing_key {
-        SigningKeySource::Given(_) => "from JWT_SECRET_KEY".to_owned(),
-        SigningKeySource::KeptIn(path) => format!("kept in {}", path.display()),
+    let secret = match &config.keys.secret {
+        SecretKeySource::Given(_) => "from JWT_SECRET_KEY".to_owned(),
+        SecretKeySource::KeptIn(path) => format!("kept in {}", path.display()),
     };
     let application = select! {
         application = Application::build(config, Arc::new(SystemClock), metrics) => application?,
@@ -82,7 +92,7 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             return Ok(());
         }
     };
-    tracing::info!(database, signing_key, "listening on http://{}", application.address());
+    tracing::info!(database, secret, "listening on http://{}", application.address());
     application.run_until_stopped(stop).await?;
     Ok(())
 }

@@ -180,6 +180,16 @@ metrics! {
     revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
     /// 1 while the replica holds every live revocation, 0 after an eviction.
     revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
+    /// Access tokens refused, by reason and by the algorithm in their header.
+    tokens_refused: IntCounterVec = "portcullis_tokens_refused_total", ["reason", "algorithm"], &[];
+    /// Signing keys, by state.
+    signing_keys: IntGaugeVec = "portcullis_signing_keys", ["state"], &[];
+    /// Time since the active key began to sign.
+    signing_key_age: Gauge = "portcullis_signing_key_age_seconds", [], &[];
+    /// Time for which a key signs: JWT_KEY_ROTATION_INTERVAL; 0 for ever.
+    key_rotation_interval: Gauge = "portcullis_key_rotation_interval_seconds", [], &[];
+    /// Always 1; the issuer is a label.
+    issuer_info: IntGaugeVec = "portcullis_issuer_info", ["issuer"], &[];
     /// Time of day of this host minus that of the database, at the latest read of the feed.
     clock_skew: Gauge = "portcullis_clock_skew_seconds", [], &[];
     /// Open connections to the database, by state.

@@ -158,9 +158,9 @@ impl Replica {
         self.known_until.fetch_max(started_at, Ordering::Release);
     }
 
-    /// Checks whether any of the ids, of a token and of its session, is revoked.
+    /// Checks whether any of the ids, of a token, its session and its key, is revoked.
     #[must_use]
-    pub fn check(&self, ids: [RevocationId; 2]) -> Verdict {
+    pub fn check<const N: usize>(&self, ids: [RevocationId; N]) -> Verdict {
         // Freshness is loaded before the lookup: a read that finishes meanwhile knows entries that
         // the lookup did not see. The overflow count and the time are loaded after it: a thread
         // that was delayed meanwhile answers `Unknown`.

@@ -2,24 +2,27 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix::Actor;
 use actix_web::dev::Server;
 use thiserror::Error;
+use time::OffsetDateTime;
 use tokio::time::timeout;
 
-use crate::actors::{Drain, HashQueue, Mailbox, RevocationWriter, SessionActor, UserActor};
+use crate::actors::{
+    Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, SessionActor, UserActor,
+};
 use crate::clock::{Clock, DatabaseClock};
-use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningKeySource};
-use crate::domain::SigningKey;
+use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
+use crate::domain::SecretKey;
 use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readiness};
+use crate::keys::{self, Keys, KeysError, LoadSecretError, OpenKeysError};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{self, OpenError, SchemaPolicy, Store, StoreError};
+use crate::store::{self, KeyStore, OpenError, SchemaPolicy, Store, StoreError};
 use crate::telemetry::ErrorChain;
-use crate::tokens::{self, KeyDerivationError, KeyFileError, Tokens};
+use crate::tokens::{CryptoError, KeyRing, Tokens};
 
 /// The service, bound to its port and ready to run.
 pub struct Application {
@@ -40,12 +43,18 @@ pub enum StartupError {
     /// The revocations cannot be loaded.
     #[error("failed to load the revocations")]
     LoadRevocations(#[from] StoreError),
-    /// The file of the signing key cannot be used.
-    #[error("failed to use the signing key in {}", path.display())]
-    KeyFile { path: PathBuf, source: KeyFileError },
-    /// The key of the refresh tokens cannot be derived.
+    /// The file of the secret cannot be used.
     #[error(transparent)]
-    KeyDerivation(#[from] KeyDerivationError),
+    LoadSecret(#[from] LoadSecretError),
+    /// The root key cannot be decrypted.
+    #[error("failed to open the keys in the database")]
+    OpenKeys(#[from] OpenKeysError),
+    /// The first signing keys cannot be made.
+    #[error("failed to make the first signing keys")]
+    StartKeys(#[from] KeysError),
+    /// A key cannot be derived.
+    #[error(transparent)]
+    Crypto(#[from] CryptoError),
     /// The port is taken or reserved.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -64,28 +73,38 @@ impl Application {
         let server = BoundServer::bind(&config.http)?;
         let database_clock = Arc::new(DatabaseClock::new(host));
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
-        let signing_key = signing_key(&config.signing_key)?;
-        let tokens = Arc::new(Tokens::new(&signing_key, config.tokens.clone())?);
+        let secret = keys::load_secret(&config.keys.secret)?;
         let store = open_store(&config.database).await?;
+        let (keys, tokens) = open_keys(&config, &secret, &store, clock.now()).await?;
+        announce_issuer(&config.tokens.issuer, &*store, &metrics).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
         let (users, sessions) = start_actors(
             &config,
             Arc::clone(&store),
             Arc::clone(&replica),
+            &tokens,
             database_clock,
             Arc::clone(&metrics),
         )
         .await?;
+        let rotation_interval = config.keys.rotation_interval.unwrap_or_default();
+        metrics.key_rotation_interval.set(rotation_interval.as_secs_f64());
+        let keys = KeyActor::new(&config, keys, Arc::clone(&tokens), Arc::clone(&clock));
+        let keys = Mailbox::new(keys.start(), config.http.request_timeout);
         let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
             readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
             users,
             sessions: sessions.clone(),
+            keys,
             tokens,
             replica,
             store: Arc::clone(&store),
             clock,
             metrics,
+            public_url: config.public_url.clone(),
+            jwks_max_age: config.keys.jwks_max_age,
+            key_publication: config.key_periods().publication,
             body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
             connections: Arc::clone(&connections),
@@ -140,6 +159,7 @@ async fn start_actors(
     config: &Config,
     store: Arc<dyn Store>,
     replica: Arc<Replica>,
+    tokens: &Arc<Tokens>,
     database_clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
 ) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>), StoreError> {
@@ -159,6 +179,7 @@ async fn start_actors(
         config,
         Arc::clone(&store),
         replica,
+        tokens,
         Arc::clone(&revocations),
         database_clock,
         metrics,
@@ -174,14 +195,37 @@ fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &M
     Replica::new(capacity, max_staleness, Arc::clone(clock))
 }
 
-fn signing_key(source: &SigningKeySource) -> Result<SigningKey, StartupError> {
-    let key = match source {
-        SigningKeySource::Given(key) => key.clone(),
-        SigningKeySource::KeptIn(path) => tokens::load_or_create(path)
-            .map_err(|source| StartupError::KeyFile { path: path.clone(), source })?,
+/// Opens the keys of the database, and makes the first ones.
+async fn open_keys(
+    config: &Config,
+    secret: &SecretKey,
+    store: &Arc<dyn Store>,
+    now: OffsetDateTime,
+) -> Result<(Keys, Arc<Tokens>), StartupError> {
+    let store = Arc::clone(store) as Arc<dyn KeyStore>;
+    let previous = config.keys.previous_secret.as_ref();
+    let keys = Keys::open(store, secret, previous, config.key_periods()).await?;
+    let ring = match config.keys.algorithm {
+        SigningAlgorithm::Es256 => KeyRing::es256(&keys.start(now).await?, keys.root()),
+        SigningAlgorithm::Hs256 => KeyRing::hs256(secret, previous)?,
     };
-    if key.is_weak() {
-        tracing::warn!("the signing key looks guessable: make one with `openssl rand -hex 32`");
+    let tokens = Tokens::new(Arc::clone(keys.root()), ring, config.tokens.clone())?;
+    Ok((keys, Arc::new(tokens)))
+}
+
+/// Stores the issuer. Instances with different ones refuse each other's access tokens.
+async fn announce_issuer(
+    issuer: &str,
+    store: &dyn Store,
+    metrics: &Metrics,
+) -> Result<(), StartupError> {
+    metrics.issuer_info.with_label_values(&[issuer]).set(1);
+    if let Some(former) = store.replace_issuer(issuer).await.map_err(OpenKeysError::Store)? {
+        tracing::warn!(
+            issuer,
+            former,
+            "the issuer has changed: access tokens with the former one are refused"
+        );
     }
-    Ok(key)
+    Ok(())
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::AccountError;
+use crate::domain::{AccountError, KeyError};
 use crate::hashing::HashingError;
+use crate::keys::KeysError;
 use crate::store::{StoreError, WriteError};
+use crate::tokens::CryptoError;
 
 /// Reason why an actor did not carry out a message. It can be cloned, since one failure answers
 /// every caller of a batch.
@@ -24,6 +26,9 @@ pub enum ActorError {
     /// The session belongs to another account.
     #[error("the session belongs to another account")]
     NotOwner,
+    /// The signing keys do not allow the change.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The hashing queue is full.
     #[error("the hashing queue is full")]
     Overloaded {
@@ -39,6 +44,9 @@ pub enum ActorError {
     /// Hashing failed.
     #[error(transparent)]
     Hashing(#[from] HashingError),
+    /// No key could be made.
+    #[error("failed to make a signing key")]
+    Crypto(#[from] CryptoError),
 }
 
 /// Reason why an actor did not reply.
@@ -50,6 +58,16 @@ pub enum AskError {
     /// The actor has stopped.
     #[error("the actor has stopped")]
     Stopped,
+}
+
+impl From<KeysError> for ActorError {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Key(error) => Self::Key(error),
+            KeysError::Store(error) => Self::Store(error),
+            KeysError::Crypto(error) => Self::Crypto(error),
+        }
+    }
 }
 
 impl From<WriteError> for ActorError {

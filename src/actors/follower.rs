@@ -1,5 +1,5 @@
-//! The follower: reads the revocations of other instances from the feed into the replica, at every
-//! notification and at regular intervals. `docs/revocation.md` shows that none is missed.
+//! The follower: reads the revocations of other instances from the feed into the replica, and the
+//! signing keys when they have changed, at every notification and at regular intervals. `docs/revocation.md` shows that none is missed.
 
 #[cfg(test)]
 mod simulation;
@@ -19,6 +19,7 @@ use crate::metrics::{FeedReadCause, Metrics};
 use crate::revocation::Replica;
 use crate::store::{Feed, FeedBatch, Listener, Store, StoreError};
 use crate::telemetry::ErrorChain;
+use crate::tokens::Tokens;
 
 /// Minimum pause after a read. A pause is as long as the read took: in a storm of logouts each read
 /// then returns many of them, and a busy database is read less often.
@@ -40,6 +41,7 @@ const CHUNK: usize = 1_000;
 pub(super) async fn start(
     store: &dyn Store,
     replica: &Arc<Replica>,
+    tokens: &Arc<Tokens>,
     settings: RevocationSettings,
     clock: &Arc<DatabaseClock>,
     metrics: &Arc<Metrics>,
@@ -48,6 +50,7 @@ pub(super) async fn start(
     let mut follower = Follower {
         feed: store.feed(),
         replica: Arc::clone(replica),
+        tokens: Arc::clone(tokens),
         notified: Arc::clone(&notified),
         settings,
         clock: Arc::clone(clock),
@@ -69,6 +72,7 @@ pub(super) async fn start(
 struct Follower {
     feed: Box<dyn Feed>,
     replica: Arc<Replica>,
+    tokens: Arc<Tokens>,
     notified: Arc<Notify>,
     settings: RevocationSettings,
     clock: Arc<DatabaseClock>,
@@ -139,6 +143,10 @@ impl Follower {
         self.clock.synchronize(batch.read_at, started_at);
         self.metrics.clock_skew.set(self.clock.skew_of_host());
         self.apply(&batch, started_at).await;
+        // Before the read counts: what it vouches for includes the keys.
+        if self.tokens.ring().is_outdated(batch.version, batch.is_full_reload) {
+            self.tokens.apply(&self.feed.read_keys(self.settings.read_timeout()).await?);
+        }
         self.replica.finish_read(read, batch.is_full_reload);
         Ok(())
     }

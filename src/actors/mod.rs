@@ -6,6 +6,7 @@ mod deadline;
 mod error;
 mod follower;
 mod hash_queue;
+mod keys;
 mod mailbox;
 mod reply;
 mod revocation_writer;
@@ -14,6 +15,7 @@ mod users;
 
 pub use error::{ActorError, AskError};
 pub use hash_queue::{HashPermit, HashQueue};
+pub use keys::{KeyActor, ListKeys, ReloadKeys, RevokeKeys, RotateKeys};
 pub use mailbox::Mailbox;
 pub use reply::CancelOnDrop;
 use revocation_writer::RevocationTarget;

@@ -94,7 +94,7 @@ impl RevocationWriter {
             RevocationTarget::Token(id, _) => (None, Some(id.to_string())),
         };
         let record =
-            AuditRecord { at: now, action, requester, subject: user_id, session_id, detail };
+            AuditRecord { at: now, action, requester, subject: Some(user_id), session_id, detail };
         self.batcher.submit(NewRevocation { revocation, record })
     }
 

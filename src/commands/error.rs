@@ -5,8 +5,11 @@ use std::process::ExitCode;
 
 use thiserror::Error;
 
-use crate::domain::{AccountError, PasswordError, UnknownRole, UsernameError};
+use crate::domain::{
+    AccountError, KeyError, KeyIdError, PasswordError, UnknownRole, UsernameError,
+};
 use crate::hashing::HashingError;
+use crate::keys::{KeysError, LoadSecretError, OpenKeysError};
 use crate::store::{OpenError, StoreError, WriteError};
 
 /// Failure of a command.
@@ -30,6 +33,18 @@ pub enum CommandError {
     /// The account cannot be created or changed.
     #[error(transparent)]
     Account(AccountError),
+    /// The id is not one of a key.
+    #[error("bad key")]
+    KeyId(#[from] KeyIdError),
+    /// The keys cannot be changed.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The keys cannot be opened.
+    #[error("failed to open the keys in the database")]
+    OpenKeys(#[from] OpenKeysError),
+    /// The secret cannot be loaded.
+    #[error(transparent)]
+    LoadSecret(#[from] LoadSecretError),
     /// The database could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -46,13 +61,20 @@ pub enum CommandError {
 
 impl CommandError {
     /// Returns the exit code of the program: 2 for invalid arguments, 3 if there is no such
-    /// account, 4 for a conflict with an account, 1 for all other failures.
+    /// account or key, 4 for a conflict with its state, 1 for all other failures.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Username(_) | Self::Password(_) | Self::Role(_) | Self::PasswordsDiffer => 2,
-            Self::NoSuchUser(_) | Self::Account(AccountError::NotFound) => 3,
-            Self::Account(AccountError::UsernameTaken | AccountError::LastAdmin) => 4,
+            Self::Username(_)
+            | Self::Password(_)
+            | Self::Role(_)
+            | Self::KeyId(_)
+            | Self::PasswordsDiffer => 2,
+            Self::NoSuchUser(_)
+            | Self::Account(AccountError::NotFound)
+            | Self::Keys(KeysError::Key(KeyError::NotFound)) => 3,
+            Self::Account(AccountError::UsernameTaken | AccountError::LastAdmin)
+            | Self::Keys(KeysError::Key(KeyError::TooEarly(_))) => 4,
             _ => 1,
         }
         .into()

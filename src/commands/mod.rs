@@ -4,13 +4,14 @@
 mod accounts;
 mod error;
 mod input;
+mod keys;
 mod output;
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{DatabaseSettings, ManagementConfig, UserArgs, UserCommand};
+use crate::config::{Config, DatabaseSettings, KeyArgs, ManagementConfig, UserArgs, UserCommand};
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
 use crate::tokens;
@@ -36,6 +37,29 @@ pub async fn user(
     let accounts = Accounts::new(store, &config.hashing, clock);
     let outcome = accounts.run(args).await;
     accounts.close().await;
+    outcome
+}
+
+/// Runs `portcullis key`.
+///
+/// # Errors
+/// Returns an error if the arguments are invalid, if the keys do not allow the operation, or if the
+/// secret or the database fails.
+pub async fn key(args: KeyArgs, config: Config, clock: Arc<dyn Clock>) -> Result<(), CommandError> {
+    let store = open(&config.database, SchemaPolicy::Require).await?;
+    let outcome = keys::run(args, &config, &store, &*clock).await;
+    store.close().await;
+    outcome
+}
+
+/// Runs `portcullis secret retire`.
+///
+/// # Errors
+/// Returns an error if the secret cannot decrypt the keys, or if the database fails.
+pub async fn retire_secret(config: Config) -> Result<(), CommandError> {
+    let store = open(&config.database, SchemaPolicy::Require).await?;
+    let outcome = keys::retire(&config, &*store).await;
+    store.close().await;
     outcome
 }
 

@@ -1,4 +1,4 @@
-//! Output of accounts: tables or JSON lines.
+//! Output of accounts and keys: tables or JSON lines.
 
 use std::io::{self, Write};
 
@@ -7,9 +7,9 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use crate::domain::{Session, User};
-use crate::http::{ManagedAccountView, SessionView};
+use crate::http::{KeyView, ManagedAccountView, SessionView};
 
-/// Prints accounts as tables or as JSON.
+/// Prints accounts and keys as tables or as JSON.
 pub(super) struct Printer {
     /// Print one JSON object a line.
     pub(super) json: bool,
@@ -30,6 +30,11 @@ impl Printer {
         accounts: impl IntoIterator<Item = ManagedAccountView>,
     ) -> io::Result<()> {
         if self.json { print_json(accounts) } else { print_table(&accounts_table(accounts)) }
+    }
+
+    /// Prints signing keys.
+    pub(super) fn keys(&self, keys: impl Iterator<Item = KeyView>) -> io::Result<()> {
+        if self.json { print_json(keys) } else { print_table(&keys_table(keys)) }
     }
 
     /// Prints an account and its sessions.
@@ -68,6 +73,18 @@ fn sessions_table(sessions: Vec<SessionView>) -> Table {
     table.add_rows(sessions.into_iter().map(|session| {
         let SessionView { id, created_at, last_used_at, expires_at, ip, user_agent, .. } = session;
         [id.to_string(), created_at, last_used_at, expires_at, ip, user_agent]
+    }));
+    table
+}
+
+fn keys_table(keys: impl Iterator<Item = KeyView>) -> Table {
+    let mut table =
+        table(["KEY", "STATE", "PUBLISHED", "MAY SIGN FROM", "SIGNS SINCE", "TOKENS UNTIL"]);
+    table.add_rows(keys.map(|key| {
+        let KeyView { kid, state, published_at, known_at, activated_at, signs_until } = key;
+        let state = state.into_str().to_owned();
+        let activated_at = activated_at.unwrap_or_default();
+        [kid.to_string(), state, published_at, known_at, activated_at, signs_until]
     }));
     table
 }

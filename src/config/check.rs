@@ -10,15 +10,19 @@ use super::cli::RawSettings;
 use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlite_path, trimmed};
 use super::env_file::is_readable_by_others;
 use super::settings::{
-    Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogSettings,
-    ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret, SigningKeySource,
-    TokenSettings,
+    Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
+    LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,
+    SecretKeySource, TokenSettings,
 };
 use super::values::{
-    at_least, host, iterations, leeway, log_filter, log_format, networks, number, pool_mode,
-    positive_seconds, seconds, seconds_or_unlimited, text, threads, without_brackets,
+    algorithm, at_least, audience, host, iterations, leeway, log_filter, log_format, networks,
+    number, pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited, threads,
+    without_brackets,
 };
-use crate::domain::SigningKey;
+use crate::domain::SecretKey;
+
+/// Issuer of the tokens without a public URL.
+const DEFAULT_ISSUER: &str = "portcullis";
 
 /// Parses a field of [`RawSettings`]. A problem is reported under the name of the environment
 /// variable, which is the field's name in upper case.
@@ -104,7 +108,16 @@ impl<'a> Checker<'a> {
     fn config(&mut self) -> Result<Config, Reported> {
         let http = self.http();
         let database = self.database();
-        let signing_key = self.signing_key(database.as_ref().ok());
+        let keys = self.keys(database.as_ref().ok());
+        let public_url = setting!(self, public_url, public_url);
+        let revocations = self.revocations();
+        if let (Ok(keys), Ok(revocations)) = (&keys, &revocations)
+            && let Some(interval) = keys.rotation_interval
+            && interval <= 2 * keys.jwks_max_age + revocations.max_staleness
+        {
+            let problem = "must be more than twice JWKS_MAX_AGE plus REVOCATION_MAX_STALENESS";
+            self.report("JWT_KEY_ROTATION_INTERVAL", problem);
+        }
         let hashing = self.hashing();
         if let (Ok(http), Ok(hashing)) = (&http, &hashing)
             && hashing.max_wait >= http.request_timeout
@@ -114,10 +127,11 @@ impl<'a> Checker<'a> {
         build!(Config {
             http,
             database,
-            tokens: self.tokens(),
-            signing_key,
+            tokens: self.tokens(public_url.as_ref().ok()),
+            public_url,
+            keys,
             hashing,
-            revocations: self.revocations(),
+            revocations,
             audit_retention: setting!(self, audit_retention, positive_seconds),
             log: self.log(),
             warnings: Ok(mem::take(&mut self.warnings)),
@@ -210,18 +224,33 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    fn signing_key(
+    fn keys(&mut self, database: Option<&DatabaseSettings>) -> Result<KeySettings, Reported> {
+        build!(KeySettings {
+            secret: self.secret_key_source(database),
+            previous_secret: self.secret_key("JWT_SECRET_KEY_PREVIOUS"),
+            algorithm: setting!(self, jwt_algorithm, algorithm),
+            jwks_max_age: setting!(self, jwks_max_age, positive_seconds),
+            rotation_interval: setting!(self, jwt_key_rotation_interval, seconds_or_unlimited),
+        })
+    }
+
+    fn secret_key(&mut self, name: &str) -> Result<Option<SecretKey>, Reported> {
+        let Some(secret) = self.secret(name)? else { return Ok(None) };
+        let key = self.parse(name, secret.expose(), |text| {
+            SecretKey::parse(text.as_bytes()).map_err(|error| error.to_string())
+        })?;
+        Ok(Some(key))
+    }
+
+    fn secret_key_source(
         &mut self,
         database: Option<&DatabaseSettings>,
-    ) -> Result<SigningKeySource, Reported> {
-        if let Some(secret) = self.secret("JWT_SECRET_KEY")? {
-            let key = self.parse("JWT_SECRET_KEY", secret.expose(), |text| {
-                SigningKey::parse(text.as_bytes()).map_err(|error| error.to_string())
-            })?;
-            return Ok(SigningKeySource::Given(key));
+    ) -> Result<SecretKeySource, Reported> {
+        if let Some(key) = self.secret_key("JWT_SECRET_KEY")? {
+            return Ok(SecretKeySource::Given(key));
         }
         match &database.ok_or(Reported)?.database {
-            Database::Sqlite(path) => Ok(SigningKeySource::KeptIn(key_path(path))),
+            Database::Sqlite(path) => Ok(SecretKeySource::KeptIn(key_path(path))),
             Database::Postgres(_) => Err(self.report(
                 "JWT_SECRET_KEY",
                 "is needed with Postgres, the same on every instance: \
@@ -230,9 +259,11 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn tokens(&mut self) -> Result<TokenSettings, Reported> {
+    fn tokens(&mut self, public_url: Option<&Option<String>>) -> Result<TokenSettings, Reported> {
+        let issuer = public_url.ok_or(Reported).map(|url| url.as_deref().unwrap_or(DEFAULT_ISSUER));
         build!(TokenSettings {
-            issuer: setting!(self, jwt_issuer, text),
+            issuer: issuer.map(str::to_owned),
+            audience: setting!(self, jwt_audience, audience),
             lifetime: setting!(self, jwt_access_token_expires, positive_seconds),
             session_lifetime: setting!(self, jwt_refresh_token_expires, positive_seconds),
             session_idle_timeout: setting!(self, session_idle_timeout, seconds_or_unlimited),
@@ -355,7 +386,7 @@ mod tests {
         assert_eq!(config.tokens.lifetime, Duration::from_hours(1));
         let Database::Sqlite(path) = config.database.database else { panic!("not SQLite") };
         assert_eq!(path, PathBuf::from("data/portcullis.db"));
-        let SigningKeySource::KeptIn(path) = config.signing_key else { panic!("given") };
+        let SecretKeySource::KeptIn(path) = config.keys.secret else { panic!("given") };
         assert_eq!(path, PathBuf::from("data/portcullis.key"));
     }
 
@@ -469,7 +500,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let key_of = |name: &str| {
             let url = format!("--database-url=sqlite://{}/{name}", folder.path().display());
-            let SigningKeySource::KeptIn(path) = check(&[&url]).unwrap().signing_key else {
+            let SecretKeySource::KeptIn(path) = check(&[&url]).unwrap().keys.secret else {
                 panic!("given")
             };
             path.file_name().unwrap().to_str().unwrap().to_owned()

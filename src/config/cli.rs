@@ -16,29 +16,33 @@ const HELP_WIDTH: usize = 80;
 
 const AFTER_HELP: &str = "\
 Secrets (environment variables only):
-  JWT_SECRET_KEY       Key that signs the tokens: at least 32 bytes, the same on
-                       every instance. Required with PostgreSQL. With SQLite, a
-                       key is generated and stored beside the database if none
-                       is set.
+  JWT_SECRET_KEY       Secret that protects the keys in the database: at least
+                       32 bytes, the same on every instance. Required with
+                       PostgreSQL. With SQLite, a secret is generated and stored
+                       beside the database if none is set.
+  JWT_SECRET_KEY_PREVIOUS
+                       The secret before, while instances change to a new one.
   DATABASE_LISTEN_URL  Direct connection to the PostgreSQL server, past the
                        pooler at DATABASE_URL, that receives a notification of
                        each revocation. Without it, DATABASE_URL is used in
                        session mode, and revocations are polled in transaction
                        mode.
 
-JWT_SECRET_KEY_FILE, DATABASE_URL_FILE and DATABASE_LISTEN_URL_FILE can name
-files that contain the values. They take precedence over the variables without
-_FILE.
+JWT_SECRET_KEY_FILE, JWT_SECRET_KEY_PREVIOUS_FILE, DATABASE_URL_FILE and
+DATABASE_LISTEN_URL_FILE can name files that contain the values. They take
+precedence over the variables without _FILE.
 
 A `.env` file in the working directory is read. Environment variables take
 precedence over it, and options over both. An empty value means the default.
 Values with spaces, $ or \\ need single quotes in it; nothing is expanded.
 
-Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 no such account;
-4 conflict: the username is taken, or the account is the last administrator.";
+Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 no such account or key;
+4 conflict: the username is taken, the account is the last administrator, or the
+pending key may not sign yet.";
 
 /// Settings with a secret value.
-const SECRETS: &[&str] = &["JWT_SECRET_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL"];
+const SECRETS: &[&str] =
+    &["JWT_SECRET_KEY", "JWT_SECRET_KEY_PREVIOUS", "DATABASE_URL", "DATABASE_LISTEN_URL"];
 
 /// Authentication service for REST APIs: users, sessions, access tokens and their revocation
 #[derive(Debug, Parser)]
@@ -151,9 +155,28 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "1000", value_name = "COUNT", global = true)]
     pub(super) sessions_per_user: String,
 
-    /// The `iss` claim of the tokens; tokens with a different one are refused
-    #[arg(long, env, default_value = "portcullis", value_name = "NAME", global = true)]
-    pub(super) jwt_issuer: String,
+    /// URL at which clients reach the service: the `iss` claim of the tokens, which is `portcullis`
+    /// without it. Tokens of another issuer are refused
+    #[arg(long, env, default_value = "", value_name = "URL", global = true)]
+    pub(super) public_url: String,
+
+    /// Names of your APIs, separated by commas: the `aud` claim of the tokens, beside the issuer
+    #[arg(long, env, default_value = "", value_name = "NAMES", global = true)]
+    pub(super) jwt_audience: String,
+
+    /// Signature of access tokens: ES256, which anyone can verify with the public keys, or HS256,
+    /// which needs JWT_SECRET_KEY
+    #[arg(long, env, default_value = "ES256", value_name = "ES256|HS256", global = true)]
+    pub(super) jwt_algorithm: String,
+
+    /// Time for which a key signs before the next one does; 0 means for ever
+    #[arg(long, env, default_value = "2592000", value_name = "SECONDS", global = true)]
+    pub(super) jwt_key_rotation_interval: String,
+
+    /// Time for which verifiers may keep the public keys. A new key is published for twice as long
+    /// before it signs
+    #[arg(long, env, default_value = "300", value_name = "SECONDS", global = true)]
+    pub(super) jwks_max_age: String,
 
     /// Tolerated difference between the clocks of two machines
     #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]

@@ -12,7 +12,10 @@ pub enum Command {
     /// Manage accounts in the database. A running service applies the changes within its staleness
     /// bound
     User(UserArgs),
-    /// Generate secrets
+    /// Manage the keys that sign access tokens. A running service applies the changes within its
+    /// staleness bound
+    Key(KeyArgs),
+    /// Generate and retire values of JWT_SECRET_KEY
     #[command(subcommand)]
     Secret(SecretCommand),
     /// Migrate the schema of the database, as every start of the service does
@@ -92,9 +95,42 @@ pub enum UserCommand {
     },
 }
 
-/// A kind of secret to generate.
+/// Arguments of `portcullis key`.
+#[derive(Clone, Debug, Args)]
+pub struct KeyArgs {
+    /// Operation on the keys.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+
+    /// Print one JSON object per line instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// An operation on the signing keys.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KeyCommand {
+    /// List the keys
+    List,
+    /// Activate the pending key and publish a new one. No token ends
+    Rotate,
+    /// Revoke a key and every access token that it signed. Refresh tokens remain valid
+    Revoke {
+        /// Id of the key
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        kid: Option<String>,
+        /// Revoke all keys
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+/// An operation on secrets.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum SecretCommand {
     /// Print a random value for JWT_SECRET_KEY
     Generate,
+    /// Make the present JWT_SECRET_KEY the only one that can decrypt the keys, once every instance
+    /// has it
+    Retire,
 }

@@ -10,10 +10,10 @@ mod settings;
 mod values;
 
 pub use cli::{Cli, RawSettings};
-pub use command::{Command, SecretCommand, UserArgs, UserCommand};
+pub use command::{Command, KeyArgs, KeyCommand, SecretCommand, UserArgs, UserCommand};
 pub use env_file::is_readable_by_others;
 pub use settings::{
-    Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, LogFormat,
-    LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,
-    SigningKeySource, TokenSettings,
+    Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
+    LogFormat, LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings,
+    Secret, SecretKeySource, SigningAlgorithm, TokenSettings,
 };

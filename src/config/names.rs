@@ -11,6 +11,8 @@ pub(super) const VARIABLES: &[&str] = &[
     "DATABASE_URL_FILE",
     "JWT_SECRET_KEY",
     "JWT_SECRET_KEY_FILE",
+    "JWT_SECRET_KEY_PREVIOUS",
+    "JWT_SECRET_KEY_PREVIOUS_FILE",
 ];
 
 /// Variables of `.env` that only `docker-compose.yml` uses, apart from those of Compose itself.

@@ -12,16 +12,17 @@ use time::OffsetDateTime;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
-use crate::domain::{MAX_LEEWAY, SigningKey};
+use crate::domain::{KeyPeriods, MAX_LEEWAY, SecretKey};
 
 /// All settings of the service.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// URL under which clients reach the service, without a slash at its end.
+    pub public_url: Option<String>,
     pub http: HttpSettings,
     pub database: DatabaseSettings,
     pub tokens: TokenSettings,
-    /// Source of the key that signs access tokens.
-    pub signing_key: SigningKeySource,
+    pub keys: KeySettings,
     pub hashing: HashSettings,
     /// Replica of the revocations.
     pub revocations: RevocationSettings,
@@ -31,6 +32,23 @@ pub struct Config {
     /// Problems that do not keep the service from running.
     pub warnings: Vec<String>,
 }
+
+impl Config {
+    /// Returns the periods in the life of a signing key.
+    ///
+    /// A verifier fetches the keys from an instance that may not know of the newest yet, perhaps
+    /// through a cache that keeps them as long as the verifier does.
+    #[must_use]
+    pub fn key_periods(&self) -> KeyPeriods {
+        KeyPeriods {
+            publication: 2 * self.keys.jwks_max_age + self.revocations.max_staleness,
+            horizon: self.tokens.lifetime + KEY_HORIZON,
+        }
+    }
+}
+
+/// Time beyond the life of a token for which a key may sign without asking the database.
+const KEY_HORIZON: Duration = Duration::from_mins(20);
 
 /// The settings of the commands that work on the database without a running service.
 #[derive(Clone, Debug)]
@@ -111,7 +129,10 @@ pub enum PoolMode {
 /// Settings of tokens and sessions, shared by the issuer and the verifiers of a token.
 #[derive(Clone, Debug)]
 pub struct TokenSettings {
+    /// The `iss` claim of the tokens: PUBLIC_URL, or `portcullis` without one.
     pub issuer: String,
+    /// Recipients of the tokens beside the service itself.
+    pub audience: Vec<String>,
     /// Lifetime of an access token.
     pub lifetime: Duration,
     /// Lifetime of a session, regardless of its use.
@@ -139,12 +160,35 @@ impl TokenSettings {
     }
 }
 
-/// Source of the signing key.
+/// Settings of the keys that sign access tokens.
 #[derive(Clone, Debug)]
-pub enum SigningKeySource {
-    /// The key itself, from `JWT_SECRET_KEY`.
-    Given(SigningKey),
-    /// File that contains the key; created at the first start.
+pub struct KeySettings {
+    /// Source of the secret that unwraps the root key.
+    pub secret: SecretKeySource,
+    /// Secret that has been replaced on some instances.
+    pub previous_secret: Option<SecretKey>,
+    pub algorithm: SigningAlgorithm,
+    /// Time for which verifiers may keep the public keys.
+    pub jwks_max_age: Duration,
+    /// Time for which a key signs; `None` for ever.
+    pub rotation_interval: Option<Duration>,
+}
+
+/// Algorithm of the signatures of access tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SigningAlgorithm {
+    /// Key pairs, which the service makes and rotates.
+    Es256,
+    /// The secret itself.
+    Hs256,
+}
+
+/// Source of the secret.
+#[derive(Clone, Debug)]
+pub enum SecretKeySource {
+    /// The secret itself, from `JWT_SECRET_KEY`.
+    Given(SecretKey),
+    /// File that contains the secret; created at the first start.
     KeptIn(PathBuf),
 }
 

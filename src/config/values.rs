@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net};
 use tracing_subscriber::filter::Targets;
 
-use super::settings::{LogFormat, PoolMode};
+use super::settings::{LogFormat, PoolMode, SigningAlgorithm};
 use crate::domain::MAX_LEEWAY;
 
 /// Least number of PBKDF2 iterations. Tests bypass this check.
@@ -31,6 +31,40 @@ pub(super) fn host(raw: &str) -> Result<String, String> {
 pub(super) fn without_brackets(host: &str) -> &str {
     let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     inside.unwrap_or(host)
+}
+
+/// Parses the URL of the service. An issuer has no query and no fragment (RFC 8414 section 2).
+pub(super) fn public_url(raw: &str) -> Result<Option<String>, String> {
+    if raw.is_empty() {
+        return Ok(None);
+    }
+    let url = raw.trim_end_matches('/');
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let is_plain = |rest: &str| {
+        rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\"\\<>".contains(&byte))
+    };
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.starts_with('/') && is_plain(rest) => {
+            Ok(Some(url.to_owned()))
+        }
+        _ => Err(format!("must look like https://auth.example.com, not `{raw}`")),
+    }
+}
+
+/// Parses audiences separated by commas.
+pub(super) fn audience(raw: &str) -> Result<Vec<String>, String> {
+    let names = raw.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic());
+            let problem = || format!("must be names without spaces, not `{name}`");
+            if is_plain { Ok(name.to_owned()) } else { Err(problem()) }
+        })
+        .collect()
+}
+
+pub(super) fn algorithm(raw: &str) -> Result<SigningAlgorithm, String> {
+    SigningAlgorithm::from_str(raw, true).map_err(|_| "must be ES256 or HS256".to_owned())
 }
 
 pub(super) fn number<T: FromStr>(raw: &str) -> Result<T, String> {

@@ -3,7 +3,7 @@
 use strum::{EnumString, IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 
-use super::{Requester, SessionId, User, UserId};
+use super::{KeyId, Requester, SessionId, User, UserId};
 
 /// Audited action. The names of the variants are stable: clients and queries use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
@@ -48,6 +48,15 @@ pub enum AuditAction {
     /// An access token was revoked.
     #[strum(serialize = "token.revoked")]
     TokenRevoked,
+    /// A signing key was published.
+    #[strum(serialize = "key.published")]
+    KeyPublished,
+    /// A signing key began to sign.
+    #[strum(serialize = "key.activated")]
+    KeyActivated,
+    /// A signing key was revoked, and with it every token that it signed.
+    #[strum(serialize = "key.revoked")]
+    KeyRevoked,
 }
 
 /// Record of an action. It holds no secrets and outlives the account that it is about.
@@ -58,15 +67,27 @@ pub struct AuditRecord {
     pub action: AuditAction,
     /// Performer of the action.
     pub requester: Requester,
-    /// Account that was acted on.
-    pub subject: UserId,
+    /// Account that was acted on; `None` for an action on a signing key.
+    pub subject: Option<UserId>,
     /// Session that was acted on.
     pub session_id: Option<SessionId>,
-    /// Username, roles or token id, depending on the action.
+    /// Username, roles, token id or key id, depending on the action.
     pub detail: Option<String>,
 }
 
 impl AuditRecord {
+    /// Creates the record of an action on a signing key.
+    #[must_use]
+    pub fn for_key(
+        at: OffsetDateTime,
+        action: AuditAction,
+        key: KeyId,
+        requester: Requester,
+    ) -> Self {
+        let detail = Some(key.to_string());
+        Self { at, action, requester, subject: None, session_id: None, detail }
+    }
+
     /// Creates the record of an action on an account, with its username and roles as the detail.
     #[must_use]
     pub fn for_user(
@@ -80,6 +101,13 @@ impl AuditRecord {
             AuditAction::UserCreated => format!("{}: {}", user.username.as_str(), user.roles),
             _ => user.username.as_str().to_owned(),
         };
-        Self { at, action, requester, subject: user.id, session_id: None, detail: Some(detail) }
+        Self {
+            at,
+            action,
+            requester,
+            subject: Some(user.id),
+            session_id: None,
+            detail: Some(detail),
+        }
     }
 }

@@ -21,6 +21,9 @@ pub struct Requester {
 }
 
 impl Requester {
+    /// The service itself.
+    pub const SERVICE: Self = Self::COMMAND_LINE;
+
     /// An operator on the command line.
     pub const COMMAND_LINE: Self = Self { user_id: None, session_id: None, origin: None };
 

@@ -1,4 +1,4 @@
-//! Revocations of access tokens and sessions.
+//! Revocations of access tokens, sessions and signing keys.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_mins(5);
 /// by it, since other instances may grant more than this one.
 pub const MAX_LEEWAY: Duration = Duration::from_mins(1);
 
-/// Identifier of a revoked token (`jti`) or session (`sid`).
+/// Identifier of a revoked token (`jti`), session (`sid`) or signing key (`kid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RevocationId(Uuid);
 
@@ -45,7 +45,7 @@ impl From<SessionId> for RevocationId {
     }
 }
 
-/// Revocation of a token or a session.
+/// Revocation of a token, a session or a signing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revocation {
     pub id: RevocationId,

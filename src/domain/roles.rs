@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr, VariantNames};
 use thiserror::Error;
 
@@ -60,6 +60,12 @@ pub enum Permission {
     /// Create, change and delete accounts.
     #[strum(serialize = "users:write")]
     UsersWrite,
+    /// Read the signing keys.
+    #[strum(serialize = "keys:read")]
+    KeysRead,
+    /// Rotate and revoke the signing keys.
+    #[strum(serialize = "keys:write")]
+    KeysWrite,
     /// Introspect (RFC 7662) and revoke (RFC 7009) the tokens of all users.
     #[strum(serialize = "tokens:introspect")]
     TokensIntrospect,
@@ -120,6 +126,14 @@ impl Roles {
 }
 
 impl Permissions {
+    /// Parses the names in a `scope` (RFC 6749 section 3.3). Unknown names are skipped: an instance
+    /// of an older version accepts the tokens of a newer one, and other services may have
+    /// permissions of their own.
+    #[must_use]
+    pub fn from_scope(scope: &str) -> Self {
+        Self(scope.split(' ').filter_map(|name| name.parse().ok()).collect())
+    }
+
     /// Returns `true` if the set contains the permission.
     #[must_use]
     pub fn contains(&self, permission: Permission) -> bool {
@@ -148,15 +162,6 @@ impl fmt::Display for Permissions {
     }
 }
 
-/// Reads a list of names. Unknown names are skipped: during a rolling upgrade older instances
-/// accept the tokens of newer ones.
-impl<'de> Deserialize<'de> for Permissions {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let names = Vec::<&str>::deserialize(deserializer)?;
-        Ok(Self(names.into_iter().filter_map(|name| name.parse().ok()).collect()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,22 +181,18 @@ mod tests {
     }
 
     #[test]
-    fn permissions_survive_json() {
+    fn permissions_survive_a_scope() {
         let permissions = Roles::from_iter([Role::Admin]).permissions();
 
-        let json = serde_json::to_string(&permissions).unwrap();
-
-        let names = r#"["dashboard:read","users:read","users:write","tokens:introspect"]"#;
-        assert_eq!(json, names);
-        assert_eq!(serde_json::from_str::<Permissions>(&json).unwrap(), permissions);
+        assert_eq!(Permissions::from_scope(&permissions.to_string()), permissions);
     }
 
     #[test]
-    fn unknown_permission_in_a_token_is_skipped() {
-        let permissions: Permissions =
-            serde_json::from_str(r#"["users:read","moon:walk"]"#).unwrap();
+    fn unknown_permission_in_a_scope_is_skipped() {
+        let permissions = Permissions::from_scope("users:read moon:walk");
 
         assert_eq!(permissions.to_string(), "users:read");
+        assert_eq!(Permissions::from_scope(""), Permissions::default());
     }
 
     #[test]

@@ -1,72 +1,136 @@
-//! The secret that signs access tokens.
+//! The keys that sign access tokens, and their states.
 
+use std::array;
 use std::fmt;
+use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Serialize, Serializer};
+use strum::{EnumIter, EnumString, IntoStaticStr, VariantNames};
 use thiserror::Error;
-use zeroize::Zeroizing;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
-/// Minimum length: that of the output of HMAC-SHA-256 (RFC 7518 section 3.2).
-const MIN_BYTES: usize = 32;
+use super::RevocationId;
 
-/// Secret of at least 32 bytes.
-#[derive(Clone)]
-pub struct SigningKey(Zeroizing<Vec<u8>>);
+/// Identifier of a key (`kid`): its JWK thumbprint with SHA-256 (RFC 7638), in base64url.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 32]);
 
-/// Reason why a secret cannot sign tokens.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum SigningKeyError {
-    /// Fewer than 32 bytes.
-    #[error(
-        "is {0} bytes long and must be at least {MIN_BYTES}: make one with `openssl rand -hex 32`"
-    )]
-    TooShort(usize),
-}
+/// Reason why a text is not the identifier of a key.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("not the id of a key: 43 letters, digits, - and _")]
+pub struct KeyIdError;
 
-impl SigningKey {
-    /// Parses a secret. Surrounding white space is removed.
-    ///
-    /// # Errors
-    /// Returns [`SigningKeyError::TooShort`] if fewer than 32 bytes remain.
-    pub fn parse(bytes: &[u8]) -> Result<Self, SigningKeyError> {
-        let bytes = bytes.trim_ascii();
-        if bytes.len() < MIN_BYTES {
-            return Err(SigningKeyError::TooShort(bytes.len()));
-        }
-        Ok(Self(Zeroizing::new(bytes.to_vec())))
-    }
-
-    /// Returns the secret.
+impl KeyId {
+    /// Creates the identifier of a key from its thumbprint.
     #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Returns `true` if the secret does not look random: repeated text, or few different bytes.
-    ///
-    /// This estimates an upper bound of its entropy: that of its distribution of bytes, for each
-    /// byte of the shortest text that it repeats. 32 random hexadecimal digits have about 115 bits.
-    #[must_use]
-    pub fn is_weak(&self) -> bool {
-        const LEAST_BITS: f64 = 96.0;
-        let bytes = self.expose();
-        let is_period =
-            |length: &usize| bytes.iter().eq(bytes.iter().cycle().skip(*length).take(bytes.len()));
-        let period = (1..bytes.len()).find(is_period).unwrap_or(bytes.len());
-        let mut counts = [0_u32; 256];
-        for &byte in &bytes[..period] {
-            counts[usize::from(byte)] += 1;
-        }
-        let length = f64::from(counts.iter().sum::<u32>());
-        let present = counts.iter().filter(|count| **count > 0).map(|count| f64::from(*count));
-        let bits: f64 = present.map(|count| count * (length / count).log2()).sum();
-        bits < LEAST_BITS
+    pub fn from_thumbprint(digest: [u8; 32]) -> Self {
+        Self(digest)
     }
 }
 
-impl fmt::Debug for SigningKey {
+impl FromStr for KeyId {
+    type Err = KeyIdError;
+
+    fn from_str(text: &str) -> Result<Self, KeyIdError> {
+        let digest = URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyIdError)?;
+        digest.try_into().map(Self).map_err(|_| KeyIdError)
+    }
+}
+
+impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SigningKey(..)")
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
     }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for KeyId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The first half of the thumbprint: the identifiers of revocations have 128 bits.
+impl From<KeyId> for RevocationId {
+    fn from(KeyId(digest): KeyId) -> Self {
+        Uuid::from_bytes(array::from_fn(|index| digest[index])).into()
+    }
+}
+
+/// State of a key. Its variants' names are those used in JSON, in SQL and in metrics.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
+#[serde(into = "&'static str")]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum KeyState {
+    /// Published, so that verifiers know it before it signs.
+    Pending,
+    /// Signs new tokens.
+    Active,
+    /// Verifies the tokens that it has signed.
+    Retiring,
+}
+
+/// Key pair for ES256 as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigningKey {
+    pub id: KeyId,
+    pub state: KeyState,
+    /// Point on the curve P-256, uncompressed (SEC 1 section 2.3.3).
+    pub public_key: Vec<u8>,
+    /// Private key (PKCS #8), encrypted with a key that the root key determines.
+    pub sealed_private_key: Vec<u8>,
+    /// Time from which the key is published.
+    pub published_at: OffsetDateTime,
+    /// Time from which the key signs; `None` for a pending one.
+    pub activated_at: Option<OffsetDateTime>,
+    /// Latest expiry of the tokens that an instance may sign with the key. It is raised before a
+    /// token is signed.
+    pub signs_until: OffsetDateTime,
+}
+
+/// New key pair, which has no place in the life of the keys yet.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub id: KeyId,
+    pub public_key: Vec<u8>,
+    pub sealed_private_key: Vec<u8>,
+}
+
+/// All keys, and the version of the shared state that they belong to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeySet {
+    pub version: i64,
+    /// Keys in the order of their publication.
+    pub keys: Vec<SigningKey>,
+}
+
+/// Root key, encrypted with a key that a secret determines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrappedKey {
+    /// Identifier of the secret, which does not reveal it.
+    pub secret_id: String,
+    pub ciphertext: Vec<u8>,
 }
 
 #[cfg(test)]
@@ -74,47 +138,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn short_secret_is_refused_with_advice() {
-        let error = SigningKey::parse(&[b'x'; 31]).unwrap_err();
+    fn key_id_has_one_text() {
+        let text = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
+        let id: KeyId = text.parse().unwrap();
 
-        assert!(error.to_string().contains("openssl rand -hex 32"), "{error}");
-        assert!(SigningKey::parse(&[b'x'; 32]).is_ok());
-    }
-
-    #[test]
-    fn surrounding_white_space_is_removed() {
-        let key = SigningKey::parse(b" 0123456789abcdef0123456789abcdef\n").unwrap();
-
-        assert_eq!(key.expose(), b"0123456789abcdef0123456789abcdef");
-        assert!(SigningKey::parse(&[b' '; 40]).is_err());
-    }
-
-    #[test]
-    fn repeated_or_uniform_secret_is_weak() {
-        let is_weak = |text: &str| SigningKey::parse(text.as_bytes()).unwrap().is_weak();
-
-        for weak in [
-            "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-            "0123456789abcdef0123456789abcdef",
-            "change-me!change-me!change-me!change-me!",
-            "passwordpasswordpasswordpassword1",
-            "00000000000000000000000000000000000000000001",
-        ] {
-            assert!(is_weak(weak), "{weak}");
+        assert_eq!(id.to_string(), text);
+        assert_eq!(
+            RevocationId::from(id).as_uuid().to_string(),
+            "3736cbb1-787c-b830-9c77-ee8c3705c5e1"
+        );
+        for other in ["", "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9X", &format!("{text}="), "kid"]
+        {
+            assert_eq!(other.parse::<KeyId>(), Err(KeyIdError), "{other}");
         }
-        for random in [
-            "1c6e0d5b8a97f2435be8d1c0a46f3927",
-            "wYd3v0m1xv3hJ7kq2N5sT8bRzCfGpLuA",
-            "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        ] {
-            assert!(!is_weak(random), "{random}");
-        }
-    }
-
-    #[test]
-    fn debug_hides_the_secret() {
-        let key = SigningKey::parse(&[b'x'; 32]).unwrap();
-
-        assert_eq!(format!("{key:?}"), "SigningKey(..)");
     }
 }

@@ -68,7 +68,7 @@ struct AuditRecordView {
     #[schema(inline, required)]
     actor: Option<UserId>,
     #[schema(inline)]
-    subject: UserId,
+    subject: Option<UserId>,
     #[schema(inline, required)]
     session: Option<SessionId>,
     /// Username, roles or token id, depending on the action. For `login.refused`, the username and

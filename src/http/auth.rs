@@ -12,7 +12,8 @@ use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
     ActorFailed, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
-    MissingRefreshToken, Overloaded, Refused, UserExists, WrongCredentials, WrongRefreshToken,
+    MissingRefreshToken, Overloaded, Refused, Stale, UserExists, WrongCredentials,
+    WrongRefreshToken,
 };
 use super::state::Api;
 use super::views::Message;
@@ -104,7 +105,7 @@ pub(super) async fn register(
                 ("logout" = (operation_id = "logout", description = "With `access_token`")),
             ),
         ),
-        Refused<(BadJson, MissingCredentials, WrongCredentials, Overloaded, ActorFailed)>,
+        Refused<(BadJson, MissingCredentials, WrongCredentials, Overloaded, ActorFailed, Stale)>,
     ),
 )]
 pub(super) async fn login(
@@ -130,7 +131,7 @@ pub(super) async fn login(
             status = 200, description = "The next tokens of the session", body = TokensView,
             headers(("Cache-Control" = String)),
         ),
-        Refused<(BadJson, MissingRefreshToken, WrongRefreshToken, ActorFailed)>,
+        Refused<(BadJson, MissingRefreshToken, WrongRefreshToken, ActorFailed, Stale)>,
     ),
 )]
 pub(super) async fn refresh(
@@ -200,6 +201,8 @@ async fn exchange_refresh_token(
 
 /// Issues the tokens of a grant.
 fn token_reply(api: &Api, grant: &TokenGrant) -> Result<HttpResponse, ApiError> {
+    // A stale instance may not know that its key was revoked.
+    api.require_fresh()?;
     let TokenGrant { user, session_id, issued_at, token_expires_at, generation } = grant;
     let issued = api.tokens.issue(user, *session_id, *token_expires_at, *issued_at)?;
     Ok(HttpResponse::Ok().json(TokensView {

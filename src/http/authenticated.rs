@@ -11,7 +11,7 @@ use futures_util::future::{Either, LocalBoxFuture};
 
 use super::error::{ApiError, AuthorizationHeaderError};
 use super::state::Api;
-use crate::actors::{ActorError, IsRevoked, RequireOpen};
+use crate::actors::{ActorError, IsRevoked, ReloadKeys, RequireOpen};
 use crate::domain::{Permission, RequestOrigin, Requester};
 use crate::metrics::CheckResult;
 use crate::revocation::Verdict;
@@ -25,7 +25,13 @@ pub(super) struct Authenticated {
 
 impl Authenticated {
     fn new(claims: Rc<AccessClaims>, is_revoked: bool) -> Result<Self, ApiError> {
-        if is_revoked { Err(TokenRefusal::Revoked.into()) } else { Ok(Self { claims }) }
+        if is_revoked {
+            return Err(TokenRefusal::Revoked.into());
+        }
+        if !claims.is_for_service {
+            return Err(TokenRefusal::WrongAudience.into());
+        }
+        Ok(Self { claims })
     }
 
     /// Requires a permission of the bearer.
@@ -75,6 +81,12 @@ impl FromRequest for Authenticated {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let (api, claims) = match verify(request) {
             Ok(verified) => verified,
+            Err(ApiError::TokenRefused(TokenRefusal::UnknownKey)) => {
+                let request = request.clone();
+                return Either::Right(Box::pin(
+                    async move { verify_with_new_keys(&request).await },
+                ));
+            }
             Err(error) => return Either::Left(ready(Err(error))),
         };
         if let Some(is_revoked) = check_replica(api, &claims) {
@@ -94,6 +106,38 @@ pub(super) async fn is_revoked(api: &Api, claims: &AccessClaims) -> Result<bool,
         Some(is_revoked) => Ok(is_revoked),
         None => check_database(api, claims).await,
     }
+}
+
+/// Verifies an access token, except for its revocation, with the newest keys if it names an unknown
+/// one: another instance may have made it just now.
+pub(super) async fn verify_token(
+    api: &Api,
+    token: &str,
+) -> Result<Result<AccessClaims, TokenRefusal>, ApiError> {
+    match api.tokens.verify(token, api.clock.now()) {
+        Err(TokenRefusal::UnknownKey) => {
+            reload_keys(api).await?;
+            Ok(api.tokens.verify(token, api.clock.now()))
+        }
+        verified => Ok(verified),
+    }
+}
+
+/// Verifies the access token of a request with the newest keys, and checks its revocation.
+async fn verify_with_new_keys(request: &HttpRequest) -> Result<Authenticated, ApiError> {
+    if let Some(api) = request.app_data::<Data<Api>>() {
+        reload_keys(api).await?;
+    }
+    let (api, claims) = verify(request)?;
+    let is_revoked = is_revoked(api, &claims).await?;
+    Authenticated::new(claims, is_revoked)
+}
+
+async fn reload_keys(api: &Api) -> Result<(), ApiError> {
+    if api.tokens.ring().is_stored() {
+        api.keys.ask(ReloadKeys).await?;
+    }
+    Ok(())
 }
 
 /// Verifies the access token of a request, except for its revocation.
@@ -141,7 +185,7 @@ async fn check_database(api: &Api, claims: &AccessClaims) -> Result<bool, ApiErr
 ///
 /// A token has hundreds of bytes. `HeaderValue::to_str` and `split_ascii_whitespace`, which go
 /// through them one by one, took a tenth of the time of a check.
-fn bearer_token(request: &HttpRequest) -> Result<&str, AuthorizationHeaderError> {
+pub(super) fn bearer_token(request: &HttpRequest) -> Result<&str, AuthorizationHeaderError> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let Some(header) = headers.next() else {
         return Err(AuthorizationHeaderError::Missing);

@@ -11,7 +11,9 @@ use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::actors::ActorError;
-use crate::domain::{AccountError, PasswordError, Permission, Role, UnknownRole, UsernameError};
+use crate::domain::{
+    AccountError, KeyError, PasswordError, Permission, Role, UnknownRole, UsernameError,
+};
 use crate::tokens::{IssueError, TokenRefusal};
 
 /// `Retry-After` of errors whose duration is unknown.
@@ -67,6 +69,10 @@ pub(super) enum ApiError {
     UserExists,
     #[error("The last administrator has to stay one")]
     LastAdmin,
+    #[error("The pending key has to be published for another {} s", .0.as_secs_f64().ceil())]
+    KeyTooNew(Duration),
+    #[error("The metadata is published once PUBLIC_URL is set")]
+    NoPublicUrl,
     #[error("The request body must be at most {0} bytes long")]
     BodyTooLarge(usize),
     #[error("The request body must be JSON, sent with 'Content-Type: application/json'")]
@@ -178,6 +184,8 @@ impl ApiError {
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::KeyTooNew(_) => (StatusCode::CONFLICT, "key_too_new"),
+            Self::NoPublicUrl => (StatusCode::NOT_FOUND, "no_public_url"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::NotJson | Self::NotForm => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
@@ -233,11 +241,14 @@ impl AuthorizationHeaderError {
     }
 }
 
-fn refusal_code(refusal: TokenRefusal) -> &'static str {
+pub(super) fn refusal_code(refusal: TokenRefusal) -> &'static str {
     match refusal {
         TokenRefusal::NotEnoughSegments => "not_enough_segments",
         TokenRefusal::BadSignature => "bad_signature",
         TokenRefusal::AlgorithmNotAllowed => "algorithm_not_allowed",
+        TokenRefusal::UnknownKey => "unknown_key",
+        TokenRefusal::WrongIssuer => "wrong_issuer",
+        TokenRefusal::WrongAudience => "wrong_audience",
         TokenRefusal::Expired => "token_expired",
         TokenRefusal::NotYetValid => "token_not_yet_valid",
         TokenRefusal::WrongType => "wrong_token_type",
@@ -272,14 +283,18 @@ impl From<ActorError> for ApiError {
     fn from(error: ActorError) -> Self {
         match &error {
             ActorError::Account(cause) => (*cause).into(),
+            ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
+            ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
             ActorError::InvalidCredentials => Self::InvalidCredentials,
-            ActorError::SessionNotFound | ActorError::NotOwner => Self::NotFound,
+            ActorError::SessionNotFound
+            | ActorError::NotOwner
+            | ActorError::Key(KeyError::NotFound) => Self::NotFound,
             ActorError::Overloaded { retry_after } => {
                 Self::Overloaded { retry_after: *retry_after }
             }
             ActorError::Store(cause) if !cause.is_transient() => Self::Internal(error.into()),
             ActorError::Store(_) | ActorError::Ask(_) => Self::Unavailable(error.into()),
-            ActorError::Hashing(_) => Self::Internal(error.into()),
+            ActorError::Hashing(_) | ActorError::Crypto(_) => Self::Internal(error.into()),
         }
     }
 }
@@ -299,7 +314,10 @@ impl From<AccountError> for ApiError {
 
 impl From<IssueError> for ApiError {
     fn from(error: IssueError) -> Self {
-        Self::Internal(error.into())
+        match error {
+            IssueError::NoKey => Self::Unavailable(error.into()),
+            IssueError::Sign(_) => Self::Internal(error.into()),
+        }
     }
 }
 
@@ -366,6 +384,8 @@ pub(super) mod tests {
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
             (ApiError::UserExists, 409, "user_exists", &[]),
             (ApiError::LastAdmin, 409, "last_admin", &[]),
+            (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),
+            (ApiError::NoPublicUrl, 404, "no_public_url", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
             (ApiError::NotJson, 415, "unsupported_media_type", &[]),
             (ApiError::NotForm, 415, "unsupported_media_type", &[]),
@@ -403,6 +423,9 @@ pub(super) mod tests {
             (ActorError::Account(AccountError::NotFound), "not_found"),
             (ActorError::Account(AccountError::RequesterSignedOut), "token_revoked"),
             (ActorError::Account(AccountError::LastAdmin), "last_admin"),
+            (ActorError::Key(KeyError::TooEarly(Duration::from_secs(1))), "key_too_new"),
+            (ActorError::Key(KeyError::NotFound), "not_found"),
+            (ActorError::Key(KeyError::RequesterSignedOut), "token_revoked"),
             (ActorError::InvalidCredentials, "invalid_credentials"),
             (ActorError::NotOwner, "not_found"),
             (ActorError::Overloaded { retry_after: Duration::ZERO }, "overloaded"),

@@ -2,10 +2,12 @@
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
+use strum::IntoEnumIterator;
 
 use super::error::ApiError;
 use super::refused::{Internal, Refused};
 use super::state::Api;
+use crate::domain::KeyState;
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -32,6 +34,15 @@ fn update_gauges(api: &Api) {
     let staleness = api.replica.staleness().unwrap_or_default();
     metrics.revocation_staleness.set(staleness.as_secs_f64());
     metrics.revocation_replica_complete.set(api.replica.is_complete().into());
+
+    let ring = api.tokens.ring();
+    for state in KeyState::iter() {
+        let count = i64::try_from(ring.count(state)).unwrap_or(i64::MAX);
+        metrics.signing_keys.with_label_values(&[state.into_str()]).set(count);
+    }
+    let activated_at = ring.active().and_then(|active| active.activated_at);
+    let age = activated_at.map(|activated_at| api.clock.now() - activated_at).unwrap_or_default();
+    metrics.signing_key_age.set(age.as_seconds_f64());
 
     let pool = api.store.pool_status();
     metrics.database_connections.with_label_values(&["idle"]).set(pool.idle.into());

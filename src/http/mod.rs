@@ -5,6 +5,7 @@
 
 mod account;
 mod admin;
+mod admin_keys;
 mod admin_sessions;
 mod audit;
 mod auth;
@@ -34,6 +35,7 @@ mod server;
 mod sessions;
 mod state;
 mod views;
+mod well_known;
 
 pub use connections::Connections;
 pub use failures::FailureLog;
@@ -41,4 +43,4 @@ pub use openapi::openapi;
 pub use readiness::Readiness;
 pub use server::{BoundServer, ListenError};
 pub use state::Api;
-pub use views::{AccountView, ManagedAccountView, SessionView};
+pub use views::{AccountView, KeyView, ManagedAccountView, SessionView};

@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::authenticated::{Authenticated, is_revoked};
+use super::authenticated::{Authenticated, is_revoked, verify_token};
 use super::body::FormBody;
 use super::error::ApiError;
 use super::refused::{BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused};
@@ -77,7 +77,7 @@ pub(super) async fn introspect(
     bearer.require_permission(Permission::TokensIntrospect)?;
     let token = body.read().await?.token.ok_or(ApiError::MissingToken)?;
 
-    let claims = match api.tokens.verify(&token, api.clock.now()) {
+    let claims = match verify_token(&api, &token).await? {
         Ok(claims) if !is_revoked(&api, &claims).await? => Some(ActiveToken::from(claims)),
         _ => None,
     };
@@ -120,10 +120,10 @@ pub(super) async fn revoke(
     let token = body.read().await?.token.ok_or(ApiError::MissingToken)?;
 
     let requester = bearer.requester(origin);
-    if let Ok(claims) = api.tokens.verify(&token, api.clock.now()) {
-        revoke_access_token(&api, &bearer, &claims, requester).await?;
-    } else if let Some((session_id, _)) = api.tokens.verify_refresh_token(&token) {
+    if let Some((session_id, _)) = api.tokens.verify_refresh_token(&token) {
         end_session(&api, &bearer, session_id, requester).await?;
+    } else if let Ok(claims) = verify_token(&api, &token).await? {
+        revoke_access_token(&api, &bearer, &claims, requester).await?;
     }
 
     Ok(HttpResponse::Ok().json(REVOKED))

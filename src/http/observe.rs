@@ -10,13 +10,17 @@ use actix_web::http::ConnectionType;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
+use strum::IntoEnumIterator;
 
-use super::error::ApiError;
+use super::authenticated::bearer_token;
+use super::error::{ApiError, refusal_code};
 use super::pieces::Pieces;
 use super::request_id::{X_REQUEST_ID, request_id_header};
 use super::route_metrics::{RouteMetrics, method_label};
 use super::state::Api;
+use crate::metrics::Metrics;
 use crate::telemetry::ErrorChain;
+use crate::tokens::{ALGORITHM_LABELS, TokenRefusal, algorithm_label};
 
 /// Middleware for the whole application.
 ///
@@ -45,6 +49,16 @@ pub(super) async fn observe_requests(
     Ok(response.map_body(|_, body| Pieces::new(body)))
 }
 
+/// Creates the series of the refused tokens: one that appears with its first event hides this event
+/// from `rate()`.
+pub(super) fn register_refusals(metrics: &Metrics) {
+    for refusal in TokenRefusal::iter() {
+        for algorithm in ALGORITHM_LABELS {
+            metrics.tokens_refused.with_label_values(&[refusal_code(refusal), algorithm]);
+        }
+    }
+}
+
 /// Records a request in the metrics and in the log.
 fn record<B>(api: &Api, response: &ServiceResponse<B>, duration: Duration) {
     let request = response.request();
@@ -53,16 +67,15 @@ fn record<B>(api: &Api, response: &ServiceResponse<B>, duration: Duration) {
     let route = route_metrics.route();
     route_metrics.record(&api.metrics, method, response.status(), duration);
 
+    let error = response.response().error().and_then(|error| error.as_error::<ApiError>());
+    if let Some(ApiError::TokenRefused(refusal)) = error {
+        let algorithm = bearer_token(request).map_or("other", algorithm_label);
+        api.metrics.tokens_refused.with_label_values(&[refusal_code(*refusal), algorithm]).inc();
+    }
     let status = response.status().as_u16();
-    if let Some(error) = failure(response) {
-        api.failures.record(method, route, status, &error.to_string());
+    if let Some(cause) = error.and_then(ApiError::cause).map(ErrorChain) {
+        api.failures.record(method, route, status, &cause.to_string());
     } else {
         tracing::debug!(method, route, status, took = ?duration, "request answered");
     }
-}
-
-/// Returns the cause of an error reply for which the service is responsible.
-fn failure<B>(response: &ServiceResponse<B>) -> Option<ErrorChain<'_>> {
-    let error = response.response().error()?.as_error::<ApiError>()?;
-    error.cause().map(ErrorChain)
 }

@@ -38,7 +38,7 @@ pub(super) async fn root() -> impl Responder {
     ),
 )]
 pub(super) async fn live(api: Data<Api>) -> Result<impl Responder, ApiError> {
-    if !(api.users.is_running() && api.sessions.is_running()) {
+    if !(api.users.is_running() && api.sessions.is_running() && api.keys.is_running()) {
         return Err(ApiError::Internal(AskError::Stopped.into()));
     }
     Ok(Json(ALIVE))
@@ -63,10 +63,6 @@ pub(super) async fn ready(api: Data<Api>) -> Result<impl Responder, ApiError> {
     }
     let database = api.readiness.check().await;
     database.map_err(|error| ApiError::DatabaseUnreachable(error.into()))?;
-    if !api.replica.is_fresh() {
-        let staleness = api.replica.staleness().unwrap_or_default();
-        let cause = format!("the latest read of the revocations began {staleness:?} ago");
-        return Err(ApiError::RevocationsStale(cause.into()));
-    }
+    api.require_fresh()?;
     Ok(Json(READY))
 }

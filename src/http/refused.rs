@@ -54,6 +54,9 @@ reasons! {
         TokenRefusal::NotEnoughSegments,
         TokenRefusal::BadSignature,
         TokenRefusal::AlgorithmNotAllowed,
+        TokenRefusal::UnknownKey,
+        TokenRefusal::WrongIssuer,
+        TokenRefusal::WrongAudience,
         TokenRefusal::Expired,
         TokenRefusal::NotYetValid,
         TokenRefusal::WrongType,
@@ -93,10 +96,14 @@ reasons! {
     WrongRefreshToken => ApiError::InvalidRefreshToken;
     UserExists => ApiError::UserExists;
     LastAdmin => ApiError::LastAdmin;
+    KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
+    NoPublicUrl => ApiError::NoPublicUrl;
     NotFound => ApiError::NotFound;
     NeedsDashboardRead => ApiError::PermissionMissing(Permission::DashboardRead);
     NeedsUsersRead => ApiError::PermissionMissing(Permission::UsersRead);
     NeedsUsersWrite => ApiError::PermissionMissing(Permission::UsersWrite);
+    NeedsKeysRead => ApiError::PermissionMissing(Permission::KeysRead);
+    NeedsKeysWrite => ApiError::PermissionMissing(Permission::KeysWrite);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TokensIntrospect);
 
     /// The hashing queue is full.
@@ -104,6 +111,8 @@ reasons! {
     /// An actor, or the database, failed or did not answer. Part of [`BadToken`], too.
     ActorFailed => ApiError::Unavailable(hidden_cause()), ApiError::Internal(hidden_cause());
     Internal => ApiError::Internal(hidden_cause());
+    /// The replica is stale.
+    Stale => ApiError::RevocationsStale(hidden_cause());
     NotReady =>
         ApiError::ShuttingDown,
         ApiError::DatabaseUnreachable(hidden_cause()),

@@ -7,8 +7,8 @@ use actix_web::{HttpResponse, Resource, Route, guard};
 use super::error::ApiError;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_sessions, audit, auth, dashboard, docs, metrics, oauth, openapi, probes,
-    sessions,
+    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
+    openapi, probes, sessions, well_known,
 };
 use crate::tokens::VerifiedTokenCache;
 
@@ -17,7 +17,18 @@ pub(super) fn routes(config: &mut ServiceConfig) {
     config
         // First, because paths are matched in order and this one is requested most.
         .service(resource("/protected/dashboard", [(Method::GET, to(dashboard::dashboard))]))
-        .service(resource("/", [(Method::GET, to(probes::root))]))
+        .configure(account_routes)
+        .configure(admin_routes)
+        .configure(token_routes)
+        .configure(operator_routes)
+        .app_data(VerifiedTokenCache::default())
+        .app_data(Data::new(openapi::CachedDocument::default()))
+        .configure(configure_errors);
+}
+
+/// Configures the routes for the users of accounts.
+fn account_routes(config: &mut ServiceConfig) {
+    config
         .service(resource("/auth/register", [(Method::POST, to(auth::register))]))
         .service(resource("/auth/login", [(Method::POST, to(auth::login))]))
         .service(resource("/auth/refresh", [(Method::POST, to(auth::refresh))]))
@@ -29,7 +40,12 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         ))
         .service(resource("/auth/password", [(Method::PUT, to(account::change_password))]))
         .service(resource("/auth/sessions", [(Method::GET, to(sessions::list))]))
-        .service(resource("/auth/sessions/{id}", [(Method::DELETE, to(sessions::end))]))
+        .service(resource("/auth/sessions/{id}", [(Method::DELETE, to(sessions::end))]));
+}
+
+/// Configures the routes for administrators.
+fn admin_routes(config: &mut ServiceConfig) {
+    config
         .service(resource(
             "/admin/users",
             [(Method::GET, to(admin::list)), (Method::POST, to(admin::create))],
@@ -53,18 +69,40 @@ pub(super) fn routes(config: &mut ServiceConfig) {
             "/admin/users/{id}/sessions/{session}",
             [(Method::DELETE, to(admin_sessions::end))],
         ))
-        .service(resource("/admin/audit", [(Method::GET, to(audit::read))]))
+        .service(resource(
+            "/admin/keys",
+            [
+                (Method::GET, to(admin_keys::list)),
+                (Method::POST, to(admin_keys::rotate)),
+                (Method::DELETE, to(admin_keys::revoke_all)),
+            ],
+        ))
+        .service(resource("/admin/keys/{kid}", [(Method::DELETE, to(admin_keys::revoke))]))
+        .service(resource("/admin/audit", [(Method::GET, to(audit::read))]));
+}
+
+/// Configures the routes for the services that verify tokens.
+fn token_routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/.well-known/jwks.json", [(Method::GET, to(well_known::jwks))]))
+        .service(resource(
+            "/.well-known/oauth-authorization-server",
+            [(Method::GET, to(well_known::metadata))],
+        ))
         .service(resource("/oauth/introspect", [(Method::POST, to(oauth::introspect))]))
-        .service(resource("/oauth/revoke", [(Method::POST, to(oauth::revoke))]))
+        .service(resource("/oauth/revoke", [(Method::POST, to(oauth::revoke))]));
+}
+
+/// Configures the probes, the metrics and the documentation.
+fn operator_routes(config: &mut ServiceConfig) {
+    config
+        .service(resource("/", [(Method::GET, to(probes::root))]))
         .service(resource("/health/live", [(Method::GET, to(probes::live))]))
         .service(resource("/health/ready", [(Method::GET, to(probes::ready))]))
         .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]))
         .service(resource("/openapi.json", [(Method::GET, to(openapi::document))]))
         .service(resource("/docs", [(Method::GET, to(docs::page))]))
-        .service(resource("/docs/{file}", [(Method::GET, to(docs::file))]))
-        .app_data(VerifiedTokenCache::default())
-        .app_data(Data::new(openapi::CachedDocument::default()))
-        .configure(configure_errors);
+        .service(resource("/docs/{file}", [(Method::GET, to(docs::file))]));
 }
 
 /// Replaces the error replies of `actix-web` by [`ApiError`].

@@ -22,7 +22,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tracing_actix_web::TracingLogger;
 
 use super::connection::{Activity, Connection, Deadlines, missed_deadline};
-use super::observe::observe_requests;
+use super::observe::{observe_requests, register_refusals};
 use super::request_id::RootSpan;
 use super::routes::routes;
 use super::state::Api;
@@ -74,6 +74,7 @@ impl BoundServer {
     /// Returns an error if the operating system refuses to listen.
     pub fn serve(self, api: &Api) -> Result<(Server, SocketAddr), ListenError> {
         let Self { sockets, settings } = self;
+        register_refusals(&api.metrics);
         listen(sockets, &settings, api).map_err(|error| listen_error(&settings, error))
     }
 }

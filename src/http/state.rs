@@ -6,9 +6,10 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::connections::Connections;
+use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
-use crate::actors::{Mailbox, SessionActor, UserActor};
+use crate::actors::{KeyActor, Mailbox, SessionActor, UserActor};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -21,12 +22,19 @@ use crate::tokens::Tokens;
 pub struct Api {
     pub users: Mailbox<UserActor>,
     pub sessions: Mailbox<SessionActor>,
+    pub keys: Mailbox<KeyActor>,
     pub tokens: Arc<Tokens>,
     pub replica: Arc<Replica>,
     /// Read by `/metrics` for the connection gauges. Everything else goes through an actor.
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<Metrics>,
+    /// URL at which clients reach the service.
+    pub public_url: Option<String>,
+    /// Time for which verifiers may keep the public keys.
+    pub jwks_max_age: Duration,
+    /// Time from the publication of a key until every verifier knows it.
+    pub key_publication: Duration,
     /// Maximum time in which a request body has to arrive.
     pub body_timeout: Duration,
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
@@ -35,4 +43,19 @@ pub struct Api {
     pub connections: Arc<Connections>,
     pub readiness: Arc<Readiness>,
     pub failures: FailureLog,
+}
+
+impl Api {
+    /// Requires that the replica is fresh.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::RevocationsStale`].
+    pub(super) fn require_fresh(&self) -> Result<(), ApiError> {
+        if self.replica.is_fresh() {
+            return Ok(());
+        }
+        let staleness = self.replica.staleness().unwrap_or_default();
+        let cause = format!("the latest read of the revocations began {staleness:?} ago");
+        Err(ApiError::RevocationsStale(cause.into()))
+    }
 }

@@ -1,11 +1,15 @@
 //! JSON views of domain types, shared by several handlers and the command line.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::actors::SessionPage;
 use crate::clock::timestamp;
-use crate::domain::{Permissions, Roles, Session, SessionId, User, UserId};
+use crate::domain::{
+    KeyId, KeyState, Permissions, Roles, Session, SessionId, SigningKey, User, UserId,
+};
 use crate::store::ListedUser;
 
 /// Text of a successful reply.
@@ -73,6 +77,28 @@ pub struct SessionView {
     pub(crate) current: Option<bool>,
 }
 
+/// Signing key. Times are in the format of RFC 3339.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SigningKey)]
+pub struct KeyView {
+    #[schema(inline)]
+    pub(crate) kid: KeyId,
+    #[schema(inline)]
+    pub(crate) state: KeyState,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
+    pub(crate) published_at: String,
+    /// Time from which every verifier knows the key, so that it may sign.
+    #[schema(format = "date-time", example = "2026-05-01T09:40:05Z")]
+    pub(crate) known_at: String,
+    /// Time from which the key signs; `null` for a pending key.
+    #[schema(required, format = "date-time", example = "2026-05-31T09:30:00Z")]
+    pub(crate) activated_at: Option<String>,
+    /// Latest expiry of the tokens that the key may sign. It is raised while the key is active, and
+    /// a retiring key is deleted soon after it.
+    #[schema(format = "date-time", example = "2026-06-30T10:50:00Z")]
+    pub(crate) signs_until: String,
+}
+
 /// Page of the open sessions of a user, most recently used first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Sessions)]
@@ -113,6 +139,22 @@ impl From<&ListedUser> for ManagedAccountView {
         };
         let disabled_at = user.disabled_at.map(timestamp);
         Self { account, disabled_at, broken: user.broken.clone() }
+    }
+}
+
+impl KeyView {
+    /// Creates the view of a key. `publication` is the time from its publication until every
+    /// verifier knows it.
+    #[must_use]
+    pub fn new(key: &SigningKey, publication: Duration) -> Self {
+        Self {
+            kid: key.id,
+            state: key.state,
+            published_at: timestamp(key.published_at),
+            known_at: timestamp(key.published_at + publication),
+            activated_at: key.activated_at.map(timestamp),
+            signs_until: timestamp(key.signs_until),
+        }
     }
 }
 

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
-use crate::domain::Revocation;
+use crate::domain::{KeySet, Revocation};
 
-/// Reader of the revocations with a cursor.
+/// Reader of the revocations with a cursor, and of the signing keys.
 #[async_trait]
 pub trait Feed: Send {
     /// Reads the revocations that were committed since the last successful read. The first read
@@ -18,6 +18,11 @@ pub trait Feed: Send {
     /// Returns [`StoreError::Timeout`] if no data arrives for as long as `timeout`. The revocations
     /// of a read that failed or was dropped are read again.
     async fn read(&mut self, timeout: Duration) -> Result<FeedBatch, StoreError>;
+
+    /// Reads all signing keys through the same connection.
+    ///
+    /// Returns [`StoreError::Timeout`] if it takes longer than `timeout`.
+    async fn read_keys(&mut self, timeout: Duration) -> Result<KeySet, StoreError>;
 
     /// Resets the cursor: the next read is a full reload.
     fn request_full_reload(&mut self);
@@ -30,6 +35,8 @@ pub struct FeedBatch {
     pub entries: Vec<FeedEntry>,
     /// Time of the read, by the clock of the database.
     pub read_at: OffsetDateTime,
+    /// Version of the shared state. The signing keys have to be read if it differs from theirs.
+    pub version: i64,
     /// Whether the batch contains the whole table.
     pub is_full_reload: bool,
 }
@@ -59,12 +66,12 @@ pub trait Listener: Send {
 }
 
 /// Awaits one step of a read, at most for as long as `timeout`.
-pub(super) async fn with_timeout<T>(
+pub(super) async fn with_timeout<T, E: Into<StoreError>>(
     timeout: Duration,
-    step: impl Future<Output = Result<T, sqlx::Error>>,
+    step: impl Future<Output = Result<T, E>>,
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(timeout, step).await {
-        Ok(result) => Ok(result?),
+        Ok(result) => result.map_err(Into::into),
         Err(_) => Err(StoreError::Timeout(timeout)),
     }
 }

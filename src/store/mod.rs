@@ -8,6 +8,7 @@ mod columns;
 mod database;
 mod error;
 mod feed;
+mod keys;
 mod postgres;
 mod revocations;
 mod schema;
@@ -24,6 +25,7 @@ pub use audit::{AuditQuery, AuditStore, StoredAuditRecord};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
+pub use keys::{KeyStore, KeyWriteError};
 use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use time::OffsetDateTime;
 
-use super::{AccessClaims, TokenRefusal, Tokens};
+use super::access::{TokenRefusal, Tokens};
+use super::claims::AccessClaims;
 
 /// Maximum number of tokens, about 3 MB per thread.
 const CAPACITY: usize = 4096;
@@ -14,8 +15,8 @@ const CAPACITY: usize = 4096;
 /// Claims of verified tokens, by the whole token with its signature. Each thread has its own cache,
 /// so that none waits for another.
 ///
-/// The cache never accepts a token that [`Tokens::verify`] would reject: expiry is checked again on
-/// a hit, and revocation always is, by the caller. Lookups go by a keyed hash, so their time does
+/// The cache never accepts a token that [`Tokens::verify`] would reject: key and expiry are checked again
+/// on a hit, and revocation always is, by the caller. Lookups go by a keyed hash, so their time does
 /// not tell a forger how much of a guess matches a cached token.
 #[derive(Default)]
 pub struct VerifiedTokenCache(RefCell<HashMap<Box<str>, Rc<AccessClaims>>>);
@@ -33,7 +34,7 @@ impl VerifiedTokenCache {
     ) -> Result<Rc<AccessClaims>, TokenRefusal> {
         let mut verified = self.0.borrow_mut();
         if let Some(claims) = verified.get(token) {
-            tokens.check_times(claims, now)?;
+            tokens.check_again(claims, now)?;
             return Ok(Rc::clone(claims));
         }
         let claims = Rc::new(tokens.verify(token, now)?);
@@ -51,7 +52,7 @@ mod tests {
 
     use super::*;
     use crate::domain::SessionId;
-    use crate::tokens::tests::{EXPIRY, NOW, alice, tokens};
+    use crate::tokens::access::tests::{EXPIRY, NOW, alice, tokens};
 
     #[test]
     fn cached_token_expires() {

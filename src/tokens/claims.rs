@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::domain::{Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId};
+use crate::domain::{KeyId, Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId};
 
 /// Claims of a verified access token.
 #[derive(Clone, Debug)]
@@ -14,12 +14,16 @@ pub struct AccessClaims {
     pub user_id: UserId,
     /// Username in its displayed form.
     pub username: String,
-    /// Permissions at the time of issue.
+    /// Permissions at the time of issue (`scope`).
     pub permissions: Permissions,
     /// Session of the token (`sid`).
     pub session_id: SessionId,
     /// Identifier of the token (`jti`).
     pub token_id: TokenId,
+    /// Key that signed the token (`kid`).
+    pub key_id: KeyId,
+    /// Whether this service is a recipient of the token (`aud`).
+    pub is_for_service: bool,
     /// Expiry under the present settings, without leeway.
     pub expires_at: OffsetDateTime,
     /// Expiry in the token (`exp`), which other instances may honour.
@@ -31,8 +35,8 @@ pub struct AccessClaims {
 impl AccessClaims {
     /// Returns the ids that a revocation of the token may have.
     #[must_use]
-    pub fn revocation_ids(&self) -> [RevocationId; 2] {
-        [self.token_id.into(), self.session_id.into()]
+    pub fn revocation_ids(&self) -> [RevocationId; 3] {
+        [self.token_id.into(), self.session_id.into(), self.key_id.into()]
     }
 }
 
@@ -41,29 +45,37 @@ impl AccessClaims {
 pub(super) struct Claims<'a> {
     #[serde(borrow)]
     pub(super) iss: Cow<'a, str>,
+    #[serde(borrow)]
+    aud: Audience<'a>,
     sub: UserId,
+    // For the APIs that verify the token; the service itself goes by the scope.
+    #[serde(skip_deserializing)]
+    client_id: &'static str,
     #[serde(borrow)]
     username: Cow<'a, str>,
-    // For the APIs that verify the token; the service itself goes by the permissions.
     #[serde(skip_deserializing)]
     roles: Roles,
-    permissions: Permissions,
+    #[serde(borrow)]
+    scope: Cow<'a, str>,
     sid: SessionId,
     jti: TokenId,
     pub(super) iat: i64,
     nbf: Option<i64>,
     pub(super) exp: i64,
-    #[serde(rename = "type")]
-    pub(super) token_type: TokenType,
 }
 
-/// Type of a token.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum TokenType {
-    Access,
-    Refresh,
+/// Recipients of a token (RFC 7519 section 4.1.3). This service writes a list.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Audience<'a> {
+    #[serde(borrow)]
+    List(Vec<Cow<'a, str>>),
+    #[serde(borrow)]
+    One(Cow<'a, str>),
 }
+
+/// Client of the tokens of a login at this service.
+const CLIENT_ID: &str = "portcullis";
 
 impl<'a> Claims<'a> {
     /// Creates the claims of a new access token.
@@ -71,35 +83,53 @@ impl<'a> Claims<'a> {
         user: &'a User,
         session_id: SessionId,
         issuer: &'a str,
+        audience: impl Iterator<Item = &'a str>,
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
     ) -> Self {
         Self {
             iss: issuer.into(),
+            aud: Audience::List(audience.map(Cow::from).collect()),
             sub: user.id,
+            client_id: CLIENT_ID,
             username: user.username.as_str().into(),
             roles: user.roles.clone(),
-            permissions: user.roles.permissions(),
+            scope: user.roles.permissions().to_string().into(),
             sid: session_id,
             jti: TokenId::random(),
             iat: now.unix_timestamp(),
             nbf: Some(now.unix_timestamp()),
             exp: expires_at.unix_timestamp(),
-            token_type: TokenType::Access,
         }
     }
 
     /// Returns `None` if the expiry is beyond the calendar.
-    pub(super) fn into_access_claims(self, expires_at: i64) -> Option<AccessClaims> {
+    pub(super) fn into_access_claims(
+        self,
+        key_id: KeyId,
+        service: &str,
+        expires_at: i64,
+    ) -> Option<AccessClaims> {
         Some(AccessClaims {
             user_id: self.sub,
             username: self.username.into_owned(),
-            permissions: self.permissions,
+            permissions: Permissions::from_scope(&self.scope),
             session_id: self.sid,
             token_id: self.jti,
+            key_id,
+            is_for_service: self.aud.contains(service),
             expires_at: OffsetDateTime::from_unix_timestamp(expires_at).ok()?,
             issued_expires_at: OffsetDateTime::from_unix_timestamp(self.exp).ok()?,
             not_before: self.nbf,
         })
+    }
+}
+
+impl Audience<'_> {
+    fn contains(&self, recipient: &str) -> bool {
+        match self {
+            Self::List(recipients) => recipients.iter().any(|known| known == recipient),
+            Self::One(known) => known == recipient,
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The file of a generated signing key: the first start needs no setting.
+//! The file of a generated secret: the first start needs no setting.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -12,26 +12,26 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::config::is_readable_by_others;
-use crate::domain::{SigningKey, SigningKeyError};
+use crate::domain::{SecretKey, SecretKeyError};
 
-/// Reason why a file provides no signing key.
+/// Reason why a file provides no secret.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
     /// The file cannot be read or written.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// The content is not a signing key.
+    /// The content is not a secret.
     #[error("the secret in it {0}")]
-    Content(#[from] SigningKeyError),
+    Content(#[from] SecretKeyError),
 }
 
-/// Reads the signing key from a file. If there is no file, creates one with a random key, readable
+/// Reads the secret from a file. If there is no file, creates one with a random secret, readable
 /// by its owner only (mode 0600); so is a folder that is missing. Processes that do this at the
 /// same time get the same key.
 ///
 /// # Errors
 /// Returns [`KeyFileError`] if the file cannot be read or written, or its secret is too short.
-pub fn load_or_create(path: &Path) -> Result<SigningKey, KeyFileError> {
+pub fn load_or_create(path: &Path) -> Result<SecretKey, KeyFileError> {
     match read(path) {
         Err(KeyFileError::File(error)) if error.kind() == io::ErrorKind::NotFound => {
             create(path)?;
@@ -51,11 +51,11 @@ pub fn generate_secret() -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(secret)))
 }
 
-fn read(path: &Path) -> Result<SigningKey, KeyFileError> {
-    let key = SigningKey::parse(&Zeroizing::new(fs::read(path)?))?;
+fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
+    let key = SecretKey::parse(&Zeroizing::new(fs::read(path)?))?;
     if is_readable_by_others(&fs::metadata(path)?) {
         let path = path.display();
-        tracing::warn!(%path, "other users of this machine can read the signing key");
+        tracing::warn!(%path, "other users of this machine can read the secret");
     }
     Ok(key)
 }

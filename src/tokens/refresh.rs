@@ -4,26 +4,21 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::error::Unspecified;
-use ring::{hkdf, hmac};
+use ring::hmac;
 use uuid::Uuid;
 
-use crate::domain::{Generation, SessionId, SigningKey};
-
-const SALT: &[u8] = b"portcullis";
-const INFO: &[u8] = b"refresh token";
+use super::root_key::{CryptoError, RootKey};
+use crate::domain::{Generation, SessionId};
 
 const ID_LENGTH: usize = 16;
 const MESSAGE_LENGTH: usize = ID_LENGTH + 8;
 
-/// Issues and verifies refresh tokens. Their key is derived by HKDF (RFC 5869) from the key that
-/// signs access tokens.
+/// Issues and verifies refresh tokens. Their key is derived from the root key.
 pub(super) struct RefreshTokens(hmac::Key);
 
 impl RefreshTokens {
-    pub(super) fn new(key: &SigningKey) -> Result<Self, Unspecified> {
-        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, SALT).extract(key.expose());
-        Ok(Self(extracted.expand(&[INFO], hmac::HMAC_SHA256)?.into()))
+    pub(super) fn new(root: &RootKey) -> Result<Self, CryptoError> {
+        Ok(Self(root.hmac_key("refresh token")?))
     }
 
     /// Returns the token of a generation: base64url of the id, the generation and the HMAC of both.
@@ -51,7 +46,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn tokens(key: u8) -> RefreshTokens {
-        RefreshTokens::new(&SigningKey::parse(&[key; 32]).unwrap()).unwrap()
+        RefreshTokens::new(&RootKey::from_bytes([key; 32])).unwrap()
     }
 
     #[test]
@@ -86,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn key_differs_from_the_signing_key() {
+    fn key_differs_from_the_root_key() {
         let session = SessionId::random();
         let message = [session.as_uuid().as_bytes().as_slice(), &[0; 8]].concat();
         let signed = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &[1; 32]), &message);

@@ -94,7 +94,10 @@ async fn created_account_has_requested_roles(database: TestDatabase) {
         201,
         &json!({
             "id": null, "username": "Alice", "roles": ["admin"], "created_at": null,
-            "permissions": ["dashboard:read", "users:read", "users:write", "tokens:introspect"],
+            "permissions": [
+                "dashboard:read", "users:read", "users:write", "keys:read", "keys:write",
+                "tokens:introspect",
+            ],
             "disabled_at": null,
         }),
     );
@@ -198,7 +201,7 @@ async fn disabled_account_is_locked_until_enabled(database: TestDatabase) {
     let refused = app.log_in("alice", "correct horse").await;
     refused.assert_error(401, "invalid_credentials", "Invalid username or password");
 
-    app.clock.advance(std::time::Duration::from_secs(5));
+    app.clock.advance(std::time::Duration::from_secs(2));
     let disabled_again = admin.send(Method::POST, &format!("{path}/disable")).await;
     assert_eq!(disabled_again.body, disabled.body, "the time of disabling stays");
     let enabled = admin.send(Method::POST, &format!("{path}/enable")).await;

@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["startup", "commands"],
     &["http"],
     &["actors"],
+    &["keys"],
     &["store", "hashing", "tokens", "revocation"],
     &["telemetry", "metrics", "clock", "signals", "descriptors", "healthcheck"],
     &["config"],

@@ -24,6 +24,7 @@ mod connections;
 mod errors;
 mod faults;
 mod hashing;
+mod keys;
 mod logs;
 mod oauth;
 mod observability;

@@ -451,7 +451,7 @@ async fn env_file_that_programs_read_differently_is_refused() {
 async fn empty_variables_mean_the_defaults() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Process::command(&TestDatabase::sqlite());
-    for name in ["DATABASE_URL", "JWT_SECRET_KEY", "RUST_LOG", "HOST", "HTTP_WORKERS", "JWT_ISSUER"]
+    for name in ["DATABASE_URL", "JWT_SECRET_KEY", "RUST_LOG", "HOST", "HTTP_WORKERS", "PUBLIC_URL"]
     {
         command.env(name, "");
     }
@@ -487,7 +487,7 @@ async fn doubtful_settings_are_named_at_the_start() {
         "DATABSE_URL in the environment is not a setting; did you mean DATABASE_URL?",
         ".env contains secrets, and other users of this machine can read it",
         "JWT_SECRET_KEY_FILE names a file that other users of this machine can read",
-        "the signing key looks guessable",
+        "JWT_SECRET_KEY looks guessable",
     ] {
         assert!(process.log().contains(warning), "no `{warning}` in {}", process.log());
     }
@@ -498,7 +498,8 @@ async fn doubtful_settings_are_named_at_the_start() {
     assert!(stderr.starts_with("portcullis: warning: DATABSE_URL in the environment"), "{stderr}");
 
     let strong = "1c6e0d5b8a97f2435be8d1c0a46f3927";
-    let sound = Process::spawn(Process::command(&database).env("JWT_SECRET_KEY", strong)).await;
+    let mut command = Process::command(&TestDatabase::sqlite());
+    let sound = Process::spawn(command.env("JWT_SECRET_KEY", strong)).await;
     assert!(!sound.log().contains("WARN"), "{}", sound.log());
 }
 
@@ -527,7 +528,7 @@ async fn secrets_can_be_read_from_files() {
         path
     };
     let url = write_file("url", format!("{}\n", database.url()));
-    let key = write_file("key", format!("{}\n", "k".repeat(32)));
+    let key = write_file("key", format!("{}\n", Process::KEY));
     let mut command = Process::command(&database);
     command.env_remove("DATABASE_URL").env("DATABASE_URL_FILE", url);
     command.env_remove("JWT_SECRET_KEY").env("JWT_SECRET_KEY_FILE", key);

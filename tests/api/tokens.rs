@@ -8,9 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Reply, TestApp, TestDatabase, decode_claims, on_both_databases, send, sign_claims,
-};
+use crate::support::{Reply, TestApp, TestDatabase, decode_claims, forge, on_both_databases, send};
 
 on_both_databases![
     missing_token_error_names_the_cause,
@@ -48,20 +46,25 @@ async fn missing_token_error_names_the_cause(database: TestDatabase) {
 }
 
 async fn invalid_token_error_names_the_cause(database: TestDatabase) {
-    let app = TestApp::start(&database).await;
+    let app = TestApp::start_with_shared_secret(&database).await;
     let valid = app.register_and_log_in("alice").await;
-    let with_claim = |name: &str, value: Value| {
-        let mut claims = decode_claims(&valid);
-        claims[name] = value;
-        sign_claims(&claims)
+    let with_claim = |name: &str, value: Value| forge(&valid, &[(name, value)]);
+    let (header, rest) = valid.split_once('.').unwrap();
+    let with_header = |name: &str, value: Value| {
+        let mut header: Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap();
+        header[name] = value;
+        format!("{}.{rest}", URL_SAFE_NO_PAD.encode(header.to_string()))
     };
     let unsigned = format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
 
     let forged = format!("{}AAAA", &valid[..valid.len() - 4]);
     let expired = with_claim("exp", json!(1));
     let early = with_claim("nbf", json!(99_999_999_999_u64));
-    let refresh = with_claim("type", json!("refresh"));
+    let of_another_type = with_header("typ", json!("JWT"));
+    let of_another_key = with_header("kid", json!("another"));
     let foreign = with_claim("iss", json!("another"));
+    let for_others = with_claim("aud", json!(["orders"]));
     let cases = [
         ("nonsense".to_owned(), "not_enough_segments", "Not enough segments"),
         ("a.b.c".to_owned(), "invalid_token", "Invalid token"),
@@ -69,8 +72,10 @@ async fn invalid_token_error_names_the_cause(database: TestDatabase) {
         (unsigned, "algorithm_not_allowed", "The specified alg value is not allowed"),
         (expired, "token_expired", "Token has expired"),
         (early, "token_not_yet_valid", "The token is not yet valid (nbf)"),
-        (refresh, "wrong_token_type", "Only non-refresh tokens are allowed"),
-        (foreign, "invalid_token", "Invalid token"),
+        (of_another_type, "wrong_token_type", "Only non-refresh tokens are allowed"),
+        (of_another_key, "unknown_key", "The key of the token is unknown"),
+        (foreign, "wrong_issuer", "Invalid issuer"),
+        (for_others, "wrong_audience", "Audience doesn't match"),
     ];
     for (token, code, msg) in cases {
         let refused = app.dashboard(&token).await;
@@ -81,11 +86,10 @@ async fn invalid_token_error_names_the_cause(database: TestDatabase) {
 }
 
 async fn token_without_permission_is_forbidden(database: TestDatabase) {
-    let app = TestApp::start(&database).await;
-    let mut claims = decode_claims(&app.register_and_log_in("alice").await);
-    claims["permissions"] = json!([]);
+    let app = TestApp::start_with_shared_secret(&database).await;
+    let token = app.register_and_log_in("alice").await;
 
-    let refused = app.dashboard(&sign_claims(&claims)).await;
+    let refused = app.dashboard(&forge(&token, &[("scope", json!("orders:read"))])).await;
 
     let msg = "You do not have the permission dashboard:read";
     refused.assert_error(403, "permission_missing", msg);
@@ -99,14 +103,15 @@ async fn access_token_carries_claims_of_owner(database: TestDatabase) {
     let claims = decode_claims(&app.register_and_log_in("Alice").await);
 
     let names: Vec<&str> = claims.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected = "exp iat iss jti nbf permissions roles sid sub type username";
+    let expected = "aud client_id exp iat iss jti nbf roles scope sid sub username";
     assert_eq!(names.join(" "), expected);
     assert_eq!(claims["iss"], "portcullis");
     assert_eq!(claims["username"], "Alice");
     assert_eq!(claims["roles"], json!(["user"]));
-    assert_eq!(claims["permissions"], json!(["dashboard:read"]));
+    assert_eq!(claims["scope"], "dashboard:read");
+    assert_eq!(claims["aud"], json!(["portcullis"]));
+    assert_eq!(claims["client_id"], "portcullis");
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
-    assert_eq!(claims["type"], "access");
 }
 
 async fn access_token_expires_after_leeway(database: TestDatabase) {

@@ -17,9 +17,10 @@ use tokio::time::{Instant, advance, sleep};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{Revocation, RevocationId};
+use crate::domain::{KeySet, Revocation, RevocationId};
 use crate::revocation::Verdict;
 use crate::store::{FeedEntry, Snapshot};
+use crate::tokens::{KeyRing, RootKey, test_settings};
 
 const BOUND: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_secs(1);
@@ -177,6 +178,10 @@ impl Feed for ModelFeed {
         Ok(batch)
     }
 
+    async fn read_keys(&mut self, _: Duration) -> Result<KeySet, StoreError> {
+        Ok(KeySet::default())
+    }
+
     fn request_full_reload(&mut self) {
         self.read_up_to = None;
     }
@@ -206,7 +211,8 @@ impl ModelFeed {
         let entries =
             rows.map(|row| FeedEntry { revocation: revocation(row.0), revoked_at: READ_AT });
         let is_full_reload = cursor.is_none();
-        let batch = FeedBatch { entries: entries.collect(), read_at: READ_AT, is_full_reload };
+        let (entries, version) = (entries.collect(), KeySet::default().version);
+        let batch = FeedBatch { entries, read_at: READ_AT, version, is_full_reload };
         (batch, (database.server, seen, highest))
     }
 }
@@ -267,7 +273,12 @@ async fn check_when_healthy(world: &World, replica: &Replica, room: bool) -> Res
 }
 
 /// Runs one schedule. Returns the first violation.
-fn run(seed: u64, cursor_kind: CursorKind, metrics: &Arc<Metrics>) -> Result<(), String> {
+fn run(
+    seed: u64,
+    cursor_kind: CursorKind,
+    tokens: &Arc<Tokens>,
+    metrics: &Arc<Metrics>,
+) -> Result<(), String> {
     let mut runtime = Builder::new_current_thread();
     let runtime = runtime.enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
@@ -292,6 +303,7 @@ fn run(seed: u64, cursor_kind: CursorKind, metrics: &Arc<Metrics>) -> Result<(),
         let follower = Follower {
             feed: Box::new(feed),
             replica: Arc::clone(&replica),
+            tokens: Arc::clone(tokens),
             notified: Arc::new(Notify::new()),
             settings,
             clock: Arc::new(DatabaseClock::new(clock)),
@@ -317,8 +329,13 @@ fn run(seed: u64, cursor_kind: CursorKind, metrics: &Arc<Metrics>) -> Result<(),
 /// Returns the first violation of some schedules.
 fn first_violation(cursor_kind: CursorKind, seeds: std::ops::Range<u64>) -> Option<String> {
     let metrics = Arc::new(Metrics::new().unwrap());
+    let root = Arc::new(RootKey::generate().unwrap());
+    let ring = KeyRing::es256(&KeySet::default(), &root);
+    let tokens = Arc::new(Tokens::new(root, ring, test_settings()).unwrap());
     seeds.into_iter().find_map(|seed| {
-        run(seed, cursor_kind, &metrics).err().map(|violation| format!("seed {seed}: {violation}"))
+        run(seed, cursor_kind, &tokens, &metrics)
+            .err()
+            .map(|violation| format!("seed {seed}: {violation}"))
     })
 }
 

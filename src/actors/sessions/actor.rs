@@ -16,6 +16,7 @@ use crate::domain::Session;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::{Store, StoreError};
+use crate::tokens::Tokens;
 
 /// Actor that owns the sessions. Its handlers return futures, so a slow query delays only its own
 /// caller. Exchanges of refresh tokens and lookups of revocations are batched.
@@ -44,15 +45,22 @@ impl SessionActor {
         config: &Config,
         store: Arc<dyn Store>,
         replica: Arc<Replica>,
+        tokens: &Arc<Tokens>,
         revocations: Arc<RevocationWriter>,
         database_clock: Arc<DatabaseClock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let timeout = config.http.request_timeout;
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
-        let followers =
-            follower::start(&*store, &replica, config.revocations, &database_clock, &metrics)
-                .await?;
+        let followers = follower::start(
+            &*store,
+            &replica,
+            tokens,
+            config.revocations,
+            &database_clock,
+            &metrics,
+        )
+        .await?;
         let exchanges =
             exchange::start(Arc::clone(&store), config.tokens.clone(), timeout, Arc::clone(&clock));
         let lookups = lookup::start(Arc::clone(&store), config.revocations.read_timeout());

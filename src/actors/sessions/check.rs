@@ -10,8 +10,8 @@ use crate::domain::RevocationId;
 #[derive(Message)]
 #[rtype(result = "Result<bool, ActorError>")]
 pub struct IsRevoked {
-    /// Ids of the token and of its session.
-    pub ids: [RevocationId; 2],
+    /// Ids of the token, of its session and of its key.
+    pub ids: [RevocationId; 3],
 }
 
 impl Handler<IsRevoked> for SessionActor {

@@ -9,11 +9,11 @@ use crate::domain::RevocationId;
 use crate::store::Store;
 
 /// Maximum number of tokens in one lookup: SQLite takes at most 32,766 parameters, and a token has
-/// two ids.
+/// three ids.
 const BATCH_LIMIT: usize = 10_000;
 
 /// Queue of tokens, each by its ids. The result is `true` for a revoked token.
-pub(super) type Lookups = Batcher<[RevocationId; 2], bool>;
+pub(super) type Lookups = Batcher<[RevocationId; 3], bool>;
 
 /// Starts the task that looks tokens up. A lookup is given up after `timeout`.
 pub(super) fn start(store: Arc<dyn Store>, timeout: Duration) -> Lookups {
@@ -23,7 +23,7 @@ pub(super) fn start(store: Arc<dyn Store>, timeout: Duration) -> Lookups {
 async fn look_up(
     store: &dyn Store,
     timeout: Duration,
-    mut batch: Vec<Pending<[RevocationId; 2], bool>>,
+    mut batch: Vec<Pending<[RevocationId; 3], bool>>,
 ) {
     batch.retain(|pending| !pending.is_cancelled());
     if batch.is_empty() {

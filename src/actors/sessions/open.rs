@@ -46,7 +46,7 @@ impl Handler<OpenSession> for SessionActor {
                 session_id: None,
                 origin: Some(session.origin.clone()),
             },
-            subject: user.id,
+            subject: Some(user.id),
             session_id: Some(session.id),
             detail: None,
         };

@@ -18,7 +18,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::ErrorBody;
 use super::refused::always_present;
 use super::{
-    account, admin, admin_sessions, audit, auth, dashboard, docs, metrics, oauth, probes, sessions,
+    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
+    probes, sessions, well_known,
 };
 
 /// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
@@ -32,7 +33,11 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         "^[A-Za-z0-9._-]{1,128}$",
     ),
     ("X-Content-Type-Options", "Browsers do not guess another content type.", "^nosniff$"),
-    ("Cache-Control", "`no-store`, except for the files of Swagger UI.", "^(no-store|public, .+)$"),
+    (
+        "Cache-Control",
+        "`no-store`, except for the public keys and the files of Swagger UI.",
+        "^(no-store|public, .+)$",
+    ),
 ];
 
 /// Generator of the document. The operations are shown in this order.
@@ -62,7 +67,13 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin_sessions::list,
         admin_sessions::end_all,
         admin_sessions::end,
+        admin_keys::list,
+        admin_keys::rotate,
+        admin_keys::revoke_all,
+        admin_keys::revoke,
         audit::read,
+        well_known::jwks,
+        well_known::metadata,
         oauth::introspect,
         oauth::revoke,
         probes::root,
@@ -78,8 +89,8 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         (name = "sessions", description = "Login, refresh and logout"),
         (name = "account", description = "Registration and your own account"),
         (name = "protected", description = "Example of a protected resource"),
-        (name = "administration", description = "All accounts, and the audit log"),
-        (name = "oauth", description = "Token introspection and revocation"),
+        (name = "administration", description = "All accounts, the signing keys and the audit log"),
+        (name = "oauth", description = "Public keys, token introspection and revocation"),
         (name = "operations", description = "Probes and metrics"),
         (name = "documentation", description = "This documentation"),
     ),

@@ -7,8 +7,8 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat,
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    AuditAction, Password, Permission, Permissions, Role, Roles, SessionId, TokenId, UserId,
-    Username,
+    AuditAction, KeyId, KeyState, Password, Permission, Permissions, Role, Roles, SessionId,
+    TokenId, UserId, Username,
 };
 
 macro_rules! schemas {
@@ -34,6 +34,11 @@ schemas! {
     UserId => uuid().description(Some("Id of an account."));
     SessionId => uuid().description(Some("Id of a session."));
     TokenId => uuid().description(Some("Id of an access token."));
+    KeyId => string()
+        .pattern(Some("^[A-Za-z0-9_-]{43}$"))
+        .examples(["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"])
+        .description(Some("Id of a signing key (RFC 7638)."));
+    KeyState => one_of::<KeyState>();
     Role => one_of::<Role>();
     Roles => set_of::<Role>();
     Permissions => set_of::<Permission>().description(Some("Permissions that the roles grant."));

@@ -49,7 +49,7 @@ pub(super) fn bind<'q>(
         .bind(column(records, |record| record.at))
         .bind(column(records, |record| record.action.into_str()))
         .bind(column(records, |record| record.requester.user_id.map(UserId::as_uuid)))
-        .bind(column(records, |record| record.subject.as_uuid()))
+        .bind(column(records, |record| record.subject.map(UserId::as_uuid)))
         .bind(column(records, |record| record.session_id.map(SessionId::as_uuid)))
         .bind(column(records, |record| record.detail.clone()))
         .bind(column(records, |record| record.requester.origin.as_ref().map(address)))
@@ -121,7 +121,7 @@ fn record_from_row(row: &PgRow) -> Result<StoredAuditRecord, StoreError> {
         at: time_column(row, "audit_log", "at")?,
         action: parse_action(row.try_get("action")?)?,
         requester,
-        subject: row.try_get::<Uuid, _>("subject_id")?.into(),
+        subject: row.try_get::<Option<Uuid>, _>("subject_id")?.map(UserId::from),
         session_id: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId::from),
         detail: row.try_get("detail")?,
     };

@@ -43,6 +43,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0006_expiry_and_retries.sql"),
     ),
     (7, "folded usernames", include_str!("../../../migrations/postgres/0007_folded_usernames.sql")),
+    (9, "signing keys", include_str!("../../../migrations/postgres/0009_signing_keys.sql")),
 ];
 
 /// The only encoding that holds every username and user agent.

@@ -9,15 +9,17 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::key_rows;
 use super::snapshot::Snapshot;
-use crate::domain::Revocation;
+use crate::domain::{KeySet, Revocation};
 use crate::store::columns::from_micros;
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
 
 /// Selects a header row, then the revocations.
 ///
-/// The header contains the snapshot of the statement, the identity of the server and the time. The
+/// The header contains the snapshot of the statement, the identity of the server, the time and the
+/// version of the shared state. The
 /// identity changes when the server restarts and when the table is restored: a restore creates the
 /// index last, after the rows. It is null on a replica, which may lag.
 const SELECT: &str = "
@@ -27,10 +29,11 @@ const SELECT: &str = "
                concat_ws(' ', (select system_identifier from pg_control_system()),
                          pg_postmaster_start_time(), to_regclass('revocations_xid')::oid)
            end as server,
-           (extract(epoch from clock_timestamp()) * 1000000)::bigint as read_at
+           (extract(epoch from clock_timestamp()) * 1000000)::bigint as read_at,
+           (select version from shared_state) as version
     union all
     select id, (extract(epoch from expires_at) * 1000000)::bigint,
-           (extract(epoch from revoked_at) * 1000000)::bigint, null, null, null
+           (extract(epoch from revoked_at) * 1000000)::bigint, null, null, null, null
     from revocations ";
 
 /// Feed with a separate connection: requests that exhaust the pool do not delay it.
@@ -72,6 +75,13 @@ impl Feed for PostgresFeed {
         Ok(batch)
     }
 
+    async fn read_keys(&mut self, timeout: Duration) -> Result<KeySet, StoreError> {
+        let mut connection = self.connection.take().ok_or(sqlx::Error::PoolClosed)?;
+        let keys = with_timeout(timeout, key_rows::read_keys(&mut connection)).await?;
+        self.connection = Some(connection);
+        Ok(keys)
+    }
+
     fn request_full_reload(&mut self) {
         self.cursor = None;
     }
@@ -92,7 +102,8 @@ async fn read_since(
         entries.push(entry_from_row(&row)?);
     }
     let read_at = parse_time(&header, "read_at")?;
-    let batch = FeedBatch { entries, read_at, is_full_reload: cursor.is_none() };
+    let version = header.try_get("version")?;
+    let batch = FeedBatch { entries, read_at, version, is_full_reload: cursor.is_none() };
     Ok((Cursor::from_row(&header)?, batch))
 }
 

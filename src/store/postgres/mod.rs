@@ -5,6 +5,8 @@ mod columns;
 mod database;
 mod executor;
 mod feed;
+mod key_rows;
+mod keys;
 mod listener;
 mod pool;
 mod revocations;

@@ -37,7 +37,7 @@ pub(super) async fn insert(
                 row.push_bind(to_micros(record.at))
                     .push_bind(record.action.into_str())
                     .push_bind(record.requester.user_id.map(UserId::as_uuid))
-                    .push_bind(record.subject.as_uuid())
+                    .push_bind(record.subject.map(UserId::as_uuid))
                     .push_bind(record.session_id.map(SessionId::as_uuid))
                     .push_bind(record.detail.as_deref())
                     .push_bind(origin.map(|origin| origin.address.to_string()))
@@ -116,7 +116,7 @@ fn record_from_row(row: &SqliteRow) -> Result<StoredAuditRecord, StoreError> {
         at: from_micros("audit_log", "at", row.try_get("at")?)?,
         action: parse_action(row.try_get("action")?)?,
         requester,
-        subject: row.try_get::<Uuid, _>("subject_id")?.into(),
+        subject: row.try_get::<Option<Uuid>, _>("subject_id")?.map(UserId::from),
         session_id: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId::from),
         detail: row.try_get("detail")?,
     };

@@ -46,6 +46,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0006_expiry_and_retries.sql"),
     ),
     (7, "folded usernames", include_str!("../../../migrations/sqlite/0007_folded_usernames.sql")),
+    (9, "signing keys", include_str!("../../../migrations/sqlite/0009_signing_keys.sql")),
 ];
 
 /// SQL expression for the current time in microseconds since the Unix epoch.

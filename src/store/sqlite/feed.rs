@@ -11,7 +11,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::database::NOW;
-use crate::domain::Revocation;
+use super::key_rows;
+use crate::domain::{KeySet, Revocation};
 use crate::store::columns::from_micros;
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
@@ -48,6 +49,13 @@ impl Feed for SqliteFeed {
         Ok(batch)
     }
 
+    async fn read_keys(&mut self, timeout: Duration) -> Result<KeySet, StoreError> {
+        let mut connection = self.connection.take().ok_or(sqlx::Error::PoolClosed)?;
+        let keys = with_timeout(timeout, key_rows::read_keys(&mut connection)).await?;
+        self.connection = Some(connection);
+        Ok(keys)
+    }
+
     fn request_full_reload(&mut self) {
         self.position = None;
     }
@@ -59,13 +67,13 @@ async fn read_since(
     connection: &mut SqliteConnection,
     timeout: Duration,
 ) -> Result<(i64, FeedBatch), StoreError> {
-    // The header row contains the highest position that was assigned, and the time.
+    // The header row contains the highest position that was assigned, the time and the version.
     let select = format!(
         "select null as id, null as expires_at, null as revoked_at,
                 coalesce((select seq from sqlite_sequence where name = 'revocations'), 0) as last,
-                {NOW} as read_at
+                {NOW} as read_at, (select version from shared_state) as version
          union all
-         select id, expires_at, revoked_at, null, null from revocations where position > ?1"
+         select id, expires_at, revoked_at, null, null, null from revocations where position > ?1"
     );
     let select = sqlx::query(AssertSqlSafe(select)).bind(position.unwrap_or(0));
     let mut rows = select.fetch(connection);
@@ -75,7 +83,8 @@ async fn read_since(
         entries.push(entry_from_row(&row)?);
     }
     let read_at = parse_time(&header, "read_at")?;
-    let batch = FeedBatch { entries, read_at, is_full_reload: position.is_none() };
+    let version = header.try_get("version")?;
+    let batch = FeedBatch { entries, read_at, version, is_full_reload: position.is_none() };
     Ok((header.try_get("last")?, batch))
 }
 

@@ -3,6 +3,8 @@
 mod audit;
 mod database;
 mod feed;
+mod key_rows;
+mod keys;
 mod revocations;
 mod sessions;
 mod users;

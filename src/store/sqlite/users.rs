@@ -154,7 +154,7 @@ pub(super) async fn find_user(
 }
 
 /// Returns `true` if the session of the requester is open.
-async fn requester_is_signed_in(
+pub(super) async fn requester_is_signed_in(
     connection: &mut SqliteConnection,
     requester: &Requester,
 ) -> Result<bool, StoreError> {

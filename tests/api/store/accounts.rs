@@ -318,7 +318,7 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
         at: at + Duration::from_secs(secs),
         action,
         requester: requester.clone(),
-        subject,
+        subject: Some(subject),
         session_id,
         detail: Some("detail".to_owned()),
     };

@@ -91,7 +91,7 @@ fn audit_record() -> AuditRecord {
         at: now(),
         action: AuditAction::SessionOpened,
         requester: Requester::COMMAND_LINE,
-        subject: UserId::random(),
+        subject: Some(UserId::random()),
         session_id: None,
         detail: None,
     }

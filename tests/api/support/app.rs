@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{EncodingKey, Header};
+use jsonwebtoken::EncodingKey;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{
-    Config, DatabaseSettings, HashSettings, HttpSettings, LogFormat, LogSettings,
-    RevocationSettings, SigningKeySource, TokenSettings,
+    Config, DatabaseSettings, HashSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
+    RevocationSettings, SecretKeySource, SigningAlgorithm, TokenSettings,
 };
-use portcullis::domain::SigningKey;
+use portcullis::domain::SecretKey;
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use reqwest::header::HeaderMap;
@@ -47,15 +47,22 @@ impl TestApp {
         Self::start_with(database, |_| {}).await
     }
 
+    /// Starts the application with a secret that the test shares, for [`forge`].
+    pub async fn start_with_shared_secret(database: &TestDatabase) -> Self {
+        Self::start_with(database, |config| config.keys.algorithm = SigningAlgorithm::Hs256).await
+    }
+
     /// Starts the application with a clock that only the test moves: the feed is not polled, so
-    /// that no read sets the clock to the database's time.
+    /// that no read sets the clock to the database's time. A secret signs, since a key pair would
+    /// have to be renewed after each move.
     pub async fn start_with_own_clock(
         database: &TestDatabase,
         adjust: impl FnOnce(&mut Config),
     ) -> Self {
         Self::start_with(database, |config| {
             config.revocations.poll_interval = Duration::from_hours(24);
-            config.revocations.max_staleness = Duration::from_hours(48);
+            config.revocations.max_staleness = Duration::from_hours(365 * 24);
+            config.keys.algorithm = SigningAlgorithm::Hs256;
             adjust(config);
         })
         .await
@@ -220,10 +227,15 @@ pub fn decode_claims(token: &str) -> Value {
     serde_json::from_slice(&json).expect("the payload is JSON")
 }
 
-/// Signs claims with the key of the application.
-pub fn sign_claims(claims: &Value) -> String {
+/// Signs a copy of a token with other claims. The application must sign with the shared secret.
+pub fn forge(token: &str, changes: &[(&str, Value)]) -> String {
+    let mut claims = decode_claims(token);
+    for (name, value) in changes {
+        claims[*name] = value.clone();
+    }
+    let header = jsonwebtoken::decode_header(token).expect("the token has a header");
     let key = EncodingKey::from_secret(&[7; 32]);
-    jsonwebtoken::encode(&Header::default(), claims, &key).expect("the claims are signed")
+    jsonwebtoken::encode(&header, &claims, &key).expect("the claims are signed")
 }
 
 pub fn credentials(username: &str, password: &str) -> Value {
@@ -245,6 +257,17 @@ pub async fn eventually<F: Future<Output = bool>>(
     while !condition().await {
         assert!(elapsed_since(started_at) < MAX_WAIT, "timed out waiting until {description}");
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn key_settings() -> KeySettings {
+    let secret = SecretKey::parse(&[7; 32]).expect("the secret is long enough");
+    KeySettings {
+        secret: SecretKeySource::Given(secret),
+        previous_secret: None,
+        algorithm: SigningAlgorithm::Es256,
+        jwks_max_age: Duration::from_mins(5),
+        rotation_interval: None,
     }
 }
 
@@ -271,15 +294,15 @@ fn config(database: &TestDatabase) -> Config {
         },
         tokens: TokenSettings {
             issuer: "portcullis".to_owned(),
+            audience: Vec::new(),
             lifetime: Duration::from_hours(1),
             session_lifetime: Duration::from_hours(30 * 24),
             session_idle_timeout: None,
             sessions_per_user: 1_000,
             leeway: Duration::from_secs(5),
         },
-        signing_key: SigningKeySource::Given(
-            SigningKey::parse(&[7; 32]).expect("the key is long enough"),
-        ),
+        public_url: None,
+        keys: key_settings(),
         hashing: HashSettings {
             iterations: NonZeroU32::new(1_000).expect("the number is not zero"),
             threads: 2,

@@ -1,12 +1,12 @@
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::{join, join_all};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
-use portcullis::domain::{Role, Roles, SessionId, SigningKey, User, UserId, UserVersion, Username};
-use portcullis::tokens::Tokens;
+use portcullis::domain::{Role, Roles, SecretKey, SessionId, User, UserId, UserVersion, Username};
+use portcullis::tokens::{KeyRing, RootKey, Tokens};
 use reqwest::Method;
 use tokio::process::Command;
 
@@ -47,14 +47,17 @@ impl Cluster {
     pub fn new(instances: Vec<Process>) -> Self {
         let settings = TokenSettings {
             issuer: "portcullis".to_owned(),
+            audience: Vec::new(),
             lifetime: TOKEN_LIFETIME,
             session_lifetime: TOKEN_LIFETIME,
             session_idle_timeout: None,
             sessions_per_user: 1_000,
             leeway: Duration::from_secs(5),
         };
-        let key = SigningKey::parse(Process::KEY.as_bytes()).expect("the key is long enough");
-        let tokens = Tokens::new(&key, settings).expect("a derived key");
+        let secret = SecretKey::parse(Process::KEY.as_bytes()).expect("the secret is long enough");
+        let ring = KeyRing::hs256(&secret, None).expect("a derived id");
+        let root = RootKey::generate().expect("random bytes");
+        let tokens = Tokens::new(Arc::new(root), ring, settings).expect("a derived key");
         let valid_token = issue_token(&tokens);
         Self {
             instances,
@@ -69,6 +72,8 @@ impl Cluster {
     pub fn command(database: &TestDatabase) -> Command {
         let mut command = Process::command(database);
         command
+            // With the secret, the test issues tokens itself.
+            .env("JWT_ALGORITHM", "HS256")
             .env("REVOCATION_MAX_STALENESS", BOUND.as_secs().to_string())
             .env("REVOCATION_POLL_INTERVAL", "1")
             .env("DATABASE_ACQUIRE_TIMEOUT", "1")

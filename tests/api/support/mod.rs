@@ -11,7 +11,7 @@ mod process;
 mod proxy;
 
 pub use app::{
-    Reply, TestApp, credentials, decode_claims, eventually, free_port, send, sign_claims, try_send,
+    Reply, TestApp, credentials, decode_claims, eventually, forge, free_port, send, try_send,
 };
 pub use clock::{ManualClock, elapsed_since};
 pub use cluster::{Cluster, wait_past_the_bound};

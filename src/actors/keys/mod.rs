@@ -1,0 +1,11 @@
+//! `KeyActor`: rotates, revokes and deletes the signing keys.
+
+mod actor;
+mod change;
+mod maintain;
+mod reader;
+mod reload;
+
+pub use actor::KeyActor;
+pub use change::{ListKeys, RevokeKeys, RotateKeys};
+pub use reload::ReloadKeys;

@@ -1,0 +1,137 @@
+//! `/admin/keys`: administration of the signing keys.
+
+use actix_web::Responder;
+use actix_web::web::{Data, Json, Path, Query};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::authenticated::Authenticated;
+use super::error::ApiError;
+use super::page::NoQuery;
+use super::refused::{
+    BadToken, KeyTooNew, NeedsKeysRead, NeedsKeysWrite, NoParameters, NotFound, Refused,
+};
+use super::state::Api;
+use super::views::KeyView;
+use crate::actors::{ListKeys, RevokeKeys, RotateKeys};
+use crate::domain::{KeyId, KeySet, Permission, RequestOrigin};
+
+/// Signing keys, in the order of their publication.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SigningKeys)]
+struct KeyListView {
+    keys: Vec<KeyView>,
+}
+
+/// List the signing keys
+#[utoipa::path(
+    get, path = "/admin/keys", operation_id = "list_keys", tag = "administration",
+    security(("bearer" = ["keys:read"])),
+    responses(
+        (status = 200, description = "The keys", body = KeyListView),
+        Refused<(BadToken, NoParameters, NeedsKeysRead)>,
+    ),
+)]
+pub(super) async fn list(
+    api: Data<Api>,
+    bearer: Authenticated,
+    _: Query<NoQuery>,
+) -> Result<impl Responder, ApiError> {
+    bearer.require_permission(Permission::KeysRead)?;
+    bearer.require_open_session(&api).await?;
+
+    let keys = api.keys.ask(ListKeys).await?;
+
+    Ok(Json(KeyListView::new(&keys, &api)))
+}
+
+/// Rotate the signing keys
+///
+/// The pending key signs from now on, and a new one is published. No token ends.
+#[utoipa::path(
+    post, path = "/admin/keys", operation_id = "rotate_keys", tag = "administration",
+    security(("bearer" = ["keys:write"])),
+    responses(
+        (status = 200, description = "The keys", body = KeyListView),
+        Refused<(BadToken, NoParameters, NeedsKeysWrite, KeyTooNew)>,
+    ),
+)]
+pub(super) async fn rotate(
+    api: Data<Api>,
+    bearer: Authenticated,
+    _: Query<NoQuery>,
+    origin: RequestOrigin,
+) -> Result<impl Responder, ApiError> {
+    bearer.require_permission(Permission::KeysWrite)?;
+
+    let requester = bearer.requester(origin);
+    let keys = api.keys.ask(RotateKeys { requester }).await?;
+
+    tracing::info!(user.id = %bearer.claims.user_id, "signing keys rotated");
+    Ok(Json(KeyListView::new(&keys, &api)))
+}
+
+/// Revoke all signing keys
+///
+/// Every access token ends at once. Refresh tokens remain valid.
+#[utoipa::path(
+    delete, path = "/admin/keys", operation_id = "revoke_keys", tag = "administration",
+    security(("bearer" = ["keys:write"])),
+    responses(
+        (status = 200, description = "The new keys", body = KeyListView),
+        Refused<(BadToken, NoParameters, NeedsKeysWrite)>,
+    ),
+)]
+pub(super) async fn revoke_all(
+    api: Data<Api>,
+    bearer: Authenticated,
+    _: Query<NoQuery>,
+    origin: RequestOrigin,
+) -> Result<impl Responder, ApiError> {
+    revoke_keys(&api, &bearer, origin, None).await
+}
+
+/// Revoke a signing key
+///
+/// Every access token that it signed ends at once. Refresh tokens remain valid.
+#[utoipa::path(
+    delete, path = "/admin/keys/{kid}", operation_id = "revoke_key", tag = "administration",
+    security(("bearer" = ["keys:write"])),
+    params(("kid" = inline(KeyId), Path, description = "Id of the key")),
+    responses(
+        (status = 200, description = "The remaining keys", body = KeyListView),
+        Refused<(BadToken, NoParameters, NeedsKeysWrite, NotFound)>,
+    ),
+)]
+pub(super) async fn revoke(
+    api: Data<Api>,
+    bearer: Authenticated,
+    _: Query<NoQuery>,
+    origin: RequestOrigin,
+    kid: Path<String>,
+) -> Result<impl Responder, ApiError> {
+    let kid = kid.parse().map_err(|_| ApiError::NotFound)?;
+    revoke_keys(&api, &bearer, origin, Some(kid)).await
+}
+
+async fn revoke_keys(
+    api: &Api,
+    bearer: &Authenticated,
+    origin: RequestOrigin,
+    id: Option<KeyId>,
+) -> Result<Json<KeyListView>, ApiError> {
+    bearer.require_permission(Permission::KeysWrite)?;
+
+    let requester = bearer.requester(origin);
+    let keys = api.keys.ask(RevokeKeys { id, requester }).await?;
+
+    tracing::warn!(user.id = %bearer.claims.user_id, key.id = ?id, "signing keys revoked");
+    Ok(Json(KeyListView::new(&keys, api)))
+}
+
+impl KeyListView {
+    fn new(set: &KeySet, api: &Api) -> Self {
+        let view = |key| KeyView::new(key, api.key_publication);
+        Self { keys: set.keys.iter().map(view).collect() }
+    }
+}

@@ -1,0 +1,127 @@
+//! The root key and the signing keys on SQLite.
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Row};
+use time::OffsetDateTime;
+
+use super::audit;
+use super::database::{NOW, SqliteStore, now};
+use super::key_rows::read_keys;
+use super::revocations::insert_revocation;
+use super::users::requester_is_signed_in;
+use crate::domain::{ChangedKeys, KeyChange, KeyError, KeyId, KeySet, WrappedKey};
+use crate::store::columns::{from_micros, to_micros};
+use crate::store::error::StoreError;
+use crate::store::keys::{KeyStore, KeyWriteError};
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn root_key_wrappings(&self) -> Result<Vec<WrappedKey>, StoreError> {
+        let select = sqlx::query("select secret_id, wrapped_key from root_key_wrappings");
+        let rows = select.fetch_all(&self.pool).await?;
+        rows.iter()
+            .map(|row| {
+                let ciphertext = row.try_get("wrapped_key")?;
+                Ok(WrappedKey { secret_id: row.try_get("secret_id")?, ciphertext })
+            })
+            .collect()
+    }
+
+    async fn insert_root_key(&self, wrapped: &WrappedKey) -> Result<bool, StoreError> {
+        let insert = sqlx::query(AssertSqlSafe(format!(
+            "insert into root_key_wrappings (secret_id, wrapped_key, created_at)
+             select ?1, ?2, {NOW} where not exists (select 1 from root_key_wrappings)"
+        )));
+        let insert = insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
+        Ok(insert.execute(&self.pool).await?.rows_affected() == 1)
+    }
+
+    async fn add_wrapping(&self, wrapped: &WrappedKey) -> Result<(), StoreError> {
+        let insert = sqlx::query(AssertSqlSafe(format!(
+            "insert into root_key_wrappings (secret_id, wrapped_key, created_at)
+             values (?1, ?2, {NOW}) on conflict do nothing"
+        )));
+        insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<u64, StoreError> {
+        let delete = sqlx::query("delete from root_key_wrappings where secret_id <> ?1");
+        Ok(delete.bind(secret_id).execute(&self.pool).await?.rows_affected())
+    }
+
+    async fn read_keys(&self) -> Result<KeySet, StoreError> {
+        read_keys(&mut *self.pool.acquire().await?).await
+    }
+
+    async fn change_keys(&self, change: &KeyChange) -> Result<Option<KeySet>, KeyWriteError> {
+        let mut transaction = self.begin_write().await?;
+        if !requester_is_signed_in(&mut transaction, &change.requester).await? {
+            return Err(KeyError::RequesterSignedOut.into());
+        }
+        let now = now(&mut transaction).await?;
+        let keys = read_keys(&mut transaction).await?.keys;
+        let Some(changed) = change.decide(keys, now)? else { return Ok(None) };
+        write_keys(&mut transaction, &changed, now).await?;
+        audit::insert(&mut transaction, &change.records(&changed)).await?;
+        let keys = read_keys(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(Some(keys))
+    }
+
+    async fn extend_key(
+        &self,
+        id: KeyId,
+        signs_until: OffsetDateTime,
+    ) -> Result<Option<OffsetDateTime>, StoreError> {
+        let update = sqlx::query_scalar(
+            "update signing_keys set signs_until = max(signs_until, ?2)
+             where id = ?1 and state = 'active'
+             returning signs_until",
+        );
+        let update = update.bind(id.to_string()).bind(to_micros(signs_until));
+        let micros = update.fetch_optional(&self.pool).await?;
+        micros.map(|micros| from_micros("signing_keys", "signs_until", micros)).transpose()
+    }
+
+    async fn replace_issuer(&self, issuer: &str) -> Result<Option<String>, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let select = sqlx::query_scalar("select issuer from shared_state");
+        let former: Option<String> = select.fetch_one(&mut *transaction).await?;
+        let update = sqlx::query("update shared_state set issuer = ?1").bind(issuer);
+        update.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(former.filter(|former| former != issuer))
+    }
+}
+
+async fn write_keys(
+    connection: &mut SqliteConnection,
+    changed: &ChangedKeys,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    sqlx::query("delete from signing_keys").execute(&mut *connection).await?;
+    for key in &changed.keys {
+        let insert = sqlx::query(
+            "insert into signing_keys (id, state, public_key, sealed_private_key, published_at,
+                                       activated_at, signs_until)
+             values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        );
+        insert
+            .bind(key.id.to_string())
+            .bind(key.state.into_str())
+            .bind(&key.public_key)
+            .bind(&key.sealed_private_key)
+            .bind(to_micros(key.published_at))
+            .bind(key.activated_at.map(to_micros))
+            .bind(to_micros(key.signs_until))
+            .execute(&mut *connection)
+            .await?;
+    }
+    for revocation in &changed.revocations {
+        insert_revocation(connection, revocation, now).await?;
+    }
+    sqlx::query("update shared_state set version = version + 1").execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! [`KeyRing`]: the keys that verify access tokens, and the one that signs them.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use ring::digest::{SHA256, digest};
+use serde::Serialize;
+use signature::Verifier;
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+use super::es256::Jwk;
+use super::provider::{EcdsaP256, HmacSha256};
+use super::root_key::{CryptoError, RootKey, derive_id};
+use crate::domain::{KeyId, KeySet, KeyState, SecretKey, SigningKey};
+
+/// Expiry that no token exceeds.
+const END_OF_TIME: OffsetDateTime = PrimitiveDateTime::MAX.assume_utc();
+
+/// Type of an access token (RFC 9068 section 2.1).
+const TYPE: &str = "at+jwt";
+
+/// Keys of one version. It never changes, except that a key may sign for longer; a new version
+/// replaces the whole ring.
+pub struct KeyRing {
+    version: i64,
+    algorithm: Algorithm,
+    /// Keys in the order of their publication.
+    keys: Vec<RingKey>,
+    jwks: JwksDocument,
+}
+
+/// Key of a ring.
+pub(super) struct RingKey {
+    pub(super) id: KeyId,
+    state: KeyState,
+    published_at: Option<OffsetDateTime>,
+    activated_at: Option<OffsetDateTime>,
+    /// First part of every token that the key signs.
+    encoded_header: String,
+    header: Header,
+    verifier: Box<dyn Verifier<Vec<u8>> + Send + Sync>,
+    /// Private part. `None` if it cannot be decrypted: the key verifies, but does not sign.
+    signer: Option<EncodingKey>,
+    /// Latest expiry of the tokens that the key may sign, in seconds since the Unix epoch.
+    signs_until: AtomicI64,
+}
+
+/// Key that signs new tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct ActiveKey {
+    pub id: KeyId,
+    /// Time from which it signs; `None` for a secret.
+    pub activated_at: Option<OffsetDateTime>,
+    /// Latest expiry of the tokens that it may sign.
+    pub signs_until: OffsetDateTime,
+}
+
+/// Public keys as a JWK set (RFC 7517 section 5).
+#[derive(Clone, Debug)]
+pub struct JwksDocument {
+    pub body: String,
+    /// Entity tag, without quotes (RFC 9110 section 8.8.3).
+    pub etag: String,
+}
+
+impl KeyRing {
+    /// Creates the ring of the stored keys, which sign with ES256.
+    ///
+    /// A key whose private part cannot be decrypted only verifies.
+    #[must_use]
+    pub fn es256(set: &KeySet, root: &RootKey) -> Self {
+        let keys = set.keys.iter().map(|key| RingKey::es256(key, root)).collect();
+        let jwks = set.keys.iter().filter_map(|key| Jwk::new(&key.public_key)).collect();
+        let jwks = JwksDocument::new(jwks);
+        Self { version: set.version, algorithm: Algorithm::ES256, keys, jwks }
+    }
+
+    /// Creates the ring of secrets, which sign with HS256: the present one signs, and a previous one
+    /// still verifies. It publishes no keys.
+    ///
+    /// # Errors
+    /// Returns [`CryptoError`], which no secret causes.
+    pub fn hs256(secret: &SecretKey, previous: Option<&SecretKey>) -> Result<Self, CryptoError> {
+        let mut keys = Vec::new();
+        if let Some(previous) = previous {
+            keys.push(RingKey::hs256(previous, KeyState::Pending)?);
+        }
+        keys.push(RingKey::hs256(secret, KeyState::Active)?);
+        let jwks = JwksDocument::new(Vec::new());
+        Ok(Self { version: 0, algorithm: Algorithm::HS256, keys, jwks })
+    }
+
+    /// Returns `true` if the stored keys have to be read: the shared state has another version or,
+    /// as `is_restored` tells, the database may be another one.
+    #[must_use]
+    pub fn is_outdated(&self, version: i64, is_restored: bool) -> bool {
+        self.is_stored() && (is_restored || version != self.version)
+    }
+
+    /// Returns `true` if the keys are rows of the database, which can change.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.algorithm == Algorithm::ES256
+    }
+
+    /// Returns the public keys.
+    #[must_use]
+    pub fn jwks(&self) -> &JwksDocument {
+        &self.jwks
+    }
+
+    /// Returns the number of keys in a state.
+    #[must_use]
+    pub fn count(&self, state: KeyState) -> usize {
+        self.keys.iter().filter(|key| key.state == state).count()
+    }
+
+    /// Returns the active key.
+    #[must_use]
+    pub fn active(&self) -> Option<ActiveKey> {
+        let key = self.keys.iter().find(|key| key.state == KeyState::Active)?;
+        let (id, activated_at) = (key.id, key.activated_at);
+        Some(ActiveKey { id, activated_at, signs_until: key.signs_until()? })
+    }
+
+    /// Returns the time from which the pending key is published.
+    #[must_use]
+    pub fn pending_since(&self) -> Option<OffsetDateTime> {
+        let key = self.keys.iter().find(|key| key.state == KeyState::Pending)?;
+        key.published_at
+    }
+
+    /// Returns `true` if the tokens of a retiring key have all expired.
+    #[must_use]
+    pub fn has_expired_key(&self, now: OffsetDateTime) -> bool {
+        self.keys.iter().any(|key| {
+            let expires_at = key.signs_until().map(SigningKey::last_use);
+            key.state == KeyState::Retiring && expires_at.is_some_and(|end| end < now)
+        })
+    }
+
+    /// Raises the expiry up to which a key may sign. The database knows of it already.
+    pub fn extend(&self, id: KeyId, signs_until: OffsetDateTime) {
+        if let Some(key) = self.find(id) {
+            key.signs_until.fetch_max(signs_until.unix_timestamp(), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    pub(super) fn find(&self, id: KeyId) -> Option<&RingKey> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+
+    /// Finds the key of a token by its encoded header, if the header is one that this service
+    /// writes.
+    pub(super) fn find_by_header(&self, encoded_header: &str) -> Option<&RingKey> {
+        self.keys.iter().find(|key| key.encoded_header == encoded_header)
+    }
+
+    /// Returns the key for a new token: the active one or, until the database knows that it signs
+    /// for long enough, the one before.
+    pub(super) fn signing_key(&self, expires_at: OffsetDateTime) -> Option<&RingKey> {
+        let may_sign = |key: &&RingKey| {
+            let may_sign = key.signs_until().is_some_and(|until| until >= expires_at);
+            key.state != KeyState::Pending && may_sign
+        };
+        self.keys.iter().rev().filter(|key| key.signer.is_some()).find(may_sign)
+    }
+}
+
+impl RingKey {
+    fn es256(key: &SigningKey, root: &RootKey) -> Self {
+        let private_key = root.open_signing_key(key.id, &key.sealed_private_key);
+        let signer = private_key.map(|pkcs8| EncodingKey::from_ec_der(&pkcs8));
+        if signer.is_err() {
+            tracing::error!(key.id = %key.id, "failed to decrypt a signing key; it signs no tokens");
+        }
+        let verifier = Box::new(EcdsaP256::new(&key.public_key));
+        Self {
+            published_at: Some(key.published_at),
+            activated_at: key.activated_at,
+            signer: signer.ok(),
+            signs_until: AtomicI64::new(key.signs_until.unix_timestamp()),
+            ..Self::new(key.id, key.state, Algorithm::ES256, verifier)
+        }
+    }
+
+    fn hs256(secret: &SecretKey, state: KeyState) -> Result<Self, CryptoError> {
+        // Prepared once: `jsonwebtoken` would prepare the key for each token.
+        let verifier = Box::new(HmacSha256::from_key(secret.expose()));
+        let id = derive_id(secret, "HS256 key id")?;
+        Ok(Self {
+            signer: Some(EncodingKey::from_secret(secret.expose())),
+            signs_until: AtomicI64::new(END_OF_TIME.unix_timestamp()),
+            ..Self::new(id, state, Algorithm::HS256, verifier)
+        })
+    }
+
+    fn new(
+        id: KeyId,
+        state: KeyState,
+        algorithm: Algorithm,
+        verifier: Box<dyn Verifier<Vec<u8>> + Send + Sync>,
+    ) -> Self {
+        let mut header = Header::new(algorithm);
+        header.typ = Some(TYPE.to_owned());
+        header.kid = Some(id.to_string());
+        let encoded_header = serde_json::to_vec(&header).unwrap_or_default();
+        Self {
+            id,
+            state,
+            published_at: None,
+            activated_at: None,
+            encoded_header: URL_SAFE_NO_PAD.encode(encoded_header),
+            header,
+            verifier,
+            signer: None,
+            signs_until: AtomicI64::new(0),
+        }
+    }
+
+    fn signs_until(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp(self.signs_until.load(Ordering::Relaxed)).ok()
+    }
+
+    pub(super) fn is_signed(&self, message: &str, signature: &Vec<u8>) -> bool {
+        self.verifier.verify(message.as_bytes(), signature).is_ok()
+    }
+
+    /// Signs a token. The key must be one that [`KeyRing::signing_key`] has returned.
+    pub(super) fn sign(&self, claims: &impl Serialize) -> jsonwebtoken::errors::Result<String> {
+        let no_key = || jsonwebtoken::errors::ErrorKind::InvalidEcdsaKey;
+        jsonwebtoken::encode(&self.header, claims, self.signer.as_ref().ok_or_else(no_key)?)
+    }
+}
+
+#[cfg(test)]
+impl RingKey {
+    /// Signs any message, with the right key.
+    pub(super) fn sign_message(&self, message: &str) -> String {
+        let signer = self.signer.as_ref().unwrap();
+        jsonwebtoken::crypto::sign(message.as_bytes(), signer, self.header.alg).unwrap()
+    }
+}
+
+impl JwksDocument {
+    fn new(keys: Vec<Jwk>) -> Self {
+        #[derive(Serialize)]
+        struct Jwks {
+            keys: Vec<Jwk>,
+        }
+        let body = serde_json::to_string(&Jwks { keys }).unwrap_or_default();
+        let digest = digest(&SHA256, body.as_bytes());
+        let etag = URL_SAFE_NO_PAD.encode(digest);
+        Self { body, etag }
+    }
+}
+
+/// Returns `true` for the type of an access token, with or without its prefix (RFC 7515 section
+/// 4.1.9).
+pub(super) fn is_access_token_type(typ: &str) -> bool {
+    let subtype = typ.len().checked_sub(TYPE.len()).and_then(|start| typ.split_at_checked(start));
+    subtype.is_some_and(|(prefix, subtype)| {
+        subtype.eq_ignore_ascii_case(TYPE)
+            && (prefix.is_empty() || prefix.eq_ignore_ascii_case("application/"))
+    })
+}

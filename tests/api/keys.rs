@@ -1,0 +1,378 @@
+//! The signing keys: publication, rotation, revocation, and the secret that protects them.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use portcullis::config::{Config, SigningAlgorithm};
+use reqwest::Method;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::support::{Process, Reply, TestApp, TestDatabase, eventually, on_both_databases, send};
+
+on_both_databases![
+    public_keys_verify_tokens_without_the_service,
+    public_keys_have_an_entity_tag,
+    shared_secret_is_not_published,
+    metadata_names_the_public_url,
+    new_key_is_published_before_it_signs,
+    rotation_ends_no_token,
+    due_rotation_happens_by_itself,
+    revoked_key_ends_its_tokens_everywhere,
+    revocation_of_all_keys_keeps_refresh_tokens,
+    key_changes_require_permission,
+    key_commands_change_the_keys,
+    token_with_a_new_key_is_accepted_before_the_next_poll,
+    start_needs_the_secret_of_the_database,
+    changed_secret_ends_no_token_and_the_former_one_is_retired,
+    algorithm_change_ends_access_tokens_alone,
+    changed_issuer_is_reported,
+];
+
+/// Settings with which a key may sign about a second after its publication.
+fn publish_briefly(config: &mut Config) {
+    config.keys.jwks_max_age = Duration::ZERO;
+    config.revocations.max_staleness = Duration::from_secs(1);
+}
+
+fn header_of(token: &str) -> Value {
+    let header = token.split('.').next().unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
+}
+
+async fn published_keys(app: &TestApp) -> Vec<Value> {
+    let reply = app.get("/.well-known/jwks.json").await;
+    reply.body["keys"].as_array().unwrap_or_else(|| panic!("no keys: {reply:?}")).clone()
+}
+
+async fn list_keys(app: &TestApp, admin: &str) -> Vec<Value> {
+    let reply = app.send_with_token(Method::GET, "/admin/keys", admin).await;
+    reply.body["keys"].as_array().unwrap_or_else(|| panic!("no keys: {reply:?}")).clone()
+}
+
+fn states(keys: &[Value]) -> Vec<&str> {
+    keys.iter().map(|key| key["state"].as_str().unwrap()).collect()
+}
+
+async fn rotate(app: &TestApp, admin: &str) -> Reply {
+    app.send_with_token(Method::POST, "/admin/keys", admin).await
+}
+
+/// Rotates as soon as the pending key may sign.
+async fn rotate_when_known(app: &TestApp, admin: &str) {
+    eventually("the pending key may sign", async || rotate(app, admin).await.status == 200).await;
+}
+
+async fn public_keys_verify_tokens_without_the_service(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_and_log_in("alice").await;
+
+    let keys = published_keys(&app).await;
+
+    assert_eq!(keys.len(), 2, "the active key and the pending one");
+    let header = header_of(&token);
+    assert_eq!(header["alg"], "ES256");
+    assert_eq!(header["typ"], "at+jwt");
+    let key = keys.iter().find(|key| key["kid"] == header["kid"]).unwrap();
+    assert!(key.get("d").is_none(), "the private part is secret");
+    let [x, y] =
+        ["x", "y"].map(|name| URL_SAFE_NO_PAD.decode(key[name].as_str().unwrap()).unwrap());
+    let point = [&[4], x.as_slice(), &y].concat();
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let public_key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
+    public_key.verify(message.as_bytes(), &signature).unwrap();
+}
+
+async fn public_keys_have_an_entity_tag(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let fetch = async |known: &str| {
+        let request = app.request(Method::GET, "/.well-known/jwks.json");
+        send(request.header("if-none-match", known)).await
+    };
+
+    let first = fetch("\"other\"").await;
+    let tag = first.header("etag").unwrap().to_owned();
+
+    assert_eq!(first.header("cache-control"), Some("public, max-age=300"));
+    for known in [tag.as_str(), "*", &format!("W/{tag}, \"other\"")] {
+        let unchanged = fetch(known).await;
+        assert_eq!((unchanged.status.as_u16(), unchanged.text.as_str()), (304, ""));
+        assert_eq!(unchanged.header("etag"), Some(tag.as_str()));
+    }
+}
+
+async fn shared_secret_is_not_published(database: TestDatabase) {
+    let app = TestApp::start_with_shared_secret(&database).await;
+    let token = app.register_and_log_in("alice").await;
+
+    assert_eq!(header_of(&token)["alg"], "HS256");
+    assert_eq!(published_keys(&app).await, [] as [Value; 0]);
+}
+
+async fn metadata_names_the_public_url(database: TestDatabase) {
+    let path = "/.well-known/oauth-authorization-server";
+    let app = TestApp::start(&database).await;
+    let refused = app.get(path).await;
+    refused.assert_error(404, "no_public_url", "The metadata is published once PUBLIC_URL is set");
+
+    let url = "https://auth.example.com";
+    let app = TestApp::start_with(&database, |config| {
+        config.public_url = Some(url.to_owned());
+        url.clone_into(&mut config.tokens.issuer);
+    })
+    .await;
+
+    app.get(path).await.assert(
+        200,
+        &json!({
+            "issuer": url,
+            "jwks_uri": format!("{url}/.well-known/jwks.json"),
+            "introspection_endpoint": format!("{url}/oauth/introspect"),
+            "revocation_endpoint": format!("{url}/oauth/revoke"),
+            "response_types_supported": [],
+        }),
+    );
+}
+
+async fn new_key_is_published_before_it_signs(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+
+    let refused = rotate(&app, &admin).await;
+
+    refused.assert_code(409, "key_too_new");
+    let keys = list_keys(&app, &admin).await;
+    assert_eq!(states(&keys), ["active", "pending"]);
+    assert_eq!(keys[1]["activated_at"], Value::Null);
+    assert!(keys[1]["known_at"].as_str() > keys[1]["published_at"].as_str());
+}
+
+async fn rotation_ends_no_token(database: TestDatabase) {
+    let app = TestApp::start_with(&database, publish_briefly).await;
+    let admin = app.register_admin(&database).await;
+    let session = app.register_and_open_session("alice").await;
+    let before = published_keys(&app).await;
+
+    rotate_when_known(&app, &admin).await;
+
+    assert_eq!(states(&list_keys(&app, &admin).await), ["retiring", "active", "pending"]);
+    let after = published_keys(&app).await;
+    assert_eq!(after[..2], before[..], "the former keys stay");
+    assert_eq!(app.dashboard(&session.access_token()).await.status, 200);
+    let renewed = app.refresh(&session.refresh_token()).await;
+    assert_eq!(header_of(&renewed.access_token())["kid"], before[1]["kid"]);
+    assert_eq!(app.dashboard(&renewed.access_token()).await.status, 200);
+    let log = app.send_with_token(Method::GET, "/admin/audit?action=key.activated", &admin).await;
+    assert_eq!(log.body["records"][0]["detail"], before[1]["kid"]);
+}
+
+async fn due_rotation_happens_by_itself(database: TestDatabase) {
+    let rotate_soon = |config: &mut Config| {
+        publish_briefly(config);
+        config.keys.rotation_interval = Some(Duration::from_secs(1));
+    };
+    let app = TestApp::start_with(&database, rotate_soon).await;
+    let other_app = TestApp::start_with(&database, rotate_soon).await;
+    let first = published_keys(&app).await[0]["kid"].clone();
+    let session = app.register_and_open_session("alice").await;
+
+    eventually("both instances sign with a new key", async || {
+        let logins = [
+            app.log_in("alice", "correct horse").await,
+            other_app.log_in("alice", "correct horse").await,
+        ];
+        logins.iter().all(|login| header_of(&login.access_token())["kid"] != first)
+    })
+    .await;
+
+    assert_eq!(app.dashboard(&session.access_token()).await.status, 200);
+}
+
+async fn revoked_key_ends_its_tokens_everywhere(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let other_app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    let session = app.register_and_open_session("alice").await;
+    let token = session.access_token();
+    assert_eq!(other_app.dashboard(&token).await.status, 200);
+    let kid = header_of(&token)["kid"].as_str().unwrap().to_owned();
+
+    let revoked = app.send_with_token(Method::DELETE, &format!("/admin/keys/{kid}"), &admin).await;
+
+    assert_eq!(states(revoked.body["keys"].as_array().unwrap()), ["active", "pending"]);
+    assert_eq!(app.dashboard(&token).await.status, 401, "at once, here");
+    eventually("the other instance refuses the token", async || {
+        other_app.dashboard(&token).await.status == 401
+    })
+    .await;
+    for app in [&app, &other_app] {
+        assert!(published_keys(app).await.iter().all(|key| key["kid"] != kid.as_str()));
+        let session = app.log_in("alice", "correct horse").await;
+        assert_eq!(app.dashboard(&session.access_token()).await.status, 200);
+    }
+    assert_eq!(app.refresh(&session.refresh_token()).await.status, 200);
+}
+
+async fn revocation_of_all_keys_keeps_refresh_tokens(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    let session = app.register_and_open_session("alice").await;
+    let former = published_keys(&app).await;
+
+    let revoked = app.send_with_token(Method::DELETE, "/admin/keys", &admin).await;
+
+    assert_eq!(states(revoked.body["keys"].as_array().unwrap()), ["active", "pending"]);
+    assert!(published_keys(&app).await.iter().all(|key| !former.contains(key)));
+    for token in [&session.access_token(), &admin] {
+        assert_eq!(app.dashboard(token).await.status, 401);
+    }
+    let renewed = app.refresh(&session.refresh_token()).await;
+    assert_eq!(app.dashboard(&renewed.access_token()).await.status, 200);
+}
+
+async fn key_changes_require_permission(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_and_log_in("alice").await;
+    let admin = app.register_admin(&database).await;
+
+    for (method, path) in [
+        (Method::GET, "/admin/keys"),
+        (Method::POST, "/admin/keys"),
+        (Method::DELETE, "/admin/keys"),
+        (Method::DELETE, "/admin/keys/oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"),
+    ] {
+        let refused = app.send_with_token(method, path, &token).await;
+        refused.assert_code(403, "permission_missing");
+    }
+    for kid in ["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U", "nonsense"] {
+        let path = format!("/admin/keys/{kid}");
+        let unknown = app.send_with_token(Method::DELETE, &path, &admin).await;
+        unknown.assert_error(404, "not_found", "Not found");
+    }
+}
+
+async fn run_key_command(database: &TestDatabase, arguments: &str) -> (Option<i32>, Vec<Value>) {
+    let mut command = Process::command(database);
+    command.env("JWKS_MAX_AGE", "1").env("REVOCATION_MAX_STALENESS", "2");
+    let output = command.args(arguments.split(' ')).output().await.unwrap();
+    let keys = String::from_utf8(output.stdout).unwrap();
+    (
+        output.status.code(),
+        keys.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+    )
+}
+
+async fn key_commands_change_the_keys(database: TestDatabase) {
+    let service = Process::start(&database).await;
+    let token = service.app.register_and_log_in("alice").await;
+
+    let (code, first) = run_key_command(&database, "key list --json").await;
+    assert_eq!((code, states(&first)), (Some(0), vec!["active", "pending"]));
+    let (code, _) = run_key_command(&database, "key rotate --json").await;
+    assert_eq!(code, Some(4), "the pending key is too new");
+    eventually("the pending key may sign", async || {
+        run_key_command(&database, "key rotate").await.0 == Some(0)
+    })
+    .await;
+    let (_, rotated) = run_key_command(&database, "key list --json").await;
+    assert_eq!(states(&rotated), ["retiring", "active", "pending"]);
+    assert_eq!(service.app.dashboard(&token).await.status, 200);
+
+    let kid = first[0]["kid"].as_str().unwrap();
+    let (code, revoked) = run_key_command(&database, &format!("key revoke {kid} --json")).await;
+    assert_eq!((code, states(&revoked)), (Some(0), vec!["active", "pending"]));
+    eventually("the service refuses the token", async || {
+        service.app.dashboard(&token).await.status == 401
+    })
+    .await;
+    let (code, _) = run_key_command(&database, &format!("key revoke {kid}")).await;
+    assert_eq!(code, Some(3));
+    let (code, _) = run_key_command(&database, "key revoke nonsense").await;
+    assert_eq!(code, Some(2));
+    let (code, all) = run_key_command(&database, "key revoke --all --json").await;
+    assert_eq!((code, all.len()), (Some(0), 2));
+}
+
+async fn token_with_a_new_key_is_accepted_before_the_next_poll(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    app.register("alice", "correct horse").await;
+    let other_app = TestApp::start_with_own_clock(&database, |config| {
+        config.keys.algorithm = SigningAlgorithm::Es256;
+    })
+    .await;
+    app.send_with_token(Method::DELETE, "/admin/keys", &admin).await;
+
+    let token = app.log_in_for_token("alice").await;
+
+    assert_eq!(other_app.dashboard(&token).await.status, 200);
+}
+
+/// Returns the program with a secret, and with the one before.
+fn with_secrets(database: &TestDatabase, secret: &str, previous: &str) -> Command {
+    let mut command = Process::command(database);
+    command.env("JWT_SECRET_KEY", secret).env("JWT_SECRET_KEY_PREVIOUS", previous);
+    command
+}
+
+const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
+
+async fn start_needs_the_secret_of_the_database(database: TestDatabase) {
+    Process::start(&database).await;
+
+    for previous in ["", "another secret of 32 characters.."] {
+        let output = with_secrets(&database, NEW_SECRET, previous).output().await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr.contains("set JWT_SECRET_KEY_PREVIOUS to it"), "{stderr}");
+    }
+}
+
+async fn changed_secret_ends_no_token_and_the_former_one_is_retired(database: TestDatabase) {
+    let former = Process::start(&database).await;
+    let session = former.app.register_and_open_session("alice").await;
+
+    let changed = Process::spawn(&mut with_secrets(&database, NEW_SECRET, Process::KEY)).await;
+    for app in [&former.app, &changed.app] {
+        assert_eq!(app.dashboard(&session.access_token()).await.status, 200);
+    }
+    let renewed = changed.app.refresh(&session.refresh_token()).await;
+    assert_eq!(former.app.dashboard(&renewed.access_token()).await.status, 200);
+    // The former secret still starts an instance: a change can be taken back.
+    Process::start(&database).await;
+
+    let mut retire = with_secrets(&database, NEW_SECRET, "");
+    let output = retire.args(["secret", "retire"]).output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "retired 1 former secrets\n");
+    let output = Process::command(&database).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(1), "the former secret starts nothing");
+    let restarted = Process::spawn(&mut with_secrets(&database, NEW_SECRET, "")).await;
+    assert_eq!(restarted.app.dashboard(&session.access_token()).await.status, 200);
+}
+
+async fn algorithm_change_ends_access_tokens_alone(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let session = app.register_and_open_session("alice").await;
+
+    let app = TestApp::start_with_shared_secret(&database).await;
+
+    let refused = app.dashboard(&session.access_token()).await;
+    refused.assert_code(401, "algorithm_not_allowed");
+    let renewed = app.refresh(&session.refresh_token()).await;
+    assert_eq!(app.dashboard(&renewed.access_token()).await.status, 200);
+}
+
+async fn changed_issuer_is_reported(database: TestDatabase) {
+    Process::start(&database).await;
+
+    let mut command = Process::command(&database);
+    let process = Process::spawn(command.env("PUBLIC_URL", "https://auth.example.com/")).await;
+
+    let warning = "the issuer has changed: access tokens with the former one are refused";
+    let log = process.log();
+    let line = log.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("\"https://auth.example.com\"") && line.contains("\"portcullis\""));
+}
