@@ -167,19 +167,19 @@ impl Committer {
     fn not_yet_revoked(
         &self,
         batch: &[Pending<NewRevocation, ()>],
-    ) -> (Vec<Revocation>, Vec<AuditRecord>) {
+    ) -> (Vec<(Revocation, UserId)>, Vec<AuditRecord>) {
         let mut seen = HashSet::new();
         let items = batch.iter().map(|pending| &pending.item);
         items
             .filter(|item| !self.replica.contains(item.revocation.id))
             .filter(|item| seen.insert(item.revocation.id))
-            .map(|item| (item.revocation, item.record.clone()))
+            .map(|item| ((item.revocation, item.record.subject), item.record.clone()))
             .unzip()
     }
 
     async fn write(
         &self,
-        revocations: &[Revocation],
+        revocations: &[(Revocation, UserId)],
         records: &[AuditRecord],
     ) -> Result<(), ActorError> {
         if revocations.is_empty() {
@@ -190,7 +190,8 @@ impl Committer {
             with_deadline(self.timeout, self.store.revoke(revocations, records)).await?;
         // A revocation that another instance has committed meanwhile is not among the committed
         // ones.
-        for revocation in revocations.iter().chain(&committed.revocations) {
+        let given = revocations.iter().map(|(revocation, _)| revocation);
+        for revocation in given.chain(&committed.revocations) {
             self.replica.apply(revocation, committed.committed_at);
         }
 

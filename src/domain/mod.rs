@@ -18,7 +18,9 @@ pub use ids::{SessionId, TokenId, UserId};
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
 pub use requester::{RequestOrigin, Requester, UserAgent};
-pub use revocation::{CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
+pub use revocation::{
+    CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, REVOCATIONS_PER_USER, Revocation, RevocationId,
+};
 pub use roles::{Permission, Permissions, Role, Roles, UnknownRole};
 pub use session::{
     Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionPosition, SessionPositionError,

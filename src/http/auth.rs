@@ -12,7 +12,8 @@ use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
     ActorFailed, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
-    MissingRefreshToken, Overloaded, Refused, UserExists, WrongCredentials, WrongRefreshToken,
+    MissingRefreshToken, Overloaded, Refused, TooManyRevocations, UserExists, WrongCredentials,
+    WrongRefreshToken,
 };
 use super::state::Api;
 use super::views::Message;
@@ -104,7 +105,10 @@ pub(super) async fn register(
                 ("logout" = (operation_id = "logout", description = "With `access_token`")),
             ),
         ),
-        Refused<(BadJson, MissingCredentials, WrongCredentials, Overloaded, ActorFailed)>,
+        Refused<(
+            BadJson, MissingCredentials, WrongCredentials, TooManyRevocations, Overloaded,
+            ActorFailed,
+        )>,
     ),
 )]
 pub(super) async fn login(
@@ -222,7 +226,12 @@ fn registration_outcome(registered: &Result<User, ActorError>) -> RegistrationOu
 fn login_outcome(granted: &Result<TokenGrant, ActorError>) -> LoginOutcome {
     match granted {
         Ok(_) => LoginOutcome::Success,
-        Err(ActorError::InvalidCredentials) => LoginOutcome::InvalidCredentials,
+        Err(ActorError::InvalidCredentials | ActorError::Account(AccountError::Changed)) => {
+            LoginOutcome::InvalidCredentials
+        }
+        Err(ActorError::Account(AccountError::TooManyRevocations { .. })) => {
+            LoginOutcome::TooManyRevocations
+        }
         Err(ActorError::Overloaded { .. }) => LoginOutcome::Overloaded,
         Err(_) => LoginOutcome::Error,
     }

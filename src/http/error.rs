@@ -67,6 +67,11 @@ pub(super) enum ApiError {
     UserExists,
     #[error("The last administrator has to stay one")]
     LastAdmin,
+    #[error("Too many tokens of the account were revoked recently, try again later")]
+    TooManyRevocations {
+        /// Time after which a retry may succeed.
+        retry_after: Duration,
+    },
     #[error("The request body must be at most {0} bytes long")]
     BodyTooLarge(usize),
     #[error("The request body must be JSON, sent with 'Content-Type: application/json'")]
@@ -182,6 +187,9 @@ impl ApiError {
             Self::NotJson | Self::NotForm => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
+            Self::TooManyRevocations { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_revocations")
+            }
             Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::DatabaseUnreachable(_) => {
@@ -213,7 +221,9 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::TooManyRevocations { retry_after } | Self::Overloaded { retry_after } => {
+                Some(*retry_after)
+            }
             Self::Unavailable(_)
             | Self::DatabaseUnreachable(_)
             | Self::RevocationsStale(_)
@@ -293,6 +303,9 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::RequesterSignedOut => TokenRefusal::Revoked.into(),
             AccountError::LastAdmin => Self::LastAdmin,
+            AccountError::TooManyRevocations { retry_after } => {
+                Self::TooManyRevocations { retry_after }
+            }
         }
     }
 }
@@ -367,6 +380,12 @@ pub(super) mod tests {
             (ApiError::UserExists, 409, "user_exists", &[]),
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
+            (
+                ApiError::TooManyRevocations { retry_after },
+                429,
+                "too_many_revocations",
+                &[("retry-after", "3")],
+            ),
             (ApiError::NotJson, 415, "unsupported_media_type", &[]),
             (ApiError::NotForm, 415, "unsupported_media_type", &[]),
             (ApiError::Overloaded { retry_after }, 503, "overloaded", &[("retry-after", "3")]),

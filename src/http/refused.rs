@@ -93,6 +93,7 @@ reasons! {
     WrongRefreshToken => ApiError::InvalidRefreshToken;
     UserExists => ApiError::UserExists;
     LastAdmin => ApiError::LastAdmin;
+    TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
     NotFound => ApiError::NotFound;
     NeedsDashboardRead => ApiError::PermissionMissing(Permission::DashboardRead);
     NeedsUsersRead => ApiError::PermissionMissing(Permission::UsersRead);

@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 
 use super::error::StoreError;
 use super::feed::{Feed, Listener};
-use crate::domain::{AuditRecord, Revocation, RevocationId};
+#[cfg(doc)]
+use crate::domain::REVOCATIONS_PER_USER;
+use crate::domain::{AuditRecord, Revocation, RevocationId, UserId};
 
 /// Revocations of one commit.
 #[derive(Clone, Debug)]
@@ -24,11 +26,12 @@ pub trait RevocationStore {
     /// Inserts revocations, deletes the sessions with the same ids and inserts audit records, all
     /// in one commit. Returns the revocations as they are stored.
     ///
+    /// Each revocation counts for the account beside it, to which [`REVOCATIONS_PER_USER`] applies.
     /// The revocation of a session never expires before the tokens of the session, with the largest
     /// leeway. A revocation that exists already gets the later expiry, as a new entry of the feed.
     async fn revoke(
         &self,
-        revocations: &[Revocation],
+        revocations: &[(Revocation, UserId)],
         records: &[AuditRecord],
     ) -> Result<CommittedRevocations, StoreError>;
 

@@ -1,28 +1,36 @@
 //! Sessions: their trait, and the types and row parsing that both dialects share.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
+use super::users::WriteError;
+#[cfg(doc)]
+use crate::domain::REVOCATIONS_PER_USER;
 use crate::domain::{
-    AuditRecord, Generation, Session, SessionId, SessionPosition, TokenUse, User, UserId,
-    UserVersion,
+    AccountError, AuditRecord, Generation, Session, SessionId, SessionPosition, TokenUse, User,
+    UserId, UserVersion,
 };
 
 /// Storage of sessions.
 #[async_trait]
 pub trait SessionStore {
-    /// Inserts a session in its first generation, with its audit record, in one commit.
+    /// Inserts a session in its first generation, with its audit record, in one commit. Returns the
+    /// sessions beyond the `limit` most recently used ones of the account, which are to be ended.
     ///
-    /// Returns `false` and inserts nothing if the account no longer has the given version.
+    /// Inserts nothing and returns [`AccountError::Changed`] if the account no longer has the given
+    /// version, or [`AccountError::TooManyRevocations`] if it has more than
+    /// [`REVOCATIONS_PER_USER`] live revocations.
     async fn insert_session(
         &self,
         new: &Session,
         version: UserVersion,
+        limit: u32,
         record: &AuditRecord,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<Vec<SessionId>, WriteError>;
 
     /// Finds a session, expired or not.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
@@ -49,13 +57,6 @@ pub trait SessionStore {
     /// Counts a revocation of a single access token of a session. Returns the number so far, `None`
     /// if the session has ended.
     async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError>;
-
-    /// Finds a session beyond the `limit` most recently used ones of an account.
-    async fn find_excess_session(
-        &self,
-        user: UserId,
-        limit: u32,
-    ) -> Result<Option<SessionId>, StoreError>;
 
     /// Lists sessions of an account that expire after `now`, most recently used first.
     async fn list_sessions(
@@ -98,6 +99,12 @@ pub struct Rotation {
 
 /// Results of the exchanges in one commit.
 pub type Rotations = HashMap<SessionId, Result<Rotation, StoreError>>;
+
+/// Refuses a session at a time `now`, until enough revocations of its account have expired.
+pub(super) fn too_many_revocations(until: OffsetDateTime, now: OffsetDateTime) -> WriteError {
+    let retry_after = Duration::try_from(until - now).unwrap_or_default();
+    AccountError::TooManyRevocations { retry_after }.into()
+}
 
 pub(super) fn parse_generation(number: i64) -> Result<Generation, StoreError> {
     u64::try_from(number)

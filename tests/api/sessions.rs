@@ -30,6 +30,7 @@ on_both_databases![
     idle_session_expires_when_configured,
     idle_session_is_listed_while_its_token_is_valid,
     login_beyond_the_limit_ends_the_session_longest_unused,
+    login_beyond_the_revocation_limit_is_refused_until_they_expire,
 ];
 
 #[track_caller]
@@ -409,4 +410,51 @@ async fn login_beyond_the_limit_ends_the_session_longest_unused(database: TestDa
         assert_eq!(app.dashboard(&tokens.access_token()).await.status, 200);
     }
     assert_eq!(list_sessions(&app, &third.access_token()).await.len(), 2);
+}
+
+/// Adds live revocations of an account.
+async fn add_revocations(database: &TestDatabase, username: &str, count: u32) {
+    let statement = match database {
+        TestDatabase::Postgres { .. } => format!(
+            "insert into revocations (id, expires_at, user_id)
+             select gen_random_uuid(), now() + interval '30 minutes', id
+             from users, generate_series(1, {count}) where username = '{username}'"
+        ),
+        TestDatabase::Sqlite(_) => format!(
+            "insert into revocations (id, expires_at, user_id)
+             with recursive n (i) as (select 1 union all select i + 1 from n where i < {count})
+             select randomblob(16), (unixepoch() + 1800) * 1000000, id
+             from users, n where username = '{username}'"
+        ),
+    };
+    database.execute(&statement).await;
+}
+
+async fn login_beyond_the_revocation_limit_is_refused_until_they_expire(database: TestDatabase) {
+    let app = TestApp::start_with_own_clock(&database, |_| {}).await;
+    let sessions = [
+        app.register_and_open_session("alice").await,
+        app.log_in("alice", "correct horse").await,
+        app.log_in("alice", "correct horse").await,
+    ];
+    app.register("bob", "correct horse").await;
+    add_revocations(&database, "alice", 2_000).await;
+    let log_in = async |name| app.log_in(name, "correct horse").await;
+
+    assert_eq!(log_in("alice").await.status, 200);
+    assert_eq!(app.log_out(&sessions[0].access_token()).await.status, 200);
+    let refused = log_in("alice").await;
+
+    refused.assert_code(429, "too_many_revocations");
+    let retry_after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1_000..=1_800).contains(&retry_after), "{retry_after}");
+    assert_eq!(app.metric(r#"portcullis_logins_total{outcome="too_many_revocations"}"#).await, 1);
+    assert_eq!(log_in("bob").await.status, 200, "the limit is one for each account");
+    assert_eq!(app.refresh(&sessions[1].refresh_token()).await.status, 200);
+    let token = sessions[2].access_token();
+    let ended = app.send_with_token(Method::POST, "/auth/logout-all", &token).await;
+    assert_eq!(ended.status, 200, "sessions can always be ended");
+    assert_revoked(&app.dashboard(&token).await);
+    app.clock.advance(Duration::from_secs(retry_after));
+    assert_eq!(log_in("alice").await.status, 200);
 }

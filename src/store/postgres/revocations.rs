@@ -12,7 +12,9 @@ use super::audit;
 use super::database::PostgresStore;
 use super::feed::PostgresFeed;
 use super::listener::PostgresListener;
-use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
+use crate::domain::{
+    AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId, UserId,
+};
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, Listener};
 use crate::store::revocations::{CommittedRevocations, RevocationStore};
@@ -25,12 +27,17 @@ pub(super) const TOKENS_EXPIRE_AT: &str = "coalesce(tokens_expire_at, sessions.e
 impl RevocationStore for PostgresStore {
     async fn revoke(
         &self,
-        revocations: &[Revocation],
+        revocations: &[(Revocation, UserId)],
         records: &[AuditRecord],
     ) -> Result<CommittedRevocations, StoreError> {
-        let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
-        let expiries: Vec<OffsetDateTime> =
-            revocations.iter().map(|revocation| revocation.expires_at).collect();
+        let mut ids = Vec::new();
+        let mut expiries = Vec::new();
+        let mut users = Vec::new();
+        for (revocation, user_id) in revocations {
+            ids.push(revocation.id.as_uuid());
+            expiries.push(revocation.expires_at);
+            users.push(user_id.as_uuid());
+        }
         // A single statement: without a pooler, the server completes it once it is sent, even if
         // the caller stops waiting. Sessions are locked before revocations, since `added` joins all
         // of `ended` first, and both in the order of their ids. Transactions that take several
@@ -41,16 +48,17 @@ impl RevocationStore for PostgresStore {
                      select id from sessions where id = any ($9) order by id for update)
                  returning id, {TOKENS_EXPIRE_AT} + make_interval(secs => $11) as expires_at),
              given as (
-                 select id, max(expires_at) as expires_at
-                 from unnest($9::uuid[], $10::timestamptz[]) as given (id, expires_at)
-                 group by id),
+                 select distinct on (id) id, expires_at, user_id
+                 from unnest($9::uuid[], $10::timestamptz[], $12::uuid[])
+                     as given (id, expires_at, user_id)
+                 order by id, expires_at desc),
              added as (
-                 insert into revocations (id, expires_at)
-                 select id, greatest(given.expires_at, ended.expires_at)
+                 insert into revocations (id, expires_at, user_id)
+                 select id, greatest(given.expires_at, ended.expires_at), user_id
                  from given left join ended using (id) order by id
                  on conflict (id) do update
                  set expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
-                     xid = excluded.xid
+                     xid = excluded.xid, user_id = excluded.user_id
                  where revocations.expires_at < excluded.expires_at
                  returning id, expires_at),
              recorded as ({})
@@ -60,7 +68,8 @@ impl RevocationStore for PostgresStore {
             audit::INSERT
         )));
         let insert = audit::bind(insert, records).bind(ids).bind(expiries);
-        let row = insert.bind(MAX_LEEWAY.as_secs_f64()).fetch_one(&self.executor).await?;
+        let insert = insert.bind(MAX_LEEWAY.as_secs_f64()).bind(users);
+        let row = insert.fetch_one(&self.executor).await?;
         revocations_from_row(&row)
     }
 

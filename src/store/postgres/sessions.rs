@@ -10,18 +10,20 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit;
-use super::columns::time_column;
+use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
 use super::users::user_from_row;
 use crate::domain::{
-    AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
-    UserVersion,
+    AccountError, AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
+    Session, SessionId, UserVersion,
 };
 use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
     Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    too_many_revocations,
 };
+use crate::store::users::WriteError;
 
 /// Condition of an exchange: the presented generation is the current one.
 const IS_EXCHANGE: &str = "generation = presented";
@@ -45,20 +47,30 @@ impl SessionStore for PostgresStore {
         &self,
         new: &Session,
         version: UserVersion,
+        limit: u32,
         record: &AuditRecord,
-    ) -> Result<bool, StoreError> {
-        // `for share` makes a concurrent `lock_users` wait for this commit.
+    ) -> Result<Vec<SessionId>, WriteError> {
+        // `for share` makes a concurrent `lock_users` wait for this commit. `excess` does not see
+        // the new session, which is the most recently used one.
         let insert = self.executor.query(AssertSqlSafe(format!(
             "with owner as (select id from users where id = $9 and version = $10 for share),
+             refusal as (
+                 select expires_at from revocations where user_id = $9 and expires_at > $12
+                 order by expires_at desc offset $18 limit 1),
              opened as (
                  insert into sessions (id, user_id, generation, created_at, last_used_at,
                                        expires_at, address, user_agent, tokens_expire_at)
                  select $11, id, 0, $12, $13, $14, $15, $16, $17 from owner
-                 returning id)
-             {} where exists (select from opened)",
+                 where not exists (select from refusal)
+                 returning id),
+             recorded as ({} where exists (select from opened))
+             select exists (select from opened) as is_opened,
+                    (select expires_at from refusal) as refused_until,
+                    array(select id from sessions where user_id = $9
+                          order by last_used_at desc, id offset $19) as excess",
             audit::INSERT
         )));
-        let result = audit::bind(insert, slice::from_ref(record))
+        let row = audit::bind(insert, slice::from_ref(record))
             .bind(new.user_id.as_uuid())
             .bind(to_i64(version.number()))
             .bind(new.id.as_uuid())
@@ -68,9 +80,18 @@ impl SessionStore for PostgresStore {
             .bind(new.origin.address.to_string())
             .bind(new.origin.user_agent.as_str())
             .bind(new.tokens_expire_at)
-            .execute(&self.executor)
+            .bind(i64::from(REVOCATIONS_PER_USER))
+            .bind(i64::from(limit) - 1)
+            .fetch_one(&self.executor)
             .await?;
-        Ok(result.rows_affected() == 1)
+        if let Some(until) = optional_time_column(&row, "revocations", "refused_until")? {
+            return Err(too_many_revocations(until, new.created_at));
+        }
+        if !row.try_get("is_opened")? {
+            return Err(AccountError::Changed.into());
+        }
+        let excess: Vec<Uuid> = row.try_get("excess")?;
+        Ok(excess.into_iter().map(SessionId::from).collect())
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -139,22 +160,6 @@ impl SessionStore for PostgresStore {
         );
         match update.bind(id.as_uuid()).fetch_optional(&self.executor).await? {
             Some(row) => Ok(Some(u32::try_from(row.try_get::<i32, _>(0)?).unwrap_or(u32::MAX))),
-            None => Ok(None),
-        }
-    }
-
-    async fn find_excess_session(
-        &self,
-        user: UserId,
-        limit: u32,
-    ) -> Result<Option<SessionId>, StoreError> {
-        let select = self.executor.query(
-            "select id from sessions where user_id = $1
-             order by last_used_at desc, id offset $2 limit 1",
-        );
-        let select = select.bind(user.as_uuid()).bind(i64::from(limit));
-        match select.fetch_optional(&self.executor).await? {
-            Some(row) => Ok(Some(row.try_get::<Uuid, _>(0)?.into())),
             None => Ok(None),
         }
     }

@@ -13,14 +13,16 @@ use super::audit;
 use super::database::{self, NOW, SqliteStore, micros};
 use super::users::find_user;
 use crate::domain::{
-    AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
-    UserVersion,
+    AccountError, AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
+    Session, SessionId, UserId, UserVersion,
 };
 use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
     Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    too_many_revocations,
 };
+use crate::store::users::WriteError;
 
 /// Condition of an exchange: the presented generation is the current one.
 const IS_EXCHANGE: &str = "generation = ?2";
@@ -43,9 +45,14 @@ impl SessionStore for SqliteStore {
         &self,
         new: &Session,
         version: UserVersion,
+        limit: u32,
         record: &AuditRecord,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Vec<SessionId>, WriteError> {
         let mut transaction = self.begin_write().await?;
+        if let Some(until) = find_refusal(&mut transaction, new).await? {
+            return Err(too_many_revocations(until, new.created_at));
+        }
+        let excess = find_excess_sessions(&mut transaction, new.user_id, limit).await?;
         let result = sqlx::query(AssertSqlSafe(format!(
             "insert into sessions (id, user_id, generation, rotated_at, created_at, last_used_at,
                                    expires_at, address, user_agent, tokens_expire_at)
@@ -63,11 +70,11 @@ impl SessionStore for SqliteStore {
         .execute(&mut *transaction)
         .await?;
         if result.rows_affected() == 0 {
-            return Ok(false);
+            return Err(AccountError::Changed.into());
         }
         audit::insert(&mut transaction, slice::from_ref(record)).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(excess)
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -112,20 +119,6 @@ impl SessionStore for SqliteStore {
         Ok(update.bind(id.as_uuid()).fetch_optional(&self.pool).await?)
     }
 
-    async fn find_excess_session(
-        &self,
-        user: UserId,
-        limit: u32,
-    ) -> Result<Option<SessionId>, StoreError> {
-        let select = sqlx::query_scalar(
-            "select id from sessions where user_id = ?1
-             order by last_used_at desc, id limit 1 offset ?2",
-        );
-        let id: Option<Uuid> =
-            select.bind(user.as_uuid()).bind(limit).fetch_optional(&self.pool).await?;
-        Ok(id.map(SessionId::from))
-    }
-
     async fn list_sessions(
         &self,
         query: &SessionQuery,
@@ -165,6 +158,39 @@ impl SessionStore for SqliteStore {
         .await?;
         Ok(result.rows_affected())
     }
+}
+
+/// Returns the time until which the account has too many live revocations; `None` if it has not.
+async fn find_refusal(
+    connection: &mut SqliteConnection,
+    new: &Session,
+) -> Result<Option<OffsetDateTime>, StoreError> {
+    let select = sqlx::query_scalar(
+        "select expires_at from revocations where user_id = ?1 and expires_at > ?2
+         order by expires_at desc limit 1 offset ?3",
+    );
+    let until = select
+        .bind(new.user_id.as_uuid())
+        .bind(to_micros(new.created_at))
+        .bind(REVOCATIONS_PER_USER)
+        .fetch_optional(connection)
+        .await?;
+    until.map(|until| from_micros("revocations", "expires_at", until)).transpose()
+}
+
+/// Finds the sessions that are too many beside a new one.
+async fn find_excess_sessions(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    limit: u32,
+) -> Result<Vec<SessionId>, StoreError> {
+    let select = sqlx::query_scalar(
+        "select id from sessions where user_id = ?1
+         order by last_used_at desc, id limit -1 offset ?2",
+    );
+    let select = select.bind(user.as_uuid()).bind(i64::from(limit) - 1);
+    let ids: Vec<Uuid> = select.fetch_all(connection).await?;
+    Ok(ids.into_iter().map(SessionId::from).collect())
 }
 
 /// Rotates one session, `at` a time by the clock of the database; `None` if it is absent, expired

@@ -201,7 +201,7 @@ async fn end_sessions(
     .await?;
     let revocations = rows.iter().map(revocation_from_row).collect::<Result<Vec<_>, _>>()?;
     for revocation in &revocations {
-        insert_revocation(connection, revocation, committed_at).await?;
+        insert_revocation(connection, revocation, change.user_id, committed_at).await?;
     }
     Ok(CommittedRevocations { revocations, committed_at })
 }

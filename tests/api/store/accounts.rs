@@ -143,7 +143,7 @@ async fn account_change_ends_all_other_sessions(database: TestDatabase) {
     let foreign = add_session(store.as_ref()).await;
     let others = [(); 2].map(|()| Session { id: SessionId::random(), ..kept.clone() });
     for session in &others {
-        assert!(store.insert_session(session, UserVersion::FIRST, &audit_record()).await.unwrap());
+        insert_session(store.as_ref(), session).await.unwrap();
     }
 
     let mut change = new_change(kept.user_id, UserEdit::Password(password_hash(2)));
@@ -266,9 +266,8 @@ async fn outdated_account_version_is_refused(database: TestDatabase) {
     }
 
     let late_session = Session { id: SessionId::random(), ..session.clone() };
-    assert!(
-        !store.insert_session(&late_session, UserVersion::FIRST, &audit_record()).await.unwrap()
-    );
+    let refused = insert_session(store.as_ref(), &late_session).await;
+    assert_eq!(account_error(refused), AccountError::Changed);
     let remaining = list_sessions(store.as_ref(), user).await;
     assert_eq!(remaining, slice::from_ref(&session), "refused changes end no session");
     let password_changes =
@@ -327,7 +326,7 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
         new_record(1, AuditAction::UserDisabled, &Requester::COMMAND_LINE, alice),
         new_record(2, AuditAction::SessionEnded, &by_admin, admin),
     ];
-    store.revoke(&[new_revocation(now())], &records).await.unwrap();
+    store.revoke(&[], &records).await.unwrap();
 
     let latest_first: Vec<_> = records.iter().rev().cloned().collect();
     assert_eq!(read_audit_log(store.as_ref(), &all_records()).await, latest_first);
@@ -353,7 +352,7 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
 async fn old_audit_records_are_deleted_in_batches(database: TestDatabase) {
     let store = open_store(&database).await;
     let aged = |mins| AuditRecord { at: now() - Duration::from_mins(mins), ..audit_record() };
-    store.revoke(&[new_revocation(now())], &[1, 10, 11, 12].map(aged)).await.unwrap();
+    store.revoke(&[], &[1, 10, 11, 12].map(aged)).await.unwrap();
     let fast_clock = now() + Duration::from_hours(1);
     let retention = Duration::from_mins(5);
 
@@ -372,7 +371,7 @@ async fn every_audit_action_round_trips(database: TestDatabase) {
     let records: Vec<_> =
         all.iter().map(|&action| AuditRecord { action, ..audit_record() }).collect();
 
-    store.revoke(&[new_revocation(now())], &records).await.unwrap();
+    store.revoke(&[], &records).await.unwrap();
 
     let read = read_audit_log(store.as_ref(), &all_records()).await;
     let actions: Vec<_> = read.iter().rev().map(|record| record.action).collect();

@@ -14,11 +14,13 @@ use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
     AccountError, AuditAction, AuditRecord, CLOCK_SKEW_ALLOWANCE, Generation, MAX_LEEWAY,
-    PasswordHash, RequestOrigin, Requester, Revocation, RevocationId, Role, Roles, Session,
-    SessionId, TokenId, TokenUse, User, UserAgent, UserEdit, UserId, UserVersion, Username,
+    PasswordHash, REVOCATIONS_PER_USER, RequestOrigin, Requester, Revocation, RevocationId, Role,
+    Roles, Session, SessionId, TokenId, TokenUse, User, UserAgent, UserEdit, UserId, UserVersion,
+    Username,
 };
 use portcullis::store::{
-    self, AuditQuery, Credentials, FeedBatch, SchemaPolicy, SessionQuery, Store, WriteError,
+    self, AuditQuery, CommittedRevocations, Credentials, FeedBatch, SchemaPolicy, SessionQuery,
+    Store, WriteError,
 };
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
@@ -45,6 +47,9 @@ on_both_databases![
     ended_session_does_not_rotate,
     opposite_lock_orders_do_not_deadlock,
     revoking_a_session_ends_it,
+    every_revocation_counts_for_its_account,
+    revocations_beyond_the_limit_refuse_sessions_until_they_expire,
+    session_beyond_the_limit_names_those_longest_unused,
     deleted_account_cannot_open_a_session,
     expired_sessions_are_deleted_in_batches,
     unreadable_address_fails_no_list,
@@ -126,8 +131,23 @@ async fn add_session(store: &dyn Store) -> Session {
             user_agent: UserAgent::sanitize("curl/8.5"),
         },
     };
-    assert!(store.insert_session(&session, UserVersion::FIRST, &audit_record()).await.unwrap());
+    insert_session(store, &session).await.unwrap();
     session
+}
+
+/// Inserts a session of an account in its first version, without a limit of sessions.
+async fn insert_session(
+    store: &dyn Store,
+    session: &Session,
+) -> Result<Vec<SessionId>, WriteError> {
+    store.insert_session(session, UserVersion::FIRST, u32::MAX, &audit_record()).await
+}
+
+/// Revokes on behalf of an account that does not exist.
+async fn revoke(store: &dyn Store, revocations: &[Revocation]) -> CommittedRevocations {
+    let user_id = UserId::random();
+    let revocations: Vec<_> = revocations.iter().map(|revocation| (*revocation, user_id)).collect();
+    store.revoke(&revocations, &[]).await.unwrap()
 }
 
 async fn list_sessions(store: &dyn Store, user_id: UserId) -> Vec<Session> {
@@ -206,14 +226,14 @@ async fn password_hash_replacement_requires_expected_hash(database: TestDatabase
 async fn repeated_revocation_keeps_the_later_expiry(database: TestDatabase) {
     let store = open_store(&database).await;
     let batch = [(); 3].map(|()| new_revocation(now()));
-    store.revoke(&batch, &[]).await.unwrap();
+    revoke(store.as_ref(), &batch).await;
     let mut feed = store.feed();
     feed.read(READ_TIMEOUT).await.unwrap();
     let later = Revocation { expires_at: now() + Duration::from_hours(1), ..batch[0] };
     let earlier = Revocation { expires_at: now() - Duration::from_hours(1), ..batch[1] };
     let fresh = new_revocation(now());
 
-    let committed = store.revoke(&[later, earlier, fresh, fresh], &[]).await.unwrap();
+    let committed = revoke(store.as_ref(), &[later, earlier, fresh, fresh]).await;
 
     let changed = revocation_ids(&[later, fresh]);
     assert_eq!(revocation_ids(&committed.revocations), changed);
@@ -237,7 +257,7 @@ async fn revocation_outlives_every_token_of_its_session(database: TestDatabase) 
     let soon = now() + Duration::from_mins(1);
     let revocations =
         [&opened, &refreshed].map(|session| Revocation { id: session.id.into(), expires_at: soon });
-    let committed = store.revoke(&revocations, &[]).await.unwrap().revocations;
+    let committed = revoke(store.as_ref(), &revocations).await.revocations;
 
     let stored = read_all_revocations(store.as_ref()).await;
     let expiry = |id: SessionId| {
@@ -256,7 +276,7 @@ async fn session_of_an_older_version_is_revoked_until_its_end(database: TestData
     store.rotate_sessions(&generations, now(), None, token_expiry()).await.unwrap();
 
     let revocation = Revocation { id: session.id.into(), expires_at: token_expiry() };
-    store.revoke(&[revocation], &[]).await.unwrap();
+    revoke(store.as_ref(), &[revocation]).await;
 
     let expires_at = session.expires_at + MAX_LEEWAY;
     let expected = Revocation { id: session.id.into(), expires_at };
@@ -267,7 +287,7 @@ async fn large_revocation_batch_is_stored(database: TestDatabase) {
     let store = open_store(&database).await;
     let batch: Vec<_> = (0..25_000).map(|_| new_revocation(now())).collect();
 
-    store.revoke(&batch, &[]).await.unwrap();
+    revoke(store.as_ref(), &batch).await;
 
     assert_eq!(read_all_revocations(store.as_ref()).await.len(), batch.len());
 }
@@ -275,7 +295,7 @@ async fn large_revocation_batch_is_stored(database: TestDatabase) {
 async fn only_revoked_ids_are_found(database: TestDatabase) {
     let store = open_store(&database).await;
     let revoked = new_revocation(now());
-    store.revoke(&[revoked], &[]).await.unwrap();
+    revoke(store.as_ref(), &[revoked]).await;
     let other: RevocationId = TokenId::random().into();
 
     let found = store.find_revoked(&[other, revoked.id]).await.unwrap();
@@ -289,8 +309,8 @@ async fn expired_revocations_are_deleted_in_batches(database: TestDatabase) {
         |seconds| new_revocation(now() - CLOCK_SKEW_ALLOWANCE - Duration::from_secs(seconds));
     let expired: Vec<_> = (10..15).map(aged).collect();
     let live = new_revocation(now() - CLOCK_SKEW_ALLOWANCE + Duration::from_mins(1));
-    store.revoke(&expired, &[]).await.unwrap();
-    store.revoke(&[live], &[]).await.unwrap();
+    revoke(store.as_ref(), &expired).await;
+    revoke(store.as_ref(), &[live]).await;
 
     assert_eq!(store.delete_expired_revocations(now(), 3).await.unwrap(), 3);
     assert_eq!(store.delete_expired_revocations(now(), 3).await.unwrap(), 2);
@@ -309,9 +329,9 @@ async fn feed_reloads_fully_then_reads_additions(database: TestDatabase) {
         "the second read of an empty table adds nothing"
     );
     feed.request_full_reload();
-    store.revoke(&batches[0], &[]).await.unwrap();
+    revoke(store.as_ref(), &batches[0]).await;
     let first = feed.read(READ_TIMEOUT).await.unwrap();
-    store.revoke(&batches[1], &[]).await.unwrap();
+    revoke(store.as_ref(), &batches[1]).await;
     let second = feed.read(READ_TIMEOUT).await.unwrap();
     let third = feed.read(READ_TIMEOUT).await.unwrap();
     feed.request_full_reload();
@@ -433,7 +453,7 @@ async fn opposite_lock_orders_do_not_deadlock(database: TestDatabase) {
         end_sessions.requester.session_id = Some(initiator.id);
         let mut sessions = join_all((0..60).map(async |_| {
             let session = Session { id: SessionId::random(), ..first.clone() };
-            store.insert_session(&session, UserVersion::FIRST, &audit_record()).await.unwrap();
+            insert_session(store.as_ref(), &session).await.unwrap();
             session
         }))
         .await;
@@ -446,16 +466,14 @@ async fn opposite_lock_orders_do_not_deadlock(database: TestDatabase) {
         let reversed: Vec<_> = revocations.iter().rev().copied().collect();
 
         // Each call locks the same sessions, and they arrive in different orders.
-        let (rotation, ending, revoking, revoking_reversed) = join!(
+        let (rotation, ending, _, _) = join!(
             store.rotate_sessions(&generations, now(), None, token_expiry()),
             store.change_user(&end_sessions),
-            store.revoke(&revocations, &[]),
-            store.revoke(&reversed, &[]),
+            revoke(store.as_ref(), &revocations),
+            revoke(store.as_ref(), &reversed),
         );
 
         rotation.unwrap();
-        revoking.unwrap();
-        revoking_reversed.unwrap();
         if ending.is_err() {
             assert_eq!(account_error(ending), AccountError::RequesterSignedOut);
         }
@@ -467,10 +485,70 @@ async fn revoking_a_session_ends_it(database: TestDatabase) {
     let session = add_session(store.as_ref()).await;
 
     let ending = Revocation { id: session.id.into(), expires_at: now() };
-    store.revoke(&[new_revocation(now()), ending], &[]).await.unwrap();
+    revoke(store.as_ref(), &[new_revocation(now()), ending]).await;
 
     assert!(list_sessions(store.as_ref(), session.user_id).await.is_empty());
     assert_eq!(read_all_revocations(store.as_ref()).await.len(), 2);
+}
+
+async fn every_revocation_counts_for_its_account(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let first = add_session(store.as_ref()).await;
+    let user_id = first.user_id;
+    let second = Session { id: SessionId::random(), ..first.clone() };
+    insert_session(store.as_ref(), &second).await.unwrap();
+    let token = new_revocation(token_expiry());
+    let session = Revocation { id: first.id.into(), expires_at: token_expiry() };
+
+    store.revoke(&[(token, user_id), (session, user_id)], &[]).await.unwrap();
+    let change = accounts::new_change(user_id, UserEdit::EndSessions);
+    store.change_user(&change).await.unwrap();
+
+    assert_eq!(read_all_revocations(store.as_ref()).await.len(), 3);
+    database.execute("delete from revocations where user_id = (select id from users)").await;
+    assert_eq!(read_all_revocations(store.as_ref()).await, []);
+}
+
+async fn revocations_beyond_the_limit_refuse_sessions_until_they_expire(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let session = add_session(store.as_ref()).await;
+    let other = add_session(store.as_ref()).await;
+    let lasting = (0..REVOCATIONS_PER_USER).map(|_| new_revocation(token_expiry()));
+    let soonest = now() + Duration::from_mins(7);
+    let all: Vec<_> =
+        lasting.chain([new_revocation(soonest)]).map(|item| (item, session.user_id)).collect();
+    let open_at = async |owner: &Session, created_at| {
+        let session = Session { id: SessionId::random(), created_at, ..owner.clone() };
+        insert_session(store.as_ref(), &session).await
+    };
+
+    store.revoke(&all[1..], &[]).await.unwrap();
+    open_at(&session, now()).await.unwrap();
+    store.revoke(&all, &[]).await.unwrap();
+
+    let refused = open_at(&session, soonest - Duration::from_secs(90)).await;
+    let retry_after = Duration::from_secs(90);
+    assert_eq!(account_error(refused), AccountError::TooManyRevocations { retry_after });
+    open_at(&other, now()).await.unwrap();
+    open_at(&session, soonest).await.unwrap();
+}
+
+async fn session_beyond_the_limit_names_those_longest_unused(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let oldest = add_session(store.as_ref()).await;
+    let used_after = |secs| Session {
+        id: SessionId::random(),
+        last_used_at: oldest.last_used_at + Duration::from_secs(secs),
+        ..oldest.clone()
+    };
+    let [newest, older, new] = [2, 1, 3].map(used_after);
+    for session in [&newest, &older] {
+        insert_session(store.as_ref(), session).await.unwrap();
+    }
+
+    let excess = store.insert_session(&new, UserVersion::FIRST, 2, &audit_record()).await.unwrap();
+
+    assert_eq!(excess, [older.id, oldest.id]);
 }
 
 async fn deleted_account_cannot_open_a_session(database: TestDatabase) {
@@ -478,7 +556,8 @@ async fn deleted_account_cannot_open_a_session(database: TestDatabase) {
     let session = add_session(store.as_ref()).await;
     let orphan = Session { id: SessionId::random(), user_id: UserId::random(), ..session };
 
-    assert!(!store.insert_session(&orphan, UserVersion::FIRST, &audit_record()).await.unwrap());
+    let refused = insert_session(store.as_ref(), &orphan).await;
+    assert_eq!(account_error(refused), AccountError::Changed);
 }
 
 async fn expired_sessions_are_deleted_in_batches(database: TestDatabase) {
@@ -487,7 +566,7 @@ async fn expired_sessions_are_deleted_in_batches(database: TestDatabase) {
     for _ in 0..3 {
         let expires_at = now() - Duration::from_mins(1);
         let expired = Session { id: SessionId::random(), expires_at, ..live.clone() };
-        assert!(store.insert_session(&expired, UserVersion::FIRST, &audit_record()).await.unwrap());
+        insert_session(store.as_ref(), &expired).await.unwrap();
     }
 
     assert_eq!(store.delete_expired_sessions(now(), 2).await.unwrap(), 2);
@@ -550,11 +629,11 @@ async fn feed_reads_late_commits_exactly_once() {
         let mut unrelated = database.connect().await;
         unrelated.execute("begin; select pg_current_xact_id()").await.unwrap();
 
-        store.revoke(&[new_revocation(now())], &[]).await.unwrap();
+        revoke(store.as_ref(), &[new_revocation(now())]).await;
         assert_eq!(read_count().await, 1);
         second.execute("commit").await.unwrap();
         assert_eq!(read_count().await, 1);
-        store.revoke(&[new_revocation(now())], &[]).await.unwrap();
+        revoke(store.as_ref(), &[new_revocation(now())]).await;
         assert_eq!(read_count().await, 1);
         first.execute("commit").await.unwrap();
         assert_eq!(read_count().await, 1);
@@ -570,7 +649,7 @@ async fn timed_out_feed_read_loses_nothing() {
         let mut feed = store.feed();
         feed.read(READ_TIMEOUT).await.unwrap();
         let batch = [new_revocation(now())];
-        store.revoke(&batch, &[]).await.unwrap();
+        revoke(store.as_ref(), &batch).await;
         let mut other_connection = database.connect().await;
         other_connection.execute("begin; lock table revocations").await.unwrap();
 
@@ -588,7 +667,7 @@ async fn feed_reloads_fully_after_table_restore() {
     let test = async |database: TestDatabase| {
         let store = open_store(&database).await;
         let mut feed = store.feed();
-        store.revoke(&[new_revocation(now())], &[]).await.unwrap();
+        revoke(store.as_ref(), &[new_revocation(now())]).await;
         feed.read(READ_TIMEOUT).await.unwrap();
 
         // A restore creates the table, then the rows with transaction IDs of another server, then
@@ -620,7 +699,7 @@ async fn listener_reports_commits_and_disconnection() {
         let mut listener = store.listener().unwrap();
         listener.connect(READ_TIMEOUT).await.unwrap();
 
-        store.revoke(&[new_revocation(now()), new_revocation(now())], &[]).await.unwrap();
+        revoke(store.as_ref(), &[new_revocation(now()), new_revocation(now())]).await;
         listener.wait_for_notification(READ_TIMEOUT).await.unwrap();
 
         database
