@@ -6,6 +6,7 @@ mod deadline;
 mod error;
 mod follower;
 mod hash_queue;
+mod limiter;
 mod mailbox;
 mod reply;
 mod revocation_writer;

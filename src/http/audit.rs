@@ -71,8 +71,8 @@ struct AuditRecordView {
     subject: UserId,
     #[schema(inline, required)]
     session: Option<SessionId>,
-    /// Username, roles or token id, depending on the action. For `login.refused`, the username and
-    /// the number of refusals that were not recorded.
+    /// Username, roles or token id, depending on the action. For `login.refused` and
+    /// `session.refresh_token_retried`, also the number of those that were not recorded.
     #[schema(required, example = "testuser")]
     detail: Option<String>,
     /// IP address of the request; `null` for the command line.

@@ -29,7 +29,7 @@ use postgres::PostgresStore;
 pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, RevocationStore};
 pub use schema::SchemaPolicy;
-pub use sessions::{Rotation, Rotations, SessionQuery, SessionStore};
+pub use sessions::{PresentedToken, Rotation, Rotations, SessionQuery, SessionStore};
 use sqlite::SqliteStore;
 pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
 

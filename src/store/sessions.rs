@@ -11,8 +11,8 @@ use super::users::WriteError;
 #[cfg(doc)]
 use crate::domain::REVOCATIONS_PER_USER;
 use crate::domain::{
-    AccountError, AuditRecord, Generation, Session, SessionId, SessionPosition, TokenUse, User,
-    UserId, UserVersion,
+    AccountError, AuditRecord, Generation, RequestOrigin, Session, SessionId, SessionPosition,
+    TokenUse, User, UserId, UserVersion,
 };
 
 /// Storage of sessions.
@@ -35,9 +35,10 @@ pub trait SessionStore {
     /// Finds a session, expired or not.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// Exchanges the presented generation of each session, all in one commit, and judges it:
+    /// Exchanges the presented token of each session, all in one commit, and judges its generation:
     ///
-    /// - The current generation moves the session to the next one.
+    /// - The current generation moves the session to the next one, and its origin becomes that of
+    ///   the latest use of the session.
     /// - The generation of the latest exchange gets the current one again within the reuse grace
     ///   period, and a new one within the retry period.
     /// - Every other generation leaves the session as it is.
@@ -48,7 +49,7 @@ pub trait SessionStore {
     /// sessions; their new generation is committed like the others.
     async fn rotate_sessions(
         &self,
-        presented: &HashMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
@@ -82,6 +83,14 @@ pub struct SessionQuery {
     pub after: Option<SessionPosition>,
     /// Maximum number of sessions.
     pub limit: u32,
+}
+
+/// Refresh token of a session, as a client has presented it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentedToken {
+    /// Generation that the token is valid for.
+    pub generation: Generation,
+    pub origin: RequestOrigin,
 }
 
 /// State of a session after an exchange of a refresh token.

@@ -24,6 +24,7 @@ on_both_databases![
     logout_ends_all_tokens_of_session,
     logout_everywhere_ends_every_session,
     user_lists_own_sessions,
+    session_shows_where_it_was_last_used,
     sessions_are_listed_in_pages,
     only_the_owner_ends_a_session,
     session_expires_after_its_lifetime,
@@ -285,6 +286,46 @@ async fn user_lists_own_sessions(database: TestDatabase) {
     for time in ["created_at", "last_used_at", "expires_at"] {
         assert!(current[0][time].as_str().unwrap().ends_with('Z'), "{current:?}");
     }
+}
+
+async fn session_shows_where_it_was_last_used(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| {
+        config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let root = app.register_admin(&database).await;
+    app.register("alice", "correct horse").await;
+    let send_from = async |address: &str, agent: &str, path: &str, body: &Value| {
+        let request = app.request(Method::POST, path).header("x-forwarded-for", address);
+        send(request.header("user-agent", agent).json(body)).await
+    };
+    let refresh_from = async |address: &str, agent: &str, tokens: &Reply| {
+        let body = json!({ "refresh_token": tokens.refresh_token() });
+        let refreshed = send_from(address, agent, "/auth/refresh", &body).await;
+        assert_eq!(refreshed.status, 200, "{refreshed:?}");
+        refreshed
+    };
+    let shown = async |token: &str| {
+        let session = list_sessions(&app, token).await.remove(0);
+        ["ip", "user_agent", "last_ip", "last_user_agent"].map(|key| session[key].clone())
+    };
+
+    let credentials = json!({ "username": "alice", "password": "correct horse" });
+    let opened = send_from("192.0.2.1", "phone/1", "/auth/login", &credentials).await;
+    let token = opened.access_token();
+    assert_eq!(shown(&token).await, ["192.0.2.1", "phone/1", "192.0.2.1", "phone/1"]);
+    let refreshed = refresh_from("192.0.2.2", "phone/2", &opened).await;
+    refresh_from("192.0.2.3", "phone/3", &opened).await;
+    assert_eq!(shown(&token).await, ["192.0.2.1", "phone/1", "192.0.2.2", "phone/2"]);
+    refresh_from("192.0.2.4", "phone/4", &refreshed).await;
+
+    let path = format!("/admin/users/{}/sessions", decode_claims(&token)["sub"].as_str().unwrap());
+    let listed = app.send_with_token(Method::GET, &path, &root).await;
+    let session = &listed.body["sessions"][0];
+    assert_eq!(
+        (&session["ip"], &session["last_ip"], &session["last_user_agent"]),
+        (&json!("192.0.2.1"), &json!("192.0.2.4"), &json!("phone/4"))
+    );
 }
 
 async fn sessions_are_listed_in_pages(database: TestDatabase) {

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::cleanup::Cleanup;
 use super::exchange::{self, Exchanges};
 use super::lookup::{self, Lookups};
+use super::reports::Reports;
 use crate::actors::{RevocationWriter, follower};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, TokenSettings};
@@ -30,7 +31,7 @@ pub struct SessionActor {
     /// Maximum duration of a query that no caller can cancel.
     pub(super) timeout: Duration,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) reports: Reports,
     cleanup: Cleanup,
     cleanup_interval: Duration,
 }
@@ -64,6 +65,7 @@ impl SessionActor {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
+        let reports = Reports::new(Arc::clone(&store), Arc::clone(&clock), metrics);
         Ok(Self {
             store,
             revocations,
@@ -73,7 +75,7 @@ impl SessionActor {
             tokens: config.tokens.clone(),
             timeout,
             clock,
-            metrics,
+            reports,
             cleanup,
             cleanup_interval: config.revocations.sweep_interval,
         })

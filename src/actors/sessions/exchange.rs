@@ -11,15 +11,15 @@ use crate::actors::batcher::{Batcher, Pending};
 use crate::actors::deadline::with_deadline;
 use crate::clock::Clock;
 use crate::config::TokenSettings;
-use crate::domain::{Generation, SessionId, TokenUse};
-use crate::store::{Rotation, Rotations, Store};
+use crate::domain::{SessionId, TokenUse};
+use crate::store::{PresentedToken, Rotation, Rotations, Store};
 
 /// Maximum number of exchanges in one commit: a second of work, so that it ends in time.
 const BATCH_LIMIT: usize = 20_000;
 
-/// Queue of refresh tokens, each by its session and generation. The result is `None` for a session
+/// Queue of refresh tokens, each with its session. The result is `None` for a session
 /// that has ended.
-pub(super) type Exchanges = Batcher<(SessionId, Generation), Option<Exchanged>>;
+pub(super) type Exchanges = Batcher<(SessionId, PresentedToken), Option<Exchanged>>;
 
 /// Result of an exchange.
 pub(super) struct Exchanged {
@@ -50,12 +50,12 @@ struct Exchanger {
 }
 
 impl Exchanger {
-    async fn run(&self, batch: Vec<Pending<(SessionId, Generation), Option<Exchanged>>>) {
-        let presented = newest(batch.iter().map(|pending| pending.item));
+    async fn run(&self, batch: Vec<Pending<(SessionId, PresentedToken), Option<Exchanged>>>) {
+        let presented = newest(batch.iter().map(|pending| &pending.item));
         let now = self.clock.now();
         let rotations = self.rotate(&presented, now).await;
         for pending in batch {
-            let (session_id, generation) = pending.item;
+            let (session_id, PresentedToken { generation, .. }) = pending.item;
             let rotation = match &rotations {
                 Ok(rotations) => rotations.get(&session_id).cloned().transpose(),
                 Err(error) => {
@@ -63,7 +63,8 @@ impl Exchanger {
                     continue;
                 }
             };
-            let is_newest = presented.get(&session_id) == Some(&generation);
+            let newest = presented.get(&session_id);
+            let is_newest = newest.is_some_and(|newest| newest.generation == generation);
             let exchanged = rotation
                 .map(|rotation| rotation.map(|rotation| self.exchanged(rotation, is_newest, now)));
             pending.complete(exchanged.map_err(Into::into));
@@ -72,7 +73,7 @@ impl Exchanger {
 
     async fn rotate(
         &self,
-        presented: &HashMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
     ) -> Result<Rotations, ActorError> {
         let tokens_expire_at = now + self.tokens.lifetime;
@@ -92,30 +93,40 @@ impl Exchanger {
 
 /// Picks the newest token of each session: only this one can rotate it. Older tokens in the batch
 /// count as presented after it, regardless of their order of arrival.
-fn newest(
-    presented: impl Iterator<Item = (SessionId, Generation)>,
-) -> HashMap<SessionId, Generation> {
-    let mut newest = HashMap::new();
-    for (session_id, generation) in presented {
-        let known = newest.entry(session_id).or_insert(generation);
-        *known = generation.max(*known);
+fn newest<'a>(
+    presented: impl Iterator<Item = &'a (SessionId, PresentedToken)>,
+) -> HashMap<SessionId, PresentedToken> {
+    let mut newest: HashMap<SessionId, PresentedToken> = HashMap::new();
+    for (session_id, token) in presented {
+        let known = newest.get(session_id);
+        if known.is_none_or(|known| known.generation < token.generation) {
+            newest.insert(*session_id, token.clone());
+        }
     }
     newest
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
+    use crate::domain::{RequestOrigin, UserAgent};
 
     #[test]
     fn newest_token_of_each_session_is_exchanged() {
         let one = SessionId::random();
         let other = SessionId::random();
-        let [first, second, third] = [0, 1, 2].map(Generation::from);
+        let origin =
+            RequestOrigin { address: Ipv4Addr::LOCALHOST.into(), user_agent: UserAgent::default() };
+        let token = |generation: u64| PresentedToken {
+            generation: generation.into(),
+            origin: origin.clone(),
+        };
+        let presented = [(one, token(0)), (one, token(2)), (other, token(0)), (one, token(1))];
 
-        let newest =
-            newest([(one, first), (one, third), (other, first), (one, second)].into_iter());
+        let newest = newest(presented.iter());
 
-        assert_eq!(newest, HashMap::from([(one, third), (other, first)]));
+        assert_eq!(newest, HashMap::from([(one, token(2)), (other, token(0))]));
     }
 }

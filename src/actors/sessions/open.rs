@@ -41,6 +41,7 @@ impl Handler<OpenSession> for SessionActor {
             last_used_at: now,
             expires_at,
             tokens_expire_at: expires_at.min(now + self.tokens.lifetime),
+            last_origin: origin.clone(),
             origin,
         };
         let record = AuditRecord {

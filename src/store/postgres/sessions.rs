@@ -14,13 +14,13 @@ use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
 use super::users::user_from_row;
 use crate::domain::{
-    AccountError, AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
-    Session, SessionId, UserVersion,
+    AccountError, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER, Session,
+    SessionId, UserVersion,
 };
 use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
-    Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
     too_many_revocations,
 };
 use crate::store::users::WriteError;
@@ -37,7 +37,9 @@ const IS_LOST_REPLY: &str = "(parent = presented and rotated_at <= now - $6 * in
 macro_rules! columns {
     () => {
         "id, user_id, created_at, last_used_at, expires_at,
-         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent"
+         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent,
+         coalesce(last_address, address) as last_address,
+         coalesce(last_user_agent, user_agent) as last_user_agent"
     };
 }
 
@@ -103,40 +105,22 @@ impl SessionStore for PostgresStore {
 
     async fn rotate_sessions(
         &self,
-        presented: &HashMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
     ) -> Result<Rotations, StoreError> {
-        let ids: Vec<Uuid> = presented.keys().map(|id| id.as_uuid()).collect();
-        let generations: Vec<i64> =
-            presented.values().map(|generation| to_i64(generation.number())).collect();
-        // A single statement: of several instances that rotate a session at once, one succeeds and
-        // the others see its generation.
-        let update = self.executor.query(AssertSqlSafe(format!(
-            "with live as (
-                 select sessions.id, presented, clock_timestamp() as now
-                 from sessions
-                 join unnest($1::uuid[], $2::bigint[]) as shown (id, presented) using (id)
-                 where expires_at > $3 and ($4 is null or last_used_at >= $4)
-                 order by sessions.id for no key update of sessions)
-             update sessions
-             set generation   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then generation + 1 else generation end,
-                 rotated_at   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then now else rotated_at end,
-                 parent       = case when {IS_EXCHANGE} then presented else parent end,
-                 exchanged_at = case when {IS_EXCHANGE} then now else exchanged_at end,
-                 last_used_at = case when {IS_EXCHANGE} then $3 else last_used_at end,
-                 tokens_expire_at = case when tokens_expire_at is not null
-                     then greatest(tokens_expire_at, least(expires_at, $5)) end
-             from live, users
-             where sessions.id = live.id and users.id = user_id
-             returning sessions.id as session_id, expires_at, generation, presented,
-                       coalesce(parent = presented
-                           and (rotated_at > now - $6 * interval '1 second'
-                                or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
-                       coalesce(exchanged_at = now, false) as is_first,
-                       users.id, username, roles, users.created_at, disabled_at, version"
-        )));
+        let mut ids = Vec::new();
+        let mut generations = Vec::new();
+        let mut addresses = Vec::new();
+        let mut user_agents = Vec::new();
+        for (id, PresentedToken { generation, origin }) in presented {
+            ids.push(id.as_uuid());
+            generations.push(to_i64(generation.number()));
+            addresses.push(origin.address.to_string());
+            user_agents.push(origin.user_agent.as_str());
+        }
+        let update = self.executor.query(AssertSqlSafe(rotate_sql()));
         let update = update
             .bind(ids)
             .bind(generations)
@@ -144,7 +128,9 @@ impl SessionStore for PostgresStore {
             .bind(used_since)
             .bind(tokens_expire_at)
             .bind(REUSE_GRACE_PERIOD.as_secs_f64())
-            .bind(RETRY_PERIOD.as_secs_f64());
+            .bind(RETRY_PERIOD.as_secs_f64())
+            .bind(addresses)
+            .bind(user_agents);
         let mut rotations = Rotations::new();
         for row in update.fetch_all(&self.executor).await? {
             let id: Uuid = row.try_get("session_id")?;
@@ -202,6 +188,39 @@ impl SessionStore for PostgresStore {
     }
 }
 
+/// Returns the statement of an exchange. A single one: of several instances that rotate a session
+/// at once, one succeeds and the others see its generation.
+fn rotate_sql() -> String {
+    format!(
+        "with live as (
+             select sessions.id, presented, from_address, from_user_agent,
+                    clock_timestamp() as now
+             from sessions
+             join unnest($1::uuid[], $2::bigint[], $8::text[], $9::text[])
+                 as shown (id, presented, from_address, from_user_agent) using (id)
+             where expires_at > $3 and ($4 is null or last_used_at >= $4)
+             order by sessions.id for no key update of sessions)
+         update sessions
+         set generation   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then generation + 1 else generation end,
+             rotated_at   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then now else rotated_at end,
+             parent       = case when {IS_EXCHANGE} then presented else parent end,
+             exchanged_at = case when {IS_EXCHANGE} then now else exchanged_at end,
+             last_used_at = case when {IS_EXCHANGE} then $3 else last_used_at end,
+             last_address = case when {IS_EXCHANGE} then from_address else last_address end,
+             last_user_agent = case when {IS_EXCHANGE} then from_user_agent else last_user_agent end,
+             tokens_expire_at = case when tokens_expire_at is not null
+                 then greatest(tokens_expire_at, least(expires_at, $5)) end
+         from live, users
+         where sessions.id = live.id and users.id = user_id
+         returning sessions.id as session_id, expires_at, generation, presented,
+                   coalesce(parent = presented
+                       and (rotated_at > now - $6 * interval '1 second'
+                            or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
+                   coalesce(exchanged_at = now, false) as is_first,
+                   users.id, username, roles, users.created_at, disabled_at, version"
+    )
+}
+
 fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
     Ok(Session {
         id: row.try_get::<Uuid, _>("id")?.into(),
@@ -211,6 +230,7 @@ fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
         expires_at: time_column(row, "sessions", "expires_at")?,
         tokens_expire_at: time_column(row, "sessions", "tokens_expire_at")?,
         origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
+        last_origin: read_origin(row.try_get("last_address")?, row.try_get("last_user_agent")?),
     })
 }
 

@@ -13,13 +13,13 @@ use super::audit;
 use super::database::{self, NOW, SqliteStore, micros};
 use super::users::find_user;
 use crate::domain::{
-    AccountError, AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
-    Session, SessionId, UserId, UserVersion,
+    AccountError, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER, Session,
+    SessionId, UserId, UserVersion,
 };
 use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::sessions::{
-    Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
     too_many_revocations,
 };
 use crate::store::users::WriteError;
@@ -35,7 +35,9 @@ const IS_LOST_REPLY: &str = "(parent = ?2 and rotated_at <= ?6 - ?7 and exchange
 macro_rules! columns {
     () => {
         "id, user_id, created_at, last_used_at, expires_at,
-         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent"
+         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent,
+         coalesce(last_address, address) as last_address,
+         coalesce(last_user_agent, user_agent) as last_user_agent"
     };
 }
 
@@ -85,7 +87,7 @@ impl SessionStore for SqliteStore {
 
     async fn rotate_sessions(
         &self,
-        presented: &HashMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
@@ -93,7 +95,7 @@ impl SessionStore for SqliteStore {
         let mut transaction = self.begin_write().await?;
         let at = database::now(&mut transaction).await?;
         let mut rotations = Rotations::new();
-        for (&id, &presented) in presented {
+        for (&id, presented) in presented {
             let rotation =
                 rotate(&mut transaction, (id, presented), at, now, used_since, tokens_expire_at);
             match rotation.await {
@@ -197,7 +199,7 @@ async fn find_excess_sessions(
 /// or idle.
 async fn rotate(
     connection: &mut SqliteConnection,
-    (id, presented): (SessionId, Generation),
+    (id, presented): (SessionId, &PresentedToken),
     at: OffsetDateTime,
     now: OffsetDateTime,
     used_since: Option<OffsetDateTime>,
@@ -210,6 +212,8 @@ async fn rotate(
              parent       = case when {IS_EXCHANGE} then ?2 else parent end,
              exchanged_at = case when {IS_EXCHANGE} then ?6 else exchanged_at end,
              last_used_at = case when {IS_EXCHANGE} then ?3 else last_used_at end,
+             last_address = case when {IS_EXCHANGE} then ?9 else last_address end,
+             last_user_agent = case when {IS_EXCHANGE} then ?10 else last_user_agent end,
              tokens_expire_at = max(tokens_expire_at, min(expires_at, ?5))
          where id = ?1 and expires_at > ?3 and (?4 is null or last_used_at >= ?4)
          returning user_id, expires_at, generation,
@@ -217,13 +221,15 @@ async fn rotate(
                    coalesce(exchanged_at = ?6, 0) as is_first"
     )))
     .bind(id.as_uuid())
-    .bind(to_i64(presented.number()))
+    .bind(to_i64(presented.generation.number()))
     .bind(to_micros(now))
     .bind(used_since.map(to_micros))
     .bind(to_micros(tokens_expire_at))
     .bind(to_micros(at))
     .bind(micros(REUSE_GRACE_PERIOD))
     .bind(micros(RETRY_PERIOD))
+    .bind(presented.origin.address.to_string())
+    .bind(presented.origin.user_agent.as_str())
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -236,7 +242,7 @@ async fn rotate(
         user,
         expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
         generation,
-        token_use: token_use(presented, generation, is_accepted, is_first),
+        token_use: token_use(presented.generation, generation, is_accepted, is_first),
     }))
 }
 
@@ -250,5 +256,6 @@ fn session_from_row(row: &SqliteRow) -> Result<Session, StoreError> {
         expires_at: time("expires_at")?,
         tokens_expire_at: time("tokens_expire_at")?,
         origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
+        last_origin: read_origin(row.try_get("last_address")?, row.try_get("last_user_agent")?),
     })
 }

@@ -169,8 +169,8 @@ async fn command_line_revokes_until_the_tokens_expire(database: TestDatabase) {
     let store = open_store(&database).await;
     let session = add_session(store.as_ref()).await;
     let tokens_expire_at = now() + Duration::from_hours(3);
-    let generations = [(session.id, Generation::FIRST)].into();
-    store.rotate_sessions(&generations, now(), None, tokens_expire_at).await.unwrap();
+    let tokens = presented([(session.id, Generation::FIRST)]);
+    store.rotate_sessions(&tokens, now(), None, tokens_expire_at).await.unwrap();
     let mut change = new_change(session.user_id, UserEdit::EndSessions);
     change.revoked_until = None;
 

@@ -2,7 +2,7 @@
 
 mod accounts;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv6Addr;
 use std::slice;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use portcullis::domain::{
     Username,
 };
 use portcullis::store::{
-    self, AuditQuery, CommittedRevocations, Credentials, FeedBatch, SchemaPolicy, SessionQuery,
-    Store, WriteError,
+    self, AuditQuery, CommittedRevocations, Credentials, FeedBatch, PresentedToken, SchemaPolicy,
+    SessionQuery, Store, WriteError,
 };
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
@@ -113,6 +113,19 @@ fn token_expiry() -> OffsetDateTime {
     now() + Duration::from_hours(1)
 }
 
+fn origin(address: &str) -> RequestOrigin {
+    let user_agent = UserAgent::sanitize("curl/8.5");
+    RequestOrigin { address: address.parse().unwrap(), user_agent }
+}
+
+/// Returns tokens that were presented at one address.
+fn presented(
+    generations: impl IntoIterator<Item = (SessionId, Generation)>,
+) -> HashMap<SessionId, PresentedToken> {
+    let token = |generation| PresentedToken { generation, origin: origin("2001:db8::2") };
+    generations.into_iter().map(|(id, generation)| (id, token(generation))).collect()
+}
+
 /// Adds an account and opens a session for it.
 async fn add_session(store: &dyn Store) -> Session {
     let mut owner = new_credentials(&format!("user-{}", UserId::random()));
@@ -126,10 +139,8 @@ async fn add_session(store: &dyn Store) -> Session {
         last_used_at: created_at,
         expires_at: created_at + Duration::from_hours(24),
         tokens_expire_at: created_at + Duration::from_hours(1),
-        origin: RequestOrigin {
-            address: "2001:db8::1".parse().unwrap(),
-            user_agent: UserAgent::sanitize("curl/8.5"),
-        },
+        origin: origin("2001:db8::1"),
+        last_origin: origin("2001:db8::1"),
     };
     insert_session(store, &session).await.unwrap();
     session
@@ -250,9 +261,9 @@ async fn revocation_outlives_every_token_of_its_session(database: TestDatabase) 
     let opened = add_session(store.as_ref()).await;
     let refreshed = add_session(store.as_ref()).await;
     let much_later = now() + Duration::from_hours(3);
-    let generations = [(refreshed.id, Generation::FIRST)].into();
-    store.rotate_sessions(&generations, now(), None, much_later).await.unwrap();
-    store.rotate_sessions(&generations, now(), None, now()).await.unwrap();
+    let tokens = presented([(refreshed.id, Generation::FIRST)]);
+    store.rotate_sessions(&tokens, now(), None, much_later).await.unwrap();
+    store.rotate_sessions(&tokens, now(), None, now()).await.unwrap();
 
     let soon = now() + Duration::from_mins(1);
     let revocations =
@@ -272,8 +283,8 @@ async fn session_of_an_older_version_is_revoked_until_its_end(database: TestData
     let store = open_store(&database).await;
     let session = add_session(store.as_ref()).await;
     database.execute("update sessions set tokens_expire_at = null").await;
-    let generations = [(session.id, Generation::FIRST)].into();
-    store.rotate_sessions(&generations, now(), None, token_expiry()).await.unwrap();
+    let tokens = presented([(session.id, Generation::FIRST)]);
+    store.rotate_sessions(&tokens, now(), None, token_expiry()).await.unwrap();
 
     let revocation = Revocation { id: session.id.into(), expires_at: token_expiry() };
     revoke(store.as_ref(), &[revocation]).await;
@@ -356,11 +367,11 @@ async fn session_rotates_once_per_generation(database: TestDatabase) {
     let session = add_session(store.as_ref()).await;
     let first = Generation::FIRST;
     let second = first.next();
-    let rotate = async |presented| {
-        let generations = [(session.id, presented)].into();
+    let rotate = async |generation| {
+        let tokens = presented([(session.id, generation)]);
         let later = now() + Duration::from_mins(1);
         let mut rotations =
-            store.rotate_sessions(&generations, later, None, token_expiry()).await.unwrap();
+            store.rotate_sessions(&tokens, later, None, token_expiry()).await.unwrap();
         rotations.remove(&session.id).unwrap().unwrap()
     };
 
@@ -380,6 +391,8 @@ async fn session_rotates_once_per_generation(database: TestDatabase) {
     let listed = list_sessions(store.as_ref(), session.user_id).await;
     assert_eq!(listed.len(), 1);
     assert!(listed[0].last_used_at > session.last_used_at);
+    assert_eq!(listed[0].origin, origin("2001:db8::1"));
+    assert_eq!(listed[0].last_origin, origin("2001:db8::2"));
 }
 
 async fn batched_sessions_rotate_independently(database: TestDatabase) {
@@ -389,17 +402,17 @@ async fn batched_sessions_rotate_independently(database: TestDatabase) {
     let first = Generation::FIRST;
     let second = first.next();
     store
-        .rotate_sessions(&[(outdated.id, first)].into(), now(), None, token_expiry())
+        .rotate_sessions(&presented([(outdated.id, first)]), now(), None, token_expiry())
         .await
         .unwrap();
     store
-        .rotate_sessions(&[(outdated.id, second)].into(), now(), None, token_expiry())
+        .rotate_sessions(&presented([(outdated.id, second)]), now(), None, token_expiry())
         .await
         .unwrap();
 
-    let generations =
-        [(current.id, first), (outdated.id, first), (SessionId::random(), first)].into();
-    let rotations = store.rotate_sessions(&generations, now(), None, token_expiry()).await.unwrap();
+    let tokens =
+        presented([(current.id, first), (outdated.id, first), (SessionId::random(), first)]);
+    let rotations = store.rotate_sessions(&tokens, now(), None, token_expiry()).await.unwrap();
 
     assert_eq!(rotations.len(), 2);
     for (session, generation) in [(current, second), (outdated, second.next())] {
@@ -414,8 +427,8 @@ async fn unreadable_account_fails_only_its_rotation(database: TestDatabase) {
     database.execute("update users set username = ''").await;
     let readable = add_session(store.as_ref()).await;
 
-    let generations = [(readable.id, Generation::FIRST), (unreadable.id, Generation::FIRST)].into();
-    let rotations = store.rotate_sessions(&generations, now(), None, token_expiry()).await.unwrap();
+    let tokens = presented([(readable.id, Generation::FIRST), (unreadable.id, Generation::FIRST)]);
+    let rotations = store.rotate_sessions(&tokens, now(), None, token_expiry()).await.unwrap();
 
     assert_eq!(rotations[&readable.id].as_ref().unwrap().user.id, readable.user_id);
     let refused = &rotations[&unreadable.id];
@@ -426,12 +439,8 @@ async fn ended_session_does_not_rotate(database: TestDatabase) {
     let store = open_store(&database).await;
     let session = add_session(store.as_ref()).await;
     let rotates = async |id, now, used_since| {
-        let generations = [(id, Generation::FIRST)].into();
-        !store
-            .rotate_sessions(&generations, now, used_since, token_expiry())
-            .await
-            .unwrap()
-            .is_empty()
+        let tokens = presented([(id, Generation::FIRST)]);
+        !store.rotate_sessions(&tokens, now, used_since, token_expiry()).await.unwrap().is_empty()
     };
 
     assert!(!rotates(SessionId::random(), now(), None).await);
@@ -458,7 +467,7 @@ async fn opposite_lock_orders_do_not_deadlock(database: TestDatabase) {
         }))
         .await;
         sessions.push(initiator);
-        let generations = sessions.iter().map(|session| (session.id, Generation::FIRST)).collect();
+        let tokens = presented(sessions.iter().map(|session| (session.id, Generation::FIRST)));
         let session_revocations =
             sessions.iter().map(|session| Revocation { id: session.id.into(), expires_at });
         let token_revocations = (0..10).map(|_| new_revocation(expires_at));
@@ -467,7 +476,7 @@ async fn opposite_lock_orders_do_not_deadlock(database: TestDatabase) {
 
         // Each call locks the same sessions, and they arrive in different orders.
         let (rotation, ending, _, _) = join!(
-            store.rotate_sessions(&generations, now(), None, token_expiry()),
+            store.rotate_sessions(&tokens, now(), None, token_expiry()),
             store.change_user(&end_sessions),
             revoke(store.as_ref(), &revocations),
             revoke(store.as_ref(), &reversed),
@@ -577,7 +586,7 @@ async fn expired_sessions_are_deleted_in_batches(database: TestDatabase) {
 async fn unreadable_address_fails_no_list(database: TestDatabase) {
     let store = open_store(&database).await;
     let session = add_session(store.as_ref()).await;
-    database.execute("update sessions set address = 'nowhere'").await;
+    database.execute("update sessions set address = 'nowhere', last_address = 'nowhere'").await;
     database.execute("update audit_log set address = 'nowhere'").await;
 
     let listed = list_sessions(store.as_ref(), session.user_id).await;
