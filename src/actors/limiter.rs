@@ -1,49 +1,54 @@
-//! [`Limiter`]: bounds the rate of reports in the log and in the audit log.
+//! [`Limiter`]: bounds the rate at which one account, or one address, fills the log and the audit
+//! log.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::mem;
 use std::time::Duration;
 
-/// Rate of the reports about one subject.
-const RATE: Rate = Rate { burst: 10, interval: Duration::from_mins(1) };
+/// Rate of the events of one subject.
+pub(super) const RATE: Rate = Rate { burst: 10, interval: Duration::from_mins(1) };
 
 /// Rate of all reports of one kind by this instance.
-const TOTAL_RATE: Rate = Rate { burst: 600, interval: Duration::from_secs(1) };
+pub(super) const TOTAL_REPORTS: Rate = Rate { burst: 600, interval: Duration::from_secs(1) };
+
+/// Rate for events that are limited for each subject alone.
+pub(super) const UNLIMITED: Rate = Rate { burst: u32::MAX, interval: Duration::ZERO };
 
 /// Maximum number of subjects in memory.
 const CAPACITY: usize = 10_000;
 
-/// Limits the reports about each subject, and all together.
+/// Limits the events of each subject, and all together.
 pub(super) struct Limiter<S> {
     buckets: HashMap<S, (Bucket, u64)>,
+    total_rate: Rate,
     total: Bucket,
 }
 
 impl<S: Copy + Eq + Hash> Limiter<S> {
     /// Creates a limiter. `now` is the current uptime, as for [`Self::admit`].
-    pub(super) fn new(now: Duration) -> Self {
-        Self { buckets: HashMap::new(), total: Bucket::full(TOTAL_RATE, now) }
+    pub(super) fn new(total_rate: Rate, now: Duration) -> Self {
+        Self { buckets: HashMap::new(), total_rate, total: Bucket::full(total_rate, now) }
     }
 
-    /// Returns the number of reports that were suppressed since the last one about the subject, or
-    /// `None` to suppress this one, too.
+    /// Returns the number of events that were refused since the last admitted one of the subject, or
+    /// `None` to refuse this one, too.
     pub(super) fn admit(&mut self, subject: S, now: Duration) -> Option<u64> {
         if self.buckets.len() >= CAPACITY && !self.buckets.contains_key(&subject) {
             self.make_room(now);
         }
         let new = || (Bucket::full(RATE, now), 0);
-        let (bucket, suppressed) = self.buckets.entry(subject).or_insert_with(new);
-        if bucket.has_token(RATE, now) && self.total.has_token(TOTAL_RATE, now) {
+        let (bucket, refused) = self.buckets.entry(subject).or_insert_with(new);
+        if bucket.has_token(RATE, now) && self.total.has_token(self.total_rate, now) {
             bucket.tokens -= 1;
             self.total.tokens -= 1;
-            return Some(mem::take(suppressed));
+            return Some(mem::take(refused));
         }
-        *suppressed += 1;
+        *refused += 1;
         None
     }
 
-    /// Forgets the subjects without recent reports or, if there are none, all.
+    /// Forgets the subjects without recent events or, if there are none, all.
     fn make_room(&mut self, now: Duration) {
         self.buckets.retain(|_, (bucket, _)| {
             bucket.has_token(RATE, now);
@@ -57,9 +62,9 @@ impl<S: Copy + Eq + Hash> Limiter<S> {
 
 /// Limit of a token bucket: `burst` at once, and one more after each interval.
 #[derive(Clone, Copy)]
-struct Rate {
-    burst: u32,
-    interval: Duration,
+pub(super) struct Rate {
+    pub(super) burst: u32,
+    pub(super) interval: Duration,
 }
 
 struct Bucket {
@@ -94,7 +99,7 @@ mod tests {
 
     #[test]
     fn reports_about_one_subject_are_limited_and_counted() {
-        let mut limiter = Limiter::new(Duration::ZERO);
+        let mut limiter = Limiter::new(TOTAL_REPORTS, Duration::ZERO);
         let [alice, bob] = [1, 2];
         let at = Duration::from_secs;
 
@@ -107,7 +112,7 @@ mod tests {
 
     #[test]
     fn reports_about_many_subjects_are_limited_together() {
-        let mut limiter = Limiter::<u32>::new(Duration::ZERO);
+        let mut limiter = Limiter::<u32>::new(TOTAL_REPORTS, Duration::ZERO);
         let mut subjects = 0..;
         let mut count = |now| {
             let subjects = subjects.by_ref().take(5_000);
@@ -118,5 +123,13 @@ mod tests {
         assert_eq!(count(Duration::from_secs(7)), 7);
         assert_eq!(count(Duration::from_secs(7)), 0);
         assert!(limiter.buckets.len() <= CAPACITY);
+    }
+
+    #[test]
+    fn subjects_without_a_common_limit_do_not_share_one() {
+        let mut limiter = Limiter::new(UNLIMITED, Duration::ZERO);
+
+        assert!((0..5_000).all(|subject| limiter.admit(subject, Duration::ZERO) == Some(0)));
+        assert_eq!(reported(&mut limiter, 0, Duration::ZERO, 100).len(), 9);
     }
 }

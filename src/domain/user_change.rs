@@ -72,6 +72,12 @@ pub enum AccountError {
     /// The edit would leave the service without an active administrator.
     #[error("the account is the last administrator")]
     LastAdmin,
+    /// The owner has changed the password too often.
+    #[error("the password was changed too often")]
+    TooManyPasswordChanges {
+        /// Time until the next change.
+        retry_after: Duration,
+    },
     /// The account has too many live revocations for another session.
     #[error("the account has too many live revocations")]
     TooManyRevocations {

@@ -67,6 +67,11 @@ pub(super) enum ApiError {
     UserExists,
     #[error("The last administrator has to stay one")]
     LastAdmin,
+    #[error("The password was changed too often, try again later")]
+    TooManyPasswordChanges {
+        /// Time after which a retry may succeed.
+        retry_after: Duration,
+    },
     #[error("Too many tokens of the account were revoked recently, try again later")]
     TooManyRevocations {
         /// Time after which a retry may succeed.
@@ -187,6 +192,9 @@ impl ApiError {
             Self::NotJson | Self::NotForm => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
+            Self::TooManyPasswordChanges { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_password_changes")
+            }
             Self::TooManyRevocations { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_revocations")
             }
@@ -221,9 +229,9 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyRevocations { retry_after } | Self::Overloaded { retry_after } => {
-                Some(*retry_after)
-            }
+            Self::TooManyPasswordChanges { retry_after }
+            | Self::TooManyRevocations { retry_after }
+            | Self::Overloaded { retry_after } => Some(*retry_after),
             Self::Unavailable(_)
             | Self::DatabaseUnreachable(_)
             | Self::RevocationsStale(_)
@@ -303,6 +311,9 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::RequesterSignedOut => TokenRefusal::Revoked.into(),
             AccountError::LastAdmin => Self::LastAdmin,
+            AccountError::TooManyPasswordChanges { retry_after } => {
+                Self::TooManyPasswordChanges { retry_after }
+            }
             AccountError::TooManyRevocations { retry_after } => {
                 Self::TooManyRevocations { retry_after }
             }
@@ -380,6 +391,12 @@ pub(super) mod tests {
             (ApiError::UserExists, 409, "user_exists", &[]),
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
+            (
+                ApiError::TooManyPasswordChanges { retry_after },
+                429,
+                "too_many_password_changes",
+                &[("retry-after", "3")],
+            ),
             (
                 ApiError::TooManyRevocations { retry_after },
                 429,

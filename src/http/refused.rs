@@ -93,6 +93,8 @@ reasons! {
     WrongRefreshToken => ApiError::InvalidRefreshToken;
     UserExists => ApiError::UserExists;
     LastAdmin => ApiError::LastAdmin;
+    TooManyPasswordChanges =>
+        ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
     NotFound => ApiError::NotFound;
     NeedsDashboardRead => ApiError::PermissionMissing(Permission::DashboardRead);
