@@ -27,7 +27,7 @@ pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
 use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
-pub use revocations::{CommittedRevocations, RevocationStore};
+pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 pub use schema::SchemaPolicy;
 pub use sessions::{PresentedToken, Rotation, Rotations, SessionQuery, SessionStore};
 use sqlite::SqliteStore;

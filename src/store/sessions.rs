@@ -1,12 +1,13 @@
 //! Sessions: their trait, and the types and row parsing that both dialects share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
+use super::revocations::LockedSessions;
 use super::users::WriteError;
 #[cfg(doc)]
 use crate::domain::REVOCATIONS_PER_USER;
@@ -46,13 +47,15 @@ pub trait SessionStore {
     /// Each session keeps the latest expiry of its access tokens: no later than `tokens_expire_at`
     /// and its own expiry. Sessions that have ended, have expired by `now` or were last used before
     /// `used_since` are absent from the result. An account that does not parse fails only its own
-    /// sessions; their new generation is committed like the others.
+    /// sessions; their new generation is committed like the others. Nothing is done to a session in
+    /// [`Rotations::locked`].
     async fn rotate_sessions(
         &self,
         presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
+        locked: LockedSessions,
     ) -> Result<Rotations, StoreError>;
 
     /// Counts a revocation of a single access token of a session. Returns the number so far, `None`
@@ -107,7 +110,13 @@ pub struct Rotation {
 }
 
 /// Results of the exchanges in one commit.
-pub type Rotations = HashMap<SessionId, Result<Rotation, StoreError>>;
+#[derive(Debug, Default)]
+pub struct Rotations {
+    /// Results of the sessions that are open.
+    pub rotated: HashMap<SessionId, Result<Rotation, StoreError>>,
+    /// Sessions that were skipped, since another transaction has locked them.
+    pub locked: HashSet<SessionId>,
+}
 
 /// Refuses a session at a time `now`, until enough revocations of its account have expired.
 pub(super) fn too_many_revocations(until: OffsetDateTime, now: OffsetDateTime) -> WriteError {

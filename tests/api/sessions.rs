@@ -5,6 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::support::{
     Process, Reply, TestApp, TestDatabase, decode_claims, eventually, on_both_databases, send,
@@ -498,4 +500,101 @@ async fn login_beyond_the_revocation_limit_is_refused_until_they_expire(database
     assert_revoked(&app.dashboard(&token).await);
     app.clock.advance(Duration::from_secs(retry_after));
     assert_eq!(log_in("alice").await.status, 200);
+}
+
+/// Locks the row of a session until the connection ends its transaction.
+async fn lock_session(database: &TestDatabase, access_token: &str) -> PgConnection {
+    let session_id = decode_claims(access_token)["sid"].as_str().unwrap().to_owned();
+    let mut connection = database.connect().await;
+    let lock = format!("begin; select from sessions where id = '{session_id}' for update");
+    connection.execute(AssertSqlSafe(lock)).await.unwrap();
+    connection
+}
+
+/// Waits until a statement waits for the lock of a row.
+async fn lock_is_waited_for(database: &TestDatabase) {
+    let select = "select count(*) from pg_stat_activity
+                  where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("a lock is waited for", async || {
+        let mut connection = database.connect().await;
+        let count: i64 = sqlx::query_scalar(select).fetch_one(&mut connection).await.unwrap();
+        count > 0
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn locked_session_delays_only_its_own_refresh() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let alice = app.register_and_open_session("alice").await;
+        let mut bob = app.register_and_open_session("bob").await;
+        let mut lock = lock_session(&database, &alice.access_token()).await;
+
+        let waiting = actix_web::rt::spawn({
+            let (app, token) = (app.clone(), alice.refresh_token());
+            async move { app.refresh(&token).await }
+        });
+        lock_is_waited_for(&database).await;
+        for _ in 0..3 {
+            bob = app.refresh(&bob.refresh_token()).await;
+            assert_eq!(bob.status, 200, "{bob:?}");
+        }
+
+        assert!(!waiting.is_finished());
+        lock.execute("rollback").await.unwrap();
+        let refreshed = waiting.await.unwrap();
+        assert_eq!(refreshed.status, 200, "{refreshed:?}");
+        assert_eq!(app.refresh(&refreshed.refresh_token()).await.status, 200);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn locked_session_delays_only_its_own_logout() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let root = app.register_admin(&database).await;
+        let alice = app.register_and_open_session("alice").await.access_token();
+        let others = [app.register_and_log_in("bob").await, app.register_and_log_in("carol").await];
+        let mut lock = lock_session(&database, &alice).await;
+
+        let waiting = actix_web::rt::spawn({
+            let (app, token) = (app.clone(), alice.clone());
+            async move { app.log_out(&token).await }
+        });
+        lock_is_waited_for(&database).await;
+        for token in &others {
+            assert_eq!(app.log_out(token).await.status, 200);
+        }
+
+        assert!(!waiting.is_finished());
+        assert_eq!(app.dashboard(&alice).await.status, 200);
+        lock.execute("rollback").await.unwrap();
+        let ended = waiting.await.unwrap();
+        assert_eq!(ended.status, 200, "{ended:?}");
+        assert_revoked(&app.dashboard(&alice).await);
+        let log = app.send_with_token(Method::GET, "/admin/audit?action=session.ended", &root);
+        assert_eq!(log.await.body["records"].as_array().unwrap().len(), 3);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn session_ended_by_the_lock_holder_is_over() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let alice = app.register_and_open_session("alice").await;
+        let mut lock = lock_session(&database, &alice.access_token()).await;
+
+        let waiting = actix_web::rt::spawn({
+            let (app, token) = (app.clone(), alice.refresh_token());
+            async move { app.refresh(&token).await }
+        });
+        lock_is_waited_for(&database).await;
+        lock.execute("delete from sessions; commit").await.unwrap();
+
+        assert_refused(&waiting.await.unwrap());
+    };
+    TestDatabase::postgres().await.run(test).await;
 }

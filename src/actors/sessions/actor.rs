@@ -24,6 +24,8 @@ pub struct SessionActor {
     pub(super) store: Arc<dyn Store>,
     pub(super) revocations: Arc<RevocationWriter>,
     pub(super) exchanges: Exchanges,
+    /// Exchanges that wait for a lock of their session.
+    waiting_exchanges: Arc<Exchanges>,
     pub(super) lookups: Lookups,
     /// Tasks that follow the revocations of other instances.
     pub(super) followers: Vec<JoinHandle<()>>,
@@ -54,7 +56,7 @@ impl SessionActor {
         let followers =
             follower::start(&*store, &replica, config.revocations, &database_clock, &metrics)
                 .await?;
-        let exchanges =
+        let (exchanges, waiting_exchanges) =
             exchange::start(Arc::clone(&store), config.tokens.clone(), timeout, Arc::clone(&clock));
         let lookups = lookup::start(Arc::clone(&store), config.revocations.read_timeout());
         let cleanup = Cleanup {
@@ -70,6 +72,7 @@ impl SessionActor {
             store,
             revocations,
             exchanges,
+            waiting_exchanges,
             lookups,
             followers,
             tokens: config.tokens.clone(),
@@ -104,6 +107,7 @@ impl SessionActor {
     fn has_lost_a_task(&self) -> bool {
         self.revocations.has_stopped()
             || self.exchanges.has_stopped()
+            || self.waiting_exchanges.has_stopped()
             || self.lookups.has_stopped()
             || self.followers.iter().any(JoinHandle::is_finished)
     }

@@ -12,7 +12,7 @@ use crate::actors::deadline::with_deadline;
 use crate::clock::Clock;
 use crate::config::TokenSettings;
 use crate::domain::{SessionId, TokenUse};
-use crate::store::{PresentedToken, Rotation, Rotations, Store};
+use crate::store::{LockedSessions, PresentedToken, Rotation, Rotations, Store};
 
 /// Maximum number of exchanges in one commit: a second of work, so that it ends in time.
 const BATCH_LIMIT: usize = 20_000;
@@ -20,6 +20,8 @@ const BATCH_LIMIT: usize = 20_000;
 /// Queue of refresh tokens, each with its session. The result is `None` for a session
 /// that has ended.
 pub(super) type Exchanges = Batcher<(SessionId, PresentedToken), Option<Exchanged>>;
+
+type PendingToken = Pending<(SessionId, PresentedToken), Option<Exchanged>>;
 
 /// Result of an exchange.
 pub(super) struct Exchanged {
@@ -31,17 +33,31 @@ pub(super) struct Exchanged {
     pub(super) token_expires_at: OffsetDateTime,
 }
 
-/// Starts the task that exchanges. An exchange is given up after `timeout`.
+/// Starts the tasks that exchange. An exchange is given up after `timeout`.
+///
+/// Returns two queues. The first one takes all tokens, and never waits for the locks of a session:
+/// it passes the tokens of locked sessions on to the second one, which does.
 pub(super) fn start(
     store: Arc<dyn Store>,
     tokens: TokenSettings,
     timeout: Duration,
     clock: Arc<dyn Clock>,
-) -> Exchanges {
-    let exchanger = Exchanger { store, tokens, timeout, clock };
-    Batcher::start(BATCH_LIMIT, async move |batch| exchanger.run(batch).await)
+) -> (Exchanges, Arc<Exchanges>) {
+    let skipping = Exchanger { store, tokens, timeout, clock };
+    let waiter = skipping.clone();
+    let waiting = Arc::new(Batcher::start(BATCH_LIMIT, async move |batch| {
+        waiter.run(batch, LockedSessions::Wait).await;
+    }));
+    let passed_on = Arc::clone(&waiting);
+    let exchanges = Batcher::start(BATCH_LIMIT, async move |batch| {
+        for pending in skipping.run(batch, LockedSessions::Skip).await {
+            passed_on.pass_on(pending);
+        }
+    });
+    (exchanges, waiting)
 }
 
+#[derive(Clone)]
 struct Exchanger {
     store: Arc<dyn Store>,
     tokens: TokenSettings,
@@ -50,14 +66,20 @@ struct Exchanger {
 }
 
 impl Exchanger {
-    async fn run(&self, batch: Vec<Pending<(SessionId, PresentedToken), Option<Exchanged>>>) {
+    /// Exchanges a batch. Returns the items of sessions that were skipped.
+    async fn run(&self, batch: Vec<PendingToken>, locked: LockedSessions) -> Vec<PendingToken> {
         let presented = newest(batch.iter().map(|pending| &pending.item));
         let now = self.clock.now();
-        let rotations = self.rotate(&presented, now).await;
+        let rotations = self.rotate(&presented, now, locked).await;
+        let mut skipped = Vec::new();
         for pending in batch {
             let (session_id, PresentedToken { generation, .. }) = pending.item;
             let rotation = match &rotations {
-                Ok(rotations) => rotations.get(&session_id).cloned().transpose(),
+                Ok(rotations) if rotations.locked.contains(&session_id) => {
+                    skipped.push(pending);
+                    continue;
+                }
+                Ok(rotations) => rotations.rotated.get(&session_id).cloned().transpose(),
                 Err(error) => {
                     pending.complete(Err(error.clone()));
                     continue;
@@ -69,16 +91,19 @@ impl Exchanger {
                 .map(|rotation| rotation.map(|rotation| self.exchanged(rotation, is_newest, now)));
             pending.complete(exchanged.map_err(Into::into));
         }
+        skipped
     }
 
     async fn rotate(
         &self,
         presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
+        locked: LockedSessions,
     ) -> Result<Rotations, ActorError> {
         let tokens_expire_at = now + self.tokens.lifetime;
         let used_since = self.tokens.used_since(now);
-        let rotate = self.store.rotate_sessions(presented, now, used_since, tokens_expire_at);
+        let rotate =
+            self.store.rotate_sessions(presented, now, used_since, tokens_expire_at, locked);
         with_deadline(self.timeout, rotate).await
     }
 

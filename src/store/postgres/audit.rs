@@ -32,7 +32,9 @@ pub(super) const INSERT: &str = concat!(
     columns!(),
     ")
     select * from unnest($1::timestamptz[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[],
-                         $6::text[], $7::text[], $8::text[]) "
+                         $6::text[], $7::text[], $8::text[]) as record (",
+    columns!(),
+    ") "
 );
 
 /// Binds the columns of records.

@@ -19,11 +19,15 @@ use crate::domain::{
 };
 use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
+use crate::store::revocations::LockedSessions;
 use crate::store::sessions::{
     PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
     too_many_revocations,
 };
 use crate::store::users::WriteError;
+
+/// Condition of a session that can be exchanged.
+const IS_OPEN: &str = "sessions.expires_at > $3 and ($4 is null or sessions.last_used_at >= $4)";
 
 /// Condition of an exchange: the presented generation is the current one.
 const IS_EXCHANGE: &str = "generation = presented";
@@ -109,6 +113,7 @@ impl SessionStore for PostgresStore {
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
+        locked: LockedSessions,
     ) -> Result<Rotations, StoreError> {
         let mut ids = Vec::new();
         let mut generations = Vec::new();
@@ -120,7 +125,7 @@ impl SessionStore for PostgresStore {
             addresses.push(origin.address.to_string());
             user_agents.push(origin.user_agent.as_str());
         }
-        let update = self.executor.query(AssertSqlSafe(rotate_sql()));
+        let update = self.executor.query(AssertSqlSafe(rotate_sql(locked)));
         let update = update
             .bind(ids)
             .bind(generations)
@@ -131,10 +136,14 @@ impl SessionStore for PostgresStore {
             .bind(RETRY_PERIOD.as_secs_f64())
             .bind(addresses)
             .bind(user_agents);
-        let mut rotations = Rotations::new();
+        let mut rotations = Rotations::default();
         for row in update.fetch_all(&self.executor).await? {
-            let id: Uuid = row.try_get("session_id")?;
-            rotations.insert(id.into(), rotation_from_row(&row));
+            let id = row.try_get::<Uuid, _>("session_id")?.into();
+            if row.try_get("is_rotated")? {
+                rotations.rotated.insert(id, rotation_from_row(&row));
+            } else if locked == LockedSessions::Skip {
+                rotations.locked.insert(id);
+            }
         }
         Ok(rotations)
     }
@@ -189,17 +198,21 @@ impl SessionStore for PostgresStore {
 }
 
 /// Returns the statement of an exchange. A single one: of several instances that rotate a session
-/// at once, one succeeds and the others see its generation.
-fn rotate_sql() -> String {
+/// at once, one succeeds and the others see its generation. Its result contains every session that
+/// was open when it began; one that was not rotated is locked, or has ended since.
+fn rotate_sql(locked: LockedSessions) -> String {
+    let skip_locked = locked.sql();
     format!(
-        "with live as (
+        "with shown as (
+             select * from unnest($1::uuid[], $2::bigint[], $8::text[], $9::text[])
+                 as shown (id, presented, from_address, from_user_agent)),
+         live as (
              select sessions.id, presented, from_address, from_user_agent,
                     clock_timestamp() as now
-             from sessions
-             join unnest($1::uuid[], $2::bigint[], $8::text[], $9::text[])
-                 as shown (id, presented, from_address, from_user_agent) using (id)
-             where expires_at > $3 and ($4 is null or last_used_at >= $4)
-             order by sessions.id for no key update of sessions)
+             from sessions join shown using (id)
+             where {IS_OPEN}
+             order by sessions.id for no key update of sessions {skip_locked}),
+         rotated as (
          update sessions
          set generation   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then generation + 1 else generation end,
              rotated_at   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then now else rotated_at end,
@@ -212,12 +225,15 @@ fn rotate_sql() -> String {
                  then greatest(tokens_expire_at, least(expires_at, $5)) end
          from live, users
          where sessions.id = live.id and users.id = user_id
-         returning sessions.id as session_id, expires_at, generation, presented,
+         returning sessions.id as rotated_id, expires_at, generation, presented,
                    coalesce(parent = presented
                        and (rotated_at > now - $6 * interval '1 second'
                             or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
                    coalesce(exchanged_at = now, false) as is_first,
-                   users.id, username, roles, users.created_at, disabled_at, version"
+                   users.id, username, roles, users.created_at, disabled_at, version)
+         select sessions.id as session_id, rotated_id is not null as is_rotated, rotated.*
+         from sessions join shown using (id) left join rotated on rotated_id = sessions.id
+         where {IS_OPEN}"
     )
 }
 

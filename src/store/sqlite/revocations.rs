@@ -17,7 +17,7 @@ use crate::domain::{
 use crate::store::columns::{from_micros, to_micros};
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, Listener};
-use crate::store::revocations::{CommittedRevocations, RevocationStore};
+use crate::store::revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 
 /// Expiry of the last access token of a session. For a session that an older version opened, it is
 /// the expiry of the session.
@@ -29,6 +29,7 @@ impl RevocationStore for SqliteStore {
         &self,
         revocations: &[(Revocation, UserId)],
         records: &[AuditRecord],
+        _: LockedSessions,
     ) -> Result<CommittedRevocations, StoreError> {
         let mut transaction = self.begin_write().await?;
         let committed_at = now(&mut transaction).await?;
@@ -47,7 +48,7 @@ impl RevocationStore for SqliteStore {
         }
         audit::insert(&mut transaction, records).await?;
         transaction.commit().await?;
-        Ok(CommittedRevocations { revocations: committed, committed_at })
+        Ok(CommittedRevocations { revocations: committed, committed_at, locked: HashSet::new() })
     }
 
     async fn find_revoked(

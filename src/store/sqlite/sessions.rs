@@ -18,6 +18,7 @@ use crate::domain::{
 };
 use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
+use crate::store::revocations::LockedSessions;
 use crate::store::sessions::{
     PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
     too_many_revocations,
@@ -91,20 +92,21 @@ impl SessionStore for SqliteStore {
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
+        _: LockedSessions,
     ) -> Result<Rotations, StoreError> {
         let mut transaction = self.begin_write().await?;
         let at = database::now(&mut transaction).await?;
-        let mut rotations = Rotations::new();
+        let mut rotations = Rotations::default();
         for (&id, presented) in presented {
             let rotation =
                 rotate(&mut transaction, (id, presented), at, now, used_since, tokens_expire_at);
             match rotation.await {
                 Ok(None) => {}
                 Ok(Some(rotation)) => {
-                    rotations.insert(id, Ok(rotation));
+                    rotations.rotated.insert(id, Ok(rotation));
                 }
                 Err(error @ StoreError::Inconsistent { .. }) => {
-                    rotations.insert(id, Err(error));
+                    rotations.rotated.insert(id, Err(error));
                 }
                 Err(error) => return Err(error),
             }

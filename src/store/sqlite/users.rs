@@ -1,5 +1,6 @@
 //! Accounts on SQLite.
 
+use std::collections::HashSet;
 use std::slice;
 
 use async_trait::async_trait;
@@ -203,7 +204,7 @@ async fn end_sessions(
     for revocation in &revocations {
         insert_revocation(connection, revocation, change.user_id, committed_at).await?;
     }
-    Ok(CommittedRevocations { revocations, committed_at })
+    Ok(CommittedRevocations { revocations, committed_at, locked: HashSet::new() })
 }
 
 /// Builds the statement that stores the account after the edit, or deletes it.

@@ -2,7 +2,7 @@
 
 use portcullis::domain::UserChange;
 use portcullis::domain::{Generation, MAX_LEEWAY};
-use portcullis::store::{ListedUser, StoreError, UserQuery};
+use portcullis::store::{ListedUser, UserQuery};
 use strum::VariantNames;
 
 use super::*;
@@ -170,7 +170,7 @@ async fn command_line_revokes_until_the_tokens_expire(database: TestDatabase) {
     let session = add_session(store.as_ref()).await;
     let tokens_expire_at = now() + Duration::from_hours(3);
     let tokens = presented([(session.id, Generation::FIRST)]);
-    store.rotate_sessions(&tokens, now(), None, tokens_expire_at).await.unwrap();
+    rotate(store.as_ref(), &tokens, now(), None, tokens_expire_at).await;
     let mut change = new_change(session.user_id, UserEdit::EndSessions);
     change.revoked_until = None;
 
@@ -326,7 +326,7 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
         new_record(1, AuditAction::UserDisabled, &Requester::COMMAND_LINE, alice),
         new_record(2, AuditAction::SessionEnded, &by_admin, admin),
     ];
-    store.revoke(&[], &records).await.unwrap();
+    store.revoke(&[], &records, LockedSessions::Wait).await.unwrap();
 
     let latest_first: Vec<_> = records.iter().rev().cloned().collect();
     assert_eq!(read_audit_log(store.as_ref(), &all_records()).await, latest_first);
@@ -352,7 +352,7 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
 async fn old_audit_records_are_deleted_in_batches(database: TestDatabase) {
     let store = open_store(&database).await;
     let aged = |mins| AuditRecord { at: now() - Duration::from_mins(mins), ..audit_record() };
-    store.revoke(&[], &[1, 10, 11, 12].map(aged)).await.unwrap();
+    store.revoke(&[], &[1, 10, 11, 12].map(aged), LockedSessions::Wait).await.unwrap();
     let fast_clock = now() + Duration::from_hours(1);
     let retention = Duration::from_mins(5);
 
@@ -371,7 +371,7 @@ async fn every_audit_action_round_trips(database: TestDatabase) {
     let records: Vec<_> =
         all.iter().map(|&action| AuditRecord { action, ..audit_record() }).collect();
 
-    store.revoke(&[], &records).await.unwrap();
+    store.revoke(&[], &records, LockedSessions::Wait).await.unwrap();
 
     let read = read_audit_log(store.as_ref(), &all_records()).await;
     let actions: Vec<_> = read.iter().rev().map(|record| record.action).collect();

@@ -19,8 +19,8 @@ use portcullis::domain::{
     Username,
 };
 use portcullis::store::{
-    self, AuditQuery, CommittedRevocations, Credentials, FeedBatch, PresentedToken, SchemaPolicy,
-    SessionQuery, Store, WriteError,
+    self, AuditQuery, CommittedRevocations, Credentials, FeedBatch, LockedSessions, PresentedToken,
+    Rotation, SchemaPolicy, SessionQuery, Store, StoreError, WriteError,
 };
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
@@ -126,6 +126,19 @@ fn presented(
     generations.into_iter().map(|(id, generation)| (id, token(generation))).collect()
 }
 
+/// Exchanges tokens, waiting for sessions that are locked. Returns the results of the open sessions.
+async fn rotate(
+    store: &dyn Store,
+    tokens: &HashMap<SessionId, PresentedToken>,
+    now: OffsetDateTime,
+    used_since: Option<OffsetDateTime>,
+    tokens_expire_at: OffsetDateTime,
+) -> HashMap<SessionId, Result<Rotation, StoreError>> {
+    let rotations =
+        store.rotate_sessions(tokens, now, used_since, tokens_expire_at, LockedSessions::Wait);
+    rotations.await.unwrap().rotated
+}
+
 /// Adds an account and opens a session for it.
 async fn add_session(store: &dyn Store) -> Session {
     let mut owner = new_credentials(&format!("user-{}", UserId::random()));
@@ -158,7 +171,7 @@ async fn insert_session(
 async fn revoke(store: &dyn Store, revocations: &[Revocation]) -> CommittedRevocations {
     let user_id = UserId::random();
     let revocations: Vec<_> = revocations.iter().map(|revocation| (*revocation, user_id)).collect();
-    store.revoke(&revocations, &[]).await.unwrap()
+    store.revoke(&revocations, &[], LockedSessions::Wait).await.unwrap()
 }
 
 async fn list_sessions(store: &dyn Store, user_id: UserId) -> Vec<Session> {
@@ -262,8 +275,8 @@ async fn revocation_outlives_every_token_of_its_session(database: TestDatabase) 
     let refreshed = add_session(store.as_ref()).await;
     let much_later = now() + Duration::from_hours(3);
     let tokens = presented([(refreshed.id, Generation::FIRST)]);
-    store.rotate_sessions(&tokens, now(), None, much_later).await.unwrap();
-    store.rotate_sessions(&tokens, now(), None, now()).await.unwrap();
+    rotate(store.as_ref(), &tokens, now(), None, much_later).await;
+    rotate(store.as_ref(), &tokens, now(), None, now()).await;
 
     let soon = now() + Duration::from_mins(1);
     let revocations =
@@ -284,7 +297,7 @@ async fn session_of_an_older_version_is_revoked_until_its_end(database: TestData
     let session = add_session(store.as_ref()).await;
     database.execute("update sessions set tokens_expire_at = null").await;
     let tokens = presented([(session.id, Generation::FIRST)]);
-    store.rotate_sessions(&tokens, now(), None, token_expiry()).await.unwrap();
+    rotate(store.as_ref(), &tokens, now(), None, token_expiry()).await;
 
     let revocation = Revocation { id: session.id.into(), expires_at: token_expiry() };
     revoke(store.as_ref(), &[revocation]).await;
@@ -367,25 +380,24 @@ async fn session_rotates_once_per_generation(database: TestDatabase) {
     let session = add_session(store.as_ref()).await;
     let first = Generation::FIRST;
     let second = first.next();
-    let rotate = async |generation| {
+    let rotate_from = async |generation| {
         let tokens = presented([(session.id, generation)]);
         let later = now() + Duration::from_mins(1);
-        let mut rotations =
-            store.rotate_sessions(&tokens, later, None, token_expiry()).await.unwrap();
+        let mut rotations = rotate(store.as_ref(), &tokens, later, None, token_expiry()).await;
         rotations.remove(&session.id).unwrap().unwrap()
     };
 
-    let rotations = join_all((0..8).map(|_| rotate(first))).await;
+    let rotations = join_all((0..8).map(|_| rotate_from(first))).await;
     for rotation in rotations {
         assert_eq!((rotation.generation, rotation.user.id), (second, session.user_id));
         assert_eq!(rotation.expires_at, session.expires_at);
         assert!(matches!(rotation.token_use, TokenUse::Exchange | TokenUse::Retry), "{rotation:?}");
     }
-    let exchanged = rotate(second).await;
+    let exchanged = rotate_from(second).await;
     assert_eq!((exchanged.generation, exchanged.token_use), (second.next(), TokenUse::Exchange));
-    let replayed = rotate(first).await;
+    let replayed = rotate_from(first).await;
     assert_eq!((replayed.generation, replayed.token_use), (second.next(), TokenUse::Replay));
-    let unknown = rotate(second.next().next()).await;
+    let unknown = rotate_from(second.next().next()).await;
     assert_eq!((unknown.generation, unknown.token_use), (second.next(), TokenUse::Unknown));
 
     let listed = list_sessions(store.as_ref(), session.user_id).await;
@@ -401,18 +413,12 @@ async fn batched_sessions_rotate_independently(database: TestDatabase) {
     let outdated = add_session(store.as_ref()).await;
     let first = Generation::FIRST;
     let second = first.next();
-    store
-        .rotate_sessions(&presented([(outdated.id, first)]), now(), None, token_expiry())
-        .await
-        .unwrap();
-    store
-        .rotate_sessions(&presented([(outdated.id, second)]), now(), None, token_expiry())
-        .await
-        .unwrap();
+    rotate(store.as_ref(), &presented([(outdated.id, first)]), now(), None, token_expiry()).await;
+    rotate(store.as_ref(), &presented([(outdated.id, second)]), now(), None, token_expiry()).await;
 
     let tokens =
         presented([(current.id, first), (outdated.id, first), (SessionId::random(), first)]);
-    let rotations = store.rotate_sessions(&tokens, now(), None, token_expiry()).await.unwrap();
+    let rotations = rotate(store.as_ref(), &tokens, now(), None, token_expiry()).await;
 
     assert_eq!(rotations.len(), 2);
     for (session, generation) in [(current, second), (outdated, second.next())] {
@@ -428,11 +434,11 @@ async fn unreadable_account_fails_only_its_rotation(database: TestDatabase) {
     let readable = add_session(store.as_ref()).await;
 
     let tokens = presented([(readable.id, Generation::FIRST), (unreadable.id, Generation::FIRST)]);
-    let rotations = store.rotate_sessions(&tokens, now(), None, token_expiry()).await.unwrap();
+    let rotations = rotate(store.as_ref(), &tokens, now(), None, token_expiry()).await;
 
     assert_eq!(rotations[&readable.id].as_ref().unwrap().user.id, readable.user_id);
     let refused = &rotations[&unreadable.id];
-    assert!(matches!(refused, Err(store::StoreError::Inconsistent { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(StoreError::Inconsistent { .. })), "{refused:?}");
 }
 
 async fn ended_session_does_not_rotate(database: TestDatabase) {
@@ -440,7 +446,7 @@ async fn ended_session_does_not_rotate(database: TestDatabase) {
     let session = add_session(store.as_ref()).await;
     let rotates = async |id, now, used_since| {
         let tokens = presented([(id, Generation::FIRST)]);
-        !store.rotate_sessions(&tokens, now, used_since, token_expiry()).await.unwrap().is_empty()
+        !rotate(store.as_ref(), &tokens, now, used_since, token_expiry()).await.is_empty()
     };
 
     assert!(!rotates(SessionId::random(), now(), None).await);
@@ -473,16 +479,20 @@ async fn opposite_lock_orders_do_not_deadlock(database: TestDatabase) {
         let token_revocations = (0..10).map(|_| new_revocation(expires_at));
         let revocations: Vec<_> = session_revocations.chain(token_revocations).collect();
         let reversed: Vec<_> = revocations.iter().rev().copied().collect();
+        let skipping: Vec<_> = reversed.iter().map(|item| (*item, first.user_id)).collect();
 
         // Each call locks the same sessions, and they arrive in different orders.
-        let (rotation, ending, _, _) = join!(
-            store.rotate_sessions(&tokens, now(), None, token_expiry()),
+        let (_, ending, _, _, rotation, revoking) = join!(
+            rotate(store.as_ref(), &tokens, now(), None, token_expiry()),
             store.change_user(&end_sessions),
             revoke(store.as_ref(), &revocations),
             revoke(store.as_ref(), &reversed),
+            store.rotate_sessions(&tokens, now(), None, token_expiry(), LockedSessions::Skip),
+            store.revoke(&skipping, &[], LockedSessions::Skip),
         );
 
         rotation.unwrap();
+        revoking.unwrap();
         if ending.is_err() {
             assert_eq!(account_error(ending), AccountError::RequesterSignedOut);
         }
@@ -509,7 +519,7 @@ async fn every_revocation_counts_for_its_account(database: TestDatabase) {
     let token = new_revocation(token_expiry());
     let session = Revocation { id: first.id.into(), expires_at: token_expiry() };
 
-    store.revoke(&[(token, user_id), (session, user_id)], &[]).await.unwrap();
+    store.revoke(&[(token, user_id), (session, user_id)], &[], LockedSessions::Wait).await.unwrap();
     let change = accounts::new_change(user_id, UserEdit::EndSessions);
     store.change_user(&change).await.unwrap();
 
@@ -531,9 +541,9 @@ async fn revocations_beyond_the_limit_refuse_sessions_until_they_expire(database
         insert_session(store.as_ref(), &session).await
     };
 
-    store.revoke(&all[1..], &[]).await.unwrap();
+    store.revoke(&all[1..], &[], LockedSessions::Wait).await.unwrap();
     open_at(&session, now()).await.unwrap();
-    store.revoke(&all, &[]).await.unwrap();
+    store.revoke(&all, &[], LockedSessions::Wait).await.unwrap();
 
     let refused = open_at(&session, soonest - Duration::from_secs(90)).await;
     let retry_after = Duration::from_secs(90);
@@ -614,7 +624,7 @@ async fn closed_store_is_unavailable(database: TestDatabase) {
 
     store.close().await;
 
-    assert!(matches!(store.ping().await, Err(store::StoreError::Unavailable(_))));
+    assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
     assert_eq!(store.pool_status().in_use, 0);
 }
 
@@ -663,7 +673,7 @@ async fn timed_out_feed_read_loses_nothing() {
         other_connection.execute("begin; lock table revocations").await.unwrap();
 
         let timed_out = feed.read(Duration::from_millis(20)).await;
-        assert!(matches!(timed_out, Err(store::StoreError::Timeout(_))), "{timed_out:?}");
+        assert!(matches!(timed_out, Err(StoreError::Timeout(_))), "{timed_out:?}");
 
         other_connection.execute("rollback").await.unwrap();
         assert_eq!(entry_ids(&feed.read(READ_TIMEOUT).await.unwrap()), revocation_ids(&batch));
