@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::config::{Database, DatabaseSettings};
 
-pub use audit::{AuditQuery, AuditStore, StoredAuditRecord};
+pub use audit::{AuditQuery, AuditStore, ListedAuditRecord};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};

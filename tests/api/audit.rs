@@ -16,6 +16,7 @@ on_both_databases![
     refresh_token_replay_is_audited,
     refresh_token_retries_are_audited_at_a_bounded_rate,
     failed_actions_are_not_audited,
+    unreadable_records_fail_no_list,
     refused_logins_are_recorded_at_a_bounded_rate,
     audit_log_supports_pages_and_filters,
     old_records_are_deleted_after_retention,
@@ -208,6 +209,30 @@ async fn failed_actions_are_not_audited(database: TestDatabase) {
     assert_eq!(app.send_with_token(Method::DELETE, &path, &root).await.status, 409);
 
     assert_eq!(read_records(&app, &root, "").await, before);
+}
+
+async fn unreadable_records_fail_no_list(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let root = app.register_admin(&database).await;
+    let impossible_time = match database {
+        TestDatabase::Postgres { .. } => "'infinity'",
+        TestDatabase::Sqlite(_) => "9223372036854775807",
+    };
+    for statement in [
+        "update audit_log set action = 'user.promoted' where action = 'user.registered'",
+        &format!("update audit_log set at = {impossible_time} where action = 'session.opened'"),
+    ] {
+        database.execute(statement).await;
+    }
+
+    let log = read_records(&app, &root, "").await;
+
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert_eq!(
+        (&log[0]["action"], &log[0]["broken"]),
+        (&json!("session.opened"), &json!("audit_log.at"))
+    );
+    assert_eq!((&log[1]["action"], &log[1]["broken"]), (&json!("user.promoted"), &Value::Null));
 }
 
 async fn refused_logins_are_recorded_at_a_bounded_rate(database: TestDatabase) {

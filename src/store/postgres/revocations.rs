@@ -20,8 +20,9 @@ use crate::store::feed::{Feed, Listener};
 use crate::store::revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 
 /// Expiry of the last access token of a session. For a session that an older version opened, it is
-/// the expiry of the session.
-pub(super) const TOKENS_EXPIRE_AT: &str = "coalesce(tokens_expire_at, sessions.expires_at)";
+/// the expiry of the session. It is one that can be read, even if the column holds `infinity`.
+pub(super) const TOKENS_EXPIRE_AT: &str = "greatest(timestamptz 'epoch',
+    least(timestamptz '9999-12-31 UTC', coalesce(tokens_expire_at, sessions.expires_at)))";
 
 #[async_trait]
 impl RevocationStore for PostgresStore {

@@ -20,8 +20,10 @@ use crate::store::feed::{Feed, Listener};
 use crate::store::revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 
 /// Expiry of the last access token of a session. For a session that an older version opened, it is
-/// the expiry of the session.
-pub(super) const TOKENS_EXPIRE_AT: &str = "coalesce(tokens_expire_at, expires_at)";
+/// the expiry of the session. It is one that can be read, even if the column holds a time outside
+/// of the calendar.
+pub(super) const TOKENS_EXPIRE_AT: &str =
+    "max(0, min(253402214400000000, coalesce(tokens_expire_at, expires_at)))";
 
 #[async_trait]
 impl RevocationStore for SqliteStore {

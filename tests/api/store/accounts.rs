@@ -2,7 +2,7 @@
 
 use portcullis::domain::UserChange;
 use portcullis::domain::{Generation, MAX_LEEWAY};
-use portcullis::store::{ListedUser, UserQuery};
+use portcullis::store::{ListedAuditRecord, ListedUser, UserQuery};
 use strum::VariantNames;
 
 use super::*;
@@ -20,6 +20,7 @@ on_both_databases![
     audit_query_filters_by_each_field,
     old_audit_records_are_deleted_in_batches,
     every_audit_action_round_trips,
+    unreadable_audit_records_are_listed,
     broken_accounts_are_listed_with_their_column,
     broken_administrator_fails_no_other_change,
 ];
@@ -56,7 +57,19 @@ async fn list_usernames(store: &dyn Store, query: &UserQuery) -> Vec<String> {
 
 async fn read_audit_log(store: &dyn Store, query: &AuditQuery) -> Vec<AuditRecord> {
     let entries = store.list_audit_records(query).await.unwrap();
-    entries.into_iter().map(|entry| entry.record).collect()
+    entries.into_iter().map(to_record).collect()
+}
+
+fn to_record(listed: ListedAuditRecord) -> AuditRecord {
+    assert_eq!(listed.broken, None);
+    AuditRecord {
+        at: listed.at,
+        action: listed.action.parse().unwrap(),
+        requester: Requester { user_id: listed.actor, session_id: None, origin: listed.origin },
+        subject: listed.subject,
+        session_id: listed.session_id,
+        detail: listed.detail,
+    }
 }
 
 fn all_records() -> AuditQuery {
@@ -376,6 +389,38 @@ async fn every_audit_action_round_trips(database: TestDatabase) {
     let read = read_audit_log(store.as_ref(), &all_records()).await;
     let actions: Vec<_> = read.iter().rev().map(|record| record.action).collect();
     assert_eq!(actions, all);
+}
+
+async fn unreadable_audit_records_are_listed(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let is_postgres = matches!(database, TestDatabase::Postgres { .. });
+    let mut breakages =
+        vec![("at", if is_postgres { "'infinity'" } else { "9223372036854775807" })];
+    if !is_postgres {
+        breakages.extend([("subject_id", "x'00'"), ("actor_id", "x''"), ("session_id", "x'01'")]);
+    }
+    for (column, value) in &breakages {
+        let record = AuditRecord { detail: Some((*column).to_owned()), ..audit_record() };
+        store.insert_audit_record(&record).await.unwrap();
+        let breaks = format!("update audit_log set {column} = {value} where detail = '{column}'");
+        database.execute(breaks).await;
+    }
+    let unknown = AuditRecord { detail: Some("unknown".to_owned()), ..audit_record() };
+    store.insert_audit_record(&unknown).await.unwrap();
+    let rename = "update audit_log set action = 'user.promoted' where detail = 'unknown'";
+    database.execute(rename).await;
+    store.insert_audit_record(&audit_record()).await.unwrap();
+
+    let listed = store.list_audit_records(&all_records()).await.unwrap();
+
+    assert_eq!((listed[0].action.as_str(), &listed[0].broken), ("session.opened", &None));
+    assert_eq!((listed[1].action.as_str(), &listed[1].broken), ("user.promoted", &None));
+    assert_eq!(listed.len(), breakages.len() + 2);
+    for ((column, _), record) in breakages.iter().rev().zip(&listed[2..]) {
+        assert_eq!(record.broken, Some(format!("audit_log.{column}")));
+        assert_eq!(record.detail.as_deref(), Some(*column));
+        assert_eq!(record.action, "session.opened");
+    }
 }
 
 async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
