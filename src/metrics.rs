@@ -42,7 +42,7 @@ label! {
 }
 label! {
     /// Outcome of a login.
-    LoginOutcome { Success, InvalidCredentials, Overloaded, Error }
+    LoginOutcome { Success, InvalidCredentials, TooManyRevocations, Overloaded, Error }
 }
 label! {
     /// Outcome of a registration.

@@ -59,9 +59,14 @@ impl<T: 'static, V: 'static> Batcher<T, V> {
         item: T,
     ) -> impl Future<Output = Result<V, ActorError>> + use<T, V> {
         let (caller, result) = oneshot::channel();
-        // If the task has ended, the caller is dropped with the item, which the result tells.
-        let _ = self.sender.send(Request::Item(Pending { item, caller }));
+        self.pass_on(Pending { item, caller });
         async move { result.await.unwrap_or(Err(AskError::Stopped.into())) }
+    }
+
+    /// Queues an item from a batch of another queue, with the caller that waits for it.
+    pub(super) fn pass_on(&self, pending: Pending<T, V>) {
+        // If the task has ended, the caller is dropped with the item, which the result tells.
+        let _ = self.sender.send(Request::Item(pending));
     }
 
     /// Waits until every item submitted before has been processed.

@@ -7,6 +7,7 @@ mod error;
 mod follower;
 mod hash_queue;
 mod keys;
+mod limiter;
 mod mailbox;
 mod reply;
 mod revocation_writer;

@@ -13,12 +13,12 @@ use time::OffsetDateTime;
 use crate::clock::Clock;
 use crate::config::TokenSettings;
 use crate::domain::{
-    AuditAction, AuditRecord, MAX_LEEWAY, Requester, Revocation, SessionId, TokenId, User,
-    UserChange, UserEdit, UserId,
+    AuditAction, AuditRecord, MAX_LEEWAY, Requester, Revocation, RevocationId, SessionId, TokenId,
+    User, UserChange, UserEdit, UserId,
 };
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{ChangedUser, Store};
+use crate::store::{ChangedUser, LockedSessions, Store};
 
 /// Maximum number of revocations in one commit: a second of work, so that it ends in time.
 const BATCH_LIMIT: usize = 20_000;
@@ -31,7 +31,11 @@ pub struct RevocationWriter {
     tokens: TokenSettings,
     clock: Arc<dyn Clock>,
     timeout: Duration,
+    /// Takes all revocations, and never waits for the locks of a session: it passes the revocations
+    /// of locked sessions on to `waiting`.
     batcher: Batcher<NewRevocation, ()>,
+    /// Revocations that wait for a lock of their session.
+    waiting: Arc<Batcher<NewRevocation, ()>>,
 }
 
 /// Subject of a revocation.
@@ -50,7 +54,7 @@ struct NewRevocation {
 }
 
 impl RevocationWriter {
-    /// Starts the task that commits. A commit is given up after `timeout`.
+    /// Starts the tasks that commit. A commit is given up after `timeout`.
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
@@ -67,8 +71,17 @@ impl RevocationWriter {
             clock: Arc::clone(&clock),
             metrics,
         };
-        let batcher = Batcher::start(BATCH_LIMIT, async move |batch| committer.run(batch).await);
-        Self { store, replica, tokens, clock, timeout, batcher }
+        let waiter = committer.clone();
+        let waiting = Arc::new(Batcher::start(BATCH_LIMIT, async move |batch| {
+            waiter.run(batch, LockedSessions::Wait).await;
+        }));
+        let passed_on = Arc::clone(&waiting);
+        let batcher = Batcher::start(BATCH_LIMIT, async move |batch| {
+            for pending in committer.run(batch, LockedSessions::Skip).await {
+                passed_on.pass_on(pending);
+            }
+        });
+        Self { store, replica, tokens, clock, timeout, batcher, waiting }
     }
 
     /// Revokes a session or a token of `user_id`, and records that as `action`. Dropping the future
@@ -135,16 +148,22 @@ impl RevocationWriter {
 
     /// Waits until every revocation submitted before is settled. Account edits are not waited for.
     pub(super) fn flush(&self) -> impl Future<Output = Result<(), ActorError>> + use<> {
-        self.batcher.flush()
+        let flushed = self.batcher.flush();
+        let waiting = Arc::clone(&self.waiting);
+        async move {
+            flushed.await?;
+            waiting.flush().await
+        }
     }
 
-    /// Returns `true` if the task that commits has ended, which only a panic causes.
+    /// Returns `true` if a task that commits has ended, which only a panic causes.
     pub(super) fn has_stopped(&self) -> bool {
-        self.batcher.has_stopped()
+        self.batcher.has_stopped() || self.waiting.has_stopped()
     }
 }
 
 /// Commits batches of revocations.
+#[derive(Clone)]
 struct Committer {
     store: Arc<dyn Store>,
     replica: Arc<Replica>,
@@ -154,12 +173,23 @@ struct Committer {
 }
 
 impl Committer {
-    async fn run(&self, batch: Vec<Pending<NewRevocation, ()>>) {
+    /// Commits a batch. Returns the items of sessions that were skipped.
+    async fn run(
+        &self,
+        batch: Vec<Pending<NewRevocation, ()>>,
+        locked: LockedSessions,
+    ) -> Vec<Pending<NewRevocation, ()>> {
         let (revocations, records) = self.not_yet_revoked(&batch);
-        let outcome = self.write(&revocations, &records).await;
+        let outcome = self.write(&revocations, &records, locked).await;
+        let mut skipped = Vec::new();
         for pending in batch {
-            pending.complete(outcome.clone());
+            match &outcome {
+                Ok(locked) if locked.contains(&pending.item.revocation.id) => skipped.push(pending),
+                Ok(_) => pending.complete(Ok(())),
+                Err(error) => pending.complete(Err(error.clone())),
+            }
         }
+        skipped
     }
 
     /// Selects what is to be written: of several requests that end one session at the same time,
@@ -167,38 +197,43 @@ impl Committer {
     fn not_yet_revoked(
         &self,
         batch: &[Pending<NewRevocation, ()>],
-    ) -> (Vec<Revocation>, Vec<AuditRecord>) {
+    ) -> (Vec<(Revocation, Option<UserId>)>, Vec<AuditRecord>) {
         let mut seen = HashSet::new();
         let items = batch.iter().map(|pending| &pending.item);
         items
             .filter(|item| !self.replica.contains(item.revocation.id))
             .filter(|item| seen.insert(item.revocation.id))
-            .map(|item| (item.revocation, item.record.clone()))
+            .map(|item| ((item.revocation, item.record.subject), item.record.clone()))
             .unzip()
     }
 
+    /// Writes revocations. Returns those of sessions that were skipped.
     async fn write(
         &self,
-        revocations: &[Revocation],
+        revocations: &[(Revocation, Option<UserId>)],
         records: &[AuditRecord],
-    ) -> Result<(), ActorError> {
+        locked: LockedSessions,
+    ) -> Result<HashSet<RevocationId>, ActorError> {
         if revocations.is_empty() {
-            return Ok(());
+            return Ok(HashSet::new());
         }
         let started_at = self.clock.uptime();
         let committed =
-            with_deadline(self.timeout, self.store.revoke(revocations, records)).await?;
+            with_deadline(self.timeout, self.store.revoke(revocations, records, locked)).await?;
         // A revocation that another instance has committed meanwhile is not among the committed
         // ones.
-        for revocation in revocations.iter().chain(&committed.revocations) {
+        let given = revocations.iter().map(|(revocation, _)| revocation);
+        let written = given.filter(|revocation| !committed.locked.contains(&revocation.id));
+        for revocation in written.chain(&committed.revocations) {
             self.replica.apply(revocation, committed.committed_at);
         }
 
         let duration = self.clock.uptime().saturating_sub(started_at);
-        let count = u32::try_from(revocations.len()).unwrap_or(u32::MAX);
+        let count = revocations.len() - committed.locked.len();
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.metrics.revocation_commit_duration.observe(duration.as_secs_f64());
         self.metrics.revocation_batch_size.observe(count.into());
         self.metrics.revocations_committed.inc_by(count.into());
-        Ok(())
+        Ok(committed.locked)
     }
 }

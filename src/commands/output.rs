@@ -69,10 +69,27 @@ fn accounts_table(accounts: impl IntoIterator<Item = ManagedAccountView>) -> Tab
 }
 
 fn sessions_table(sessions: Vec<SessionView>) -> Table {
-    let mut table = table(["SESSION", "CREATED", "LAST USED", "EXPIRES", "ADDRESS", "USER AGENT"]);
+    let mut table = table([
+        "SESSION",
+        "CREATED",
+        "LAST USED",
+        "EXPIRES",
+        "ADDRESS",
+        "USER AGENT",
+        "LAST ADDRESS",
+        "LAST USER AGENT",
+    ]);
     table.add_rows(sessions.into_iter().map(|session| {
-        let SessionView { id, created_at, last_used_at, expires_at, ip, user_agent, .. } = session;
-        [id.to_string(), created_at, last_used_at, expires_at, ip, user_agent]
+        [
+            session.id.to_string(),
+            session.created_at,
+            session.last_used_at,
+            session.expires_at,
+            session.ip,
+            session.user_agent,
+            session.last_ip,
+            session.last_user_agent,
+        ]
     }));
     table
 }

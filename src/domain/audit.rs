@@ -45,6 +45,9 @@ pub enum AuditAction {
     /// A refresh token was replayed, which ended its session.
     #[strum(serialize = "session.refresh_token_reused")]
     RefreshTokenReused,
+    /// A refresh token was presented again soon after its exchange, and got a successor.
+    #[strum(serialize = "session.refresh_token_retried")]
+    RefreshTokenRetried,
     /// An access token was revoked.
     #[strum(serialize = "token.revoked")]
     TokenRevoked,

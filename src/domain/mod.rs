@@ -21,7 +21,9 @@ pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
 pub use requester::{RequestOrigin, Requester, UserAgent};
-pub use revocation::{CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
+pub use revocation::{
+    CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, REVOCATIONS_PER_USER, Revocation, RevocationId,
+};
 pub use roles::{Permission, Permissions, Role, Roles, UnknownRole};
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use session::{

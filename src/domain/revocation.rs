@@ -15,6 +15,10 @@ pub const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_mins(5);
 /// by it, since other instances may grant more than this one.
 pub const MAX_LEEWAY: Duration = Duration::from_mins(1);
 
+/// Maximum number of live revocations of an account at which it can still log in. Each takes memory
+/// on every instance, so one account must not make them without limit.
+pub const REVOCATIONS_PER_USER: u32 = 2_000;
+
 /// Identifier of a revoked token (`jti`), session (`sid`) or signing key (`kid`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RevocationId(Uuid);

@@ -27,6 +27,8 @@ pub struct Session {
     pub tokens_expire_at: OffsetDateTime,
     /// Origin of the login.
     pub origin: RequestOrigin,
+    /// Origin of the login or of the latest exchange of a refresh token.
+    pub last_origin: RequestOrigin,
 }
 
 impl Session {

@@ -1,5 +1,7 @@
 //! Changes to accounts: the edits and the decision about them.
 
+use std::time::Duration;
+
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -52,7 +54,7 @@ pub enum EditOutcome {
     Changed(User),
 }
 
-/// Reason to refuse the creation or change of an account.
+/// Reason to refuse the creation or change of an account, or a new session of it.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum AccountError {
     /// Another account has the username.
@@ -70,6 +72,18 @@ pub enum AccountError {
     /// The edit would leave the service without an active administrator.
     #[error("the account is the last administrator")]
     LastAdmin,
+    /// The owner has changed the password too often.
+    #[error("the password was changed too often")]
+    TooManyPasswordChanges {
+        /// Time until the next change.
+        retry_after: Duration,
+    },
+    /// The account has too many live revocations for another session.
+    #[error("the account has too many live revocations")]
+    TooManyRevocations {
+        /// Time until enough of them have expired.
+        retry_after: Duration,
+    },
 }
 
 impl UserEdit {

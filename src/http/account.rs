@@ -10,7 +10,8 @@ use super::body::JsonBody;
 use super::credentials::{parse_current_password, parse_new_password};
 use super::error::ApiError;
 use super::refused::{
-    BadJson, BadPassword, BadToken, LastAdmin, MissingPassword, Overloaded, Refused, WrongPassword,
+    BadJson, BadPassword, BadToken, LastAdmin, MissingPassword, Overloaded, Refused,
+    TooManyPasswordChanges, WrongPassword,
 };
 use super::state::Api;
 use super::views::{AccountView, Message};
@@ -66,7 +67,10 @@ pub(super) async fn me(api: Data<Api>, bearer: Authenticated) -> Result<impl Res
             status = 200, description = "The password was changed", body = Message,
             example = json!(CHANGED),
         ),
-        Refused<(BadToken, BadJson, MissingPassword, BadPassword, WrongPassword, Overloaded)>,
+        Refused<(
+            BadToken, BadJson, MissingPassword, BadPassword, WrongPassword,
+            TooManyPasswordChanges, Overloaded,
+        )>,
     ),
 )]
 pub(super) async fn change_password(

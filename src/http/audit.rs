@@ -15,7 +15,7 @@ use super::state::Api;
 use crate::actors::ListAuditRecords;
 use crate::clock::timestamp;
 use crate::domain::{AuditAction, Permission, SessionId, UserId};
-use crate::store::{AuditQuery, StoredAuditRecord};
+use crate::store::{AuditQuery, ListedAuditRecord};
 
 /// Query of the audit log.
 #[derive(Deserialize, IntoParams)]
@@ -62,8 +62,9 @@ struct AuditRecordView {
     /// Time of the action (RFC 3339).
     #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
     at: String,
-    #[schema(inline, value_type = AuditAction)]
-    action: &'static str,
+    /// Name of the action. A newer version may have written others than the query accepts.
+    #[schema(example = "session.opened")]
+    action: String,
     /// `null` for the command line and for a request without an access token.
     #[schema(inline, required)]
     actor: Option<UserId>,
@@ -71,8 +72,8 @@ struct AuditRecordView {
     subject: Option<UserId>,
     #[schema(inline, required)]
     session: Option<SessionId>,
-    /// Username, roles or token id, depending on the action. For `login.refused`, the username and
-    /// the number of refusals that were not recorded.
+    /// Username, roles or token id, depending on the action. For `login.refused` and
+    /// `session.refresh_token_retried`, also the number of those that were not recorded.
     #[schema(required, example = "testuser")]
     detail: Option<String>,
     /// IP address of the request; `null` for the command line.
@@ -81,6 +82,10 @@ struct AuditRecordView {
     /// `User-Agent` of the request; `null` for the command line.
     #[schema(required, example = "curl/8.14.1")]
     user_agent: Option<String>,
+    /// Column of the database that does not parse. The other fields are what could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "audit_log.at")]
+    broken: Option<String>,
 }
 
 /// Read the audit log
@@ -138,27 +143,28 @@ fn parse_time(text: &str) -> Result<OffsetDateTime, ApiError> {
 }
 
 impl AuditLogView {
-    fn new(records: &[StoredAuditRecord], limit: u32) -> Self {
+    fn new(records: &[ListedAuditRecord], limit: u32) -> Self {
         Self {
             records: records.iter().map(AuditRecordView::from).collect(),
-            next: next_after(records, limit, |stored| stored.id),
+            next: next_after(records, limit, |record| record.id),
         }
     }
 }
 
-impl From<&StoredAuditRecord> for AuditRecordView {
-    fn from(StoredAuditRecord { id, record }: &StoredAuditRecord) -> Self {
-        let origin = record.requester.origin.as_ref();
+impl From<&ListedAuditRecord> for AuditRecordView {
+    fn from(record: &ListedAuditRecord) -> Self {
+        let origin = record.origin.as_ref();
         Self {
-            id: *id,
+            id: record.id,
             at: timestamp(record.at),
-            action: record.action.into_str(),
-            actor: record.requester.user_id,
+            action: record.action.clone(),
+            actor: record.actor,
             subject: record.subject,
             session: record.session_id,
             detail: record.detail.clone(),
             ip: origin.map(|origin| origin.address.to_string()),
             user_agent: origin.map(|origin| origin.user_agent.as_str().to_owned()),
+            broken: record.broken.clone(),
         }
     }
 }

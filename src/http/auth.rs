@@ -12,8 +12,8 @@ use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
     ActorFailed, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
-    MissingRefreshToken, Overloaded, Refused, Stale, UserExists, WrongCredentials,
-    WrongRefreshToken,
+    MissingRefreshToken, Overloaded, Refused, Stale, TooManyRevocations, UserExists,
+    WrongCredentials, WrongRefreshToken,
 };
 use super::state::Api;
 use super::views::Message;
@@ -105,7 +105,10 @@ pub(super) async fn register(
                 ("logout" = (operation_id = "logout", description = "With `access_token`")),
             ),
         ),
-        Refused<(BadJson, MissingCredentials, WrongCredentials, Overloaded, ActorFailed, Stale)>,
+        Refused<(
+            BadJson, MissingCredentials, WrongCredentials, TooManyRevocations, Overloaded,
+            ActorFailed, Stale,
+        )>,
     ),
 )]
 pub(super) async fn login(
@@ -225,7 +228,12 @@ fn registration_outcome(registered: &Result<User, ActorError>) -> RegistrationOu
 fn login_outcome(granted: &Result<TokenGrant, ActorError>) -> LoginOutcome {
     match granted {
         Ok(_) => LoginOutcome::Success,
-        Err(ActorError::InvalidCredentials) => LoginOutcome::InvalidCredentials,
+        Err(ActorError::InvalidCredentials | ActorError::Account(AccountError::Changed)) => {
+            LoginOutcome::InvalidCredentials
+        }
+        Err(ActorError::Account(AccountError::TooManyRevocations { .. })) => {
+            LoginOutcome::TooManyRevocations
+        }
         Err(ActorError::Overloaded { .. }) => LoginOutcome::Overloaded,
         Err(_) => LoginOutcome::Error,
     }

@@ -73,6 +73,16 @@ pub(super) enum ApiError {
     KeyTooNew(Duration),
     #[error("The metadata is published once PUBLIC_URL is set")]
     NoPublicUrl,
+    #[error("The password was changed too often, try again later")]
+    TooManyPasswordChanges {
+        /// Time after which a retry may succeed.
+        retry_after: Duration,
+    },
+    #[error("Too many tokens of the account were revoked recently, try again later")]
+    TooManyRevocations {
+        /// Time after which a retry may succeed.
+        retry_after: Duration,
+    },
     #[error("The request body must be at most {0} bytes long")]
     BodyTooLarge(usize),
     #[error("The request body must be JSON, sent with 'Content-Type: application/json'")]
@@ -190,6 +200,12 @@ impl ApiError {
             Self::NotJson | Self::NotForm => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
+            Self::TooManyPasswordChanges { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_password_changes")
+            }
+            Self::TooManyRevocations { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_revocations")
+            }
             Self::Overloaded { .. } => (StatusCode::SERVICE_UNAVAILABLE, "overloaded"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::DatabaseUnreachable(_) => {
@@ -221,7 +237,9 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after } => Some(*retry_after),
+            Self::TooManyPasswordChanges { retry_after }
+            | Self::TooManyRevocations { retry_after }
+            | Self::Overloaded { retry_after } => Some(*retry_after),
             Self::Unavailable(_)
             | Self::DatabaseUnreachable(_)
             | Self::RevocationsStale(_)
@@ -308,6 +326,12 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::RequesterSignedOut => TokenRefusal::Revoked.into(),
             AccountError::LastAdmin => Self::LastAdmin,
+            AccountError::TooManyPasswordChanges { retry_after } => {
+                Self::TooManyPasswordChanges { retry_after }
+            }
+            AccountError::TooManyRevocations { retry_after } => {
+                Self::TooManyRevocations { retry_after }
+            }
         }
     }
 }
@@ -387,6 +411,18 @@ pub(super) mod tests {
             (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),
             (ApiError::NoPublicUrl, 404, "no_public_url", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
+            (
+                ApiError::TooManyPasswordChanges { retry_after },
+                429,
+                "too_many_password_changes",
+                &[("retry-after", "3")],
+            ),
+            (
+                ApiError::TooManyRevocations { retry_after },
+                429,
+                "too_many_revocations",
+                &[("retry-after", "3")],
+            ),
             (ApiError::NotJson, 415, "unsupported_media_type", &[]),
             (ApiError::NotForm, 415, "unsupported_media_type", &[]),
             (ApiError::Overloaded { retry_after }, 503, "overloaded", &[("retry-after", "3")]),

@@ -98,6 +98,9 @@ reasons! {
     LastAdmin => ApiError::LastAdmin;
     KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
     NoPublicUrl => ApiError::NoPublicUrl;
+    TooManyPasswordChanges =>
+        ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
+    TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
     NotFound => ApiError::NotFound;
     NeedsDashboardRead => ApiError::PermissionMissing(Permission::DashboardRead);
     NeedsUsersRead => ApiError::PermissionMissing(Permission::UsersRead);

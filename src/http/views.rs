@@ -70,6 +70,12 @@ pub struct SessionView {
     /// `User-Agent` of the login.
     #[schema(example = "curl/8.14.1")]
     pub(crate) user_agent: String,
+    /// IP address of the latest refresh; before the first, that of the login.
+    #[schema(example = "192.0.2.8")]
+    pub(crate) last_ip: String,
+    /// `User-Agent` of the latest refresh; before the first, that of the login.
+    #[schema(example = "curl/8.14.1")]
+    pub(crate) last_user_agent: String,
     /// `true` for the session of the access token in the request.
     // `None` on the command line, which has no session.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +175,8 @@ impl SessionView {
             expires_at: timestamp(session.expires_at),
             ip: session.origin.address.to_string(),
             user_agent: session.origin.user_agent.as_str().to_owned(),
+            last_ip: session.last_origin.address.to_string(),
+            last_user_agent: session.last_origin.user_agent.as_str().to_owned(),
             current: current.map(|current| current == session.id),
         }
     }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::config::{Database, DatabaseSettings};
 
-pub use audit::{AuditQuery, AuditStore, StoredAuditRecord};
+pub use audit::{AuditQuery, AuditStore, ListedAuditRecord};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
@@ -29,9 +29,9 @@ pub use keys::{KeyStore, KeyWriteError};
 use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
-pub use revocations::{CommittedRevocations, RevocationStore};
+pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 pub use schema::SchemaPolicy;
-pub use sessions::{Rotation, Rotations, SessionQuery, SessionStore};
+pub use sessions::{PresentedToken, Rotation, Rotations, SessionQuery, SessionStore};
 use sqlite::SqliteStore;
 pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
 

@@ -7,7 +7,9 @@ use time::OffsetDateTime;
 
 use super::error::StoreError;
 use super::feed::{Feed, Listener};
-use crate::domain::{AuditRecord, Revocation, RevocationId};
+#[cfg(doc)]
+use crate::domain::REVOCATIONS_PER_USER;
+use crate::domain::{AuditRecord, Revocation, RevocationId, UserId};
 
 /// Revocations of one commit.
 #[derive(Clone, Debug)]
@@ -16,6 +18,18 @@ pub struct CommittedRevocations {
     pub revocations: Vec<Revocation>,
     /// Time of the commit, by the clock of the database.
     pub committed_at: OffsetDateTime,
+    /// Sessions that were skipped, since another transaction has locked them.
+    pub locked: HashSet<RevocationId>,
+}
+
+/// Treatment of sessions that another transaction has locked. On SQLite there are none: a
+/// transaction locks the whole database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockedSessions {
+    /// They are waited for.
+    Wait,
+    /// They are left out of the work, and named in its result.
+    Skip,
 }
 
 /// Storage of revocations.
@@ -24,12 +38,15 @@ pub trait RevocationStore {
     /// Inserts revocations, deletes the sessions with the same ids and inserts audit records, all
     /// in one commit. Returns the revocations as they are stored.
     ///
+    /// Each revocation counts for the account beside it, if there is one, to which [`REVOCATIONS_PER_USER`] applies.
     /// The revocation of a session never expires before the tokens of the session, with the largest
     /// leeway. A revocation that exists already gets the later expiry, as a new entry of the feed.
+    /// Nothing is written about a session in [`CommittedRevocations::locked`].
     async fn revoke(
         &self,
-        revocations: &[Revocation],
+        revocations: &[(Revocation, Option<UserId>)],
         records: &[AuditRecord],
+        locked: LockedSessions,
     ) -> Result<CommittedRevocations, StoreError>;
 
     /// Returns the ids that are revoked.

@@ -1,35 +1,45 @@
 //! Sessions: their trait, and the types and row parsing that both dialects share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
+use super::revocations::LockedSessions;
+use super::users::WriteError;
+#[cfg(doc)]
+use crate::domain::REVOCATIONS_PER_USER;
 use crate::domain::{
-    AuditRecord, Generation, Session, SessionId, SessionPosition, TokenUse, User, UserId,
-    UserVersion,
+    AccountError, AuditRecord, Generation, RequestOrigin, Session, SessionId, SessionPosition,
+    TokenUse, User, UserId, UserVersion,
 };
 
 /// Storage of sessions.
 #[async_trait]
 pub trait SessionStore {
-    /// Inserts a session in its first generation, with its audit record, in one commit.
+    /// Inserts a session in its first generation, with its audit record, in one commit. Returns the
+    /// sessions beyond the `limit` most recently used ones of the account, which are to be ended.
     ///
-    /// Returns `false` and inserts nothing if the account no longer has the given version.
+    /// Inserts nothing and returns [`AccountError::Changed`] if the account no longer has the given
+    /// version, or [`AccountError::TooManyRevocations`] if it has more than
+    /// [`REVOCATIONS_PER_USER`] live revocations.
     async fn insert_session(
         &self,
         new: &Session,
         version: UserVersion,
+        limit: u32,
         record: &AuditRecord,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<Vec<SessionId>, WriteError>;
 
     /// Finds a session, expired or not.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
 
-    /// Exchanges the presented generation of each session, all in one commit, and judges it:
+    /// Exchanges the presented token of each session, all in one commit, and judges its generation:
     ///
-    /// - The current generation moves the session to the next one.
+    /// - The current generation moves the session to the next one, and its origin becomes that of
+    ///   the latest use of the session.
     /// - The generation of the latest exchange gets the current one again within the reuse grace
     ///   period, and a new one within the retry period.
     /// - Every other generation leaves the session as it is.
@@ -37,25 +47,20 @@ pub trait SessionStore {
     /// Each session keeps the latest expiry of its access tokens: no later than `tokens_expire_at`
     /// and its own expiry. Sessions that have ended, have expired by `now` or were last used before
     /// `used_since` are absent from the result. An account that does not parse fails only its own
-    /// sessions; their new generation is committed like the others.
+    /// sessions; their new generation is committed like the others. Nothing is done to a session in
+    /// [`Rotations::locked`].
     async fn rotate_sessions(
         &self,
-        presented: &HashMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
+        locked: LockedSessions,
     ) -> Result<Rotations, StoreError>;
 
     /// Counts a revocation of a single access token of a session. Returns the number so far, `None`
     /// if the session has ended.
     async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError>;
-
-    /// Finds a session beyond the `limit` most recently used ones of an account.
-    async fn find_excess_session(
-        &self,
-        user: UserId,
-        limit: u32,
-    ) -> Result<Option<SessionId>, StoreError>;
 
     /// Lists sessions of an account that expire after `now`, most recently used first.
     async fn list_sessions(
@@ -83,6 +88,14 @@ pub struct SessionQuery {
     pub limit: u32,
 }
 
+/// Refresh token of a session, as a client has presented it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresentedToken {
+    /// Generation that the token is valid for.
+    pub generation: Generation,
+    pub origin: RequestOrigin,
+}
+
 /// State of a session after an exchange of a refresh token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -97,7 +110,19 @@ pub struct Rotation {
 }
 
 /// Results of the exchanges in one commit.
-pub type Rotations = HashMap<SessionId, Result<Rotation, StoreError>>;
+#[derive(Debug, Default)]
+pub struct Rotations {
+    /// Results of the sessions that are open.
+    pub rotated: HashMap<SessionId, Result<Rotation, StoreError>>,
+    /// Sessions that were skipped, since another transaction has locked them.
+    pub locked: HashSet<SessionId>,
+}
+
+/// Refuses a session at a time `now`, until enough revocations of its account have expired.
+pub(super) fn too_many_revocations(until: OffsetDateTime, now: OffsetDateTime) -> WriteError {
+    let retry_after = Duration::try_from(until - now).unwrap_or_default();
+    AccountError::TooManyRevocations { retry_after }.into()
+}
 
 pub(super) fn parse_generation(number: i64) -> Result<Generation, StoreError> {
     u64::try_from(number)

@@ -1,5 +1,7 @@
 //! Accounts: their trait, and the types and row parsing that both dialects share.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -155,7 +157,9 @@ impl UserQuery {
 impl ChangedUser {
     /// Returns the result of an edit without effect.
     pub(super) fn unchanged(user: User, at: OffsetDateTime) -> Self {
-        Self { user, ended: CommittedRevocations { revocations: Vec::new(), committed_at: at } }
+        let revocations = Vec::new();
+        let locked = HashSet::new();
+        Self { user, ended: CommittedRevocations { revocations, committed_at: at, locked } }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Management of the own account.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -11,6 +13,7 @@ on_both_databases![
     password_change_ends_other_sessions,
     invalid_password_change_is_refused,
     only_one_concurrent_password_change_succeeds,
+    password_is_changed_at_a_bounded_rate,
     deletion_ends_sessions_and_frees_username,
 ];
 
@@ -102,6 +105,26 @@ async fn only_one_concurrent_password_change_succeeds(database: TestDatabase) {
         assert_eq!(reply.status, 401, "no session with the old password survives");
     }
     assert_eq!(app.dashboard(&token).await.status, 200);
+}
+
+async fn password_is_changed_at_a_bounded_rate(database: TestDatabase) {
+    let app = TestApp::start_with_own_clock(&database, |_| {}).await;
+    let token = app.register_and_log_in("alice").await;
+    let other = app.register_and_log_in("bob").await;
+    let change =
+        async |token: &str| change_password(&app, token, "correct horse", "correct horse").await;
+
+    change_password(&app, &token, "wrong", NEW_PASSWORD).await.assert_code(401, "wrong_password");
+    for _ in 0..10 {
+        assert_eq!(change(&token).await.status, 200);
+    }
+    let refused = change(&token).await;
+
+    refused.assert_code(429, "too_many_password_changes");
+    assert_eq!(refused.header("retry-after"), Some("60"));
+    assert_eq!(change(&other).await.status, 200);
+    app.clock.advance(Duration::from_mins(1));
+    assert_eq!(change(&token).await.status, 200);
 }
 
 async fn deletion_ends_sessions_and_frees_username(database: TestDatabase) {

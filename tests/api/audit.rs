@@ -14,7 +14,9 @@ on_both_databases![
     administrator_actions_are_audited,
     token_revocation_is_audited_once,
     refresh_token_replay_is_audited,
+    refresh_token_retries_are_audited_at_a_bounded_rate,
     failed_actions_are_not_audited,
+    unreadable_records_fail_no_list,
     refused_logins_are_recorded_at_a_bounded_rate,
     audit_log_supports_pages_and_filters,
     old_records_are_deleted_after_retention,
@@ -166,6 +168,37 @@ async fn refresh_token_replay_is_audited(database: TestDatabase) {
     assert_eq!(log[0]["user_agent"], "thief/1.0");
 }
 
+async fn refresh_token_retries_are_audited_at_a_bounded_rate(database: TestDatabase) {
+    let app = TestApp::start_with_own_clock(&database, |_| {}).await;
+    let root = app.register_admin(&database).await;
+    let first = app.register_and_open_session("alice").await;
+    app.refresh(&first.refresh_token()).await;
+    let retry = async || {
+        let request = app.request(Method::POST, "/auth/refresh").header("user-agent", "phone/1.0");
+        let body = json!({ "refresh_token": first.refresh_token() });
+        assert_eq!(send(request.json(&body)).await.status, 200);
+    };
+    let records =
+        async || read_records(&app, &root, "action=session.refresh_token_retried&limit=200").await;
+
+    for _ in 0..14 {
+        retry().await;
+    }
+
+    eventually("ten retries are recorded", async || records().await.len() >= 10).await;
+    app.clock.advance(Duration::from_mins(1));
+    retry().await;
+    eventually("one more retry is recorded", async || records().await.len() == 11).await;
+    let log = records().await;
+    assert_eq!(log[0]["detail"], "4 more since the last record");
+    let claims = decode_claims(&first.access_token());
+    for record in &log {
+        assert_eq!((&record["subject"], &record["session"]), (&claims["sub"], &claims["sid"]));
+        assert_eq!((&record["actor"], &record["user_agent"]), (&Value::Null, &json!("phone/1.0")));
+    }
+    assert_eq!(app.metric("portcullis_refresh_tokens_retried_total").await, 15);
+}
+
 async fn failed_actions_are_not_audited(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let root = app.register_admin(&database).await;
@@ -176,6 +209,30 @@ async fn failed_actions_are_not_audited(database: TestDatabase) {
     assert_eq!(app.send_with_token(Method::DELETE, &path, &root).await.status, 409);
 
     assert_eq!(read_records(&app, &root, "").await, before);
+}
+
+async fn unreadable_records_fail_no_list(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let root = app.register_admin(&database).await;
+    let impossible_time = match database {
+        TestDatabase::Postgres { .. } => "'infinity'",
+        TestDatabase::Sqlite(_) => "9223372036854775807",
+    };
+    for statement in [
+        "update audit_log set action = 'user.promoted' where action = 'user.registered'",
+        &format!("update audit_log set at = {impossible_time} where action = 'session.opened'"),
+    ] {
+        database.execute(statement).await;
+    }
+
+    let log = read_records(&app, &root, "").await;
+
+    assert_eq!(log.len(), 2, "{log:?}");
+    assert_eq!(
+        (&log[0]["action"], &log[0]["broken"]),
+        (&json!("session.opened"), &json!("audit_log.at"))
+    );
+    assert_eq!((&log[1]["action"], &log[1]["broken"]), (&json!("user.promoted"), &Value::Null));
 }
 
 async fn refused_logins_are_recorded_at_a_bounded_rate(database: TestDatabase) {

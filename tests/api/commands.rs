@@ -114,7 +114,9 @@ async fn account_is_shown_with_sessions(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let login = app.request(Method::POST, "/auth/login").header("user-agent", "shell/1.0");
     app.register("Alice", "correct horse").await;
-    send(login.json(&credentials("alice", "correct horse"))).await;
+    let opened = send(login.json(&credentials("alice", "correct horse"))).await;
+    let refresh = app.request(Method::POST, "/auth/refresh").header("user-agent", "shell/2.0");
+    send(refresh.json(&json!({ "refresh_token": opened.refresh_token() }))).await;
 
     let table = run_user_command(&database, "show ALICE", "").await;
     let accounts = run_user_command(&database, "show ALICE --json", "").await.json_lines();
@@ -123,10 +125,12 @@ async fn account_is_shown_with_sessions(database: TestDatabase) {
     assert_eq!((&accounts[0]["id"], accounts.len()), (&listed[0]["id"], 1));
     let session = &accounts[0]["sessions"][0];
     assert_eq!(
-        (&session["ip"], &session["user_agent"]),
-        (&json!("127.0.0.1"), &json!("shell/1.0"))
+        (&session["ip"], &session["user_agent"], &session["last_user_agent"]),
+        (&json!("127.0.0.1"), &json!("shell/1.0"), &json!("shell/2.0"))
     );
-    for text in [&accounts[0]["id"], &session["id"], &session["user_agent"]] {
+    for text in
+        [&accounts[0]["id"], &session["id"], &session["user_agent"], &session["last_user_agent"]]
+    {
         assert!(table.stdout.contains(text.as_str().unwrap()), "{table:?}");
     }
 }

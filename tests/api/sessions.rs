@@ -5,6 +5,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::support::{
     Process, Reply, TestApp, TestDatabase, decode_claims, eventually, on_both_databases, send,
@@ -24,12 +26,14 @@ on_both_databases![
     logout_ends_all_tokens_of_session,
     logout_everywhere_ends_every_session,
     user_lists_own_sessions,
+    session_shows_where_it_was_last_used,
     sessions_are_listed_in_pages,
     only_the_owner_ends_a_session,
     session_expires_after_its_lifetime,
     idle_session_expires_when_configured,
     idle_session_is_listed_while_its_token_is_valid,
     login_beyond_the_limit_ends_the_session_longest_unused,
+    login_beyond_the_revocation_limit_is_refused_until_they_expire,
 ];
 
 #[track_caller]
@@ -286,6 +290,46 @@ async fn user_lists_own_sessions(database: TestDatabase) {
     }
 }
 
+async fn session_shows_where_it_was_last_used(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| {
+        config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    let root = app.register_admin(&database).await;
+    app.register("alice", "correct horse").await;
+    let send_from = async |address: &str, agent: &str, path: &str, body: &Value| {
+        let request = app.request(Method::POST, path).header("x-forwarded-for", address);
+        send(request.header("user-agent", agent).json(body)).await
+    };
+    let refresh_from = async |address: &str, agent: &str, tokens: &Reply| {
+        let body = json!({ "refresh_token": tokens.refresh_token() });
+        let refreshed = send_from(address, agent, "/auth/refresh", &body).await;
+        assert_eq!(refreshed.status, 200, "{refreshed:?}");
+        refreshed
+    };
+    let shown = async |token: &str| {
+        let session = list_sessions(&app, token).await.remove(0);
+        ["ip", "user_agent", "last_ip", "last_user_agent"].map(|key| session[key].clone())
+    };
+
+    let credentials = json!({ "username": "alice", "password": "correct horse" });
+    let opened = send_from("192.0.2.1", "phone/1", "/auth/login", &credentials).await;
+    let token = opened.access_token();
+    assert_eq!(shown(&token).await, ["192.0.2.1", "phone/1", "192.0.2.1", "phone/1"]);
+    let refreshed = refresh_from("192.0.2.2", "phone/2", &opened).await;
+    refresh_from("192.0.2.3", "phone/3", &opened).await;
+    assert_eq!(shown(&token).await, ["192.0.2.1", "phone/1", "192.0.2.2", "phone/2"]);
+    refresh_from("192.0.2.4", "phone/4", &refreshed).await;
+
+    let path = format!("/admin/users/{}/sessions", decode_claims(&token)["sub"].as_str().unwrap());
+    let listed = app.send_with_token(Method::GET, &path, &root).await;
+    let session = &listed.body["sessions"][0];
+    assert_eq!(
+        (&session["ip"], &session["last_ip"], &session["last_user_agent"]),
+        (&json!("192.0.2.1"), &json!("192.0.2.4"), &json!("phone/4"))
+    );
+}
+
 async fn sessions_are_listed_in_pages(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let token = app.register_and_log_in("alice").await;
@@ -409,4 +453,148 @@ async fn login_beyond_the_limit_ends_the_session_longest_unused(database: TestDa
         assert_eq!(app.dashboard(&tokens.access_token()).await.status, 200);
     }
     assert_eq!(list_sessions(&app, &third.access_token()).await.len(), 2);
+}
+
+/// Adds live revocations of an account.
+async fn add_revocations(database: &TestDatabase, username: &str, count: u32) {
+    let statement = match database {
+        TestDatabase::Postgres { .. } => format!(
+            "insert into revocations (id, expires_at, user_id)
+             select gen_random_uuid(), now() + interval '30 minutes', id
+             from users, generate_series(1, {count}) where username = '{username}'"
+        ),
+        TestDatabase::Sqlite(_) => format!(
+            "insert into revocations (id, expires_at, user_id)
+             with recursive n (i) as (select 1 union all select i + 1 from n where i < {count})
+             select randomblob(16), (unixepoch() + 1800) * 1000000, id
+             from users, n where username = '{username}'"
+        ),
+    };
+    database.execute(&statement).await;
+}
+
+async fn login_beyond_the_revocation_limit_is_refused_until_they_expire(database: TestDatabase) {
+    let app = TestApp::start_with_own_clock(&database, |_| {}).await;
+    let sessions = [
+        app.register_and_open_session("alice").await,
+        app.log_in("alice", "correct horse").await,
+        app.log_in("alice", "correct horse").await,
+    ];
+    app.register("bob", "correct horse").await;
+    add_revocations(&database, "alice", 2_000).await;
+    let log_in = async |name| app.log_in(name, "correct horse").await;
+
+    assert_eq!(log_in("alice").await.status, 200);
+    assert_eq!(app.log_out(&sessions[0].access_token()).await.status, 200);
+    let refused = log_in("alice").await;
+
+    refused.assert_code(429, "too_many_revocations");
+    let retry_after: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1_000..=1_800).contains(&retry_after), "{retry_after}");
+    assert_eq!(app.metric(r#"portcullis_logins_total{outcome="too_many_revocations"}"#).await, 1);
+    assert_eq!(log_in("bob").await.status, 200, "the limit is one for each account");
+    assert_eq!(app.refresh(&sessions[1].refresh_token()).await.status, 200);
+    let token = sessions[2].access_token();
+    let ended = app.send_with_token(Method::POST, "/auth/logout-all", &token).await;
+    assert_eq!(ended.status, 200, "sessions can always be ended");
+    assert_revoked(&app.dashboard(&token).await);
+    app.clock.advance(Duration::from_secs(retry_after));
+    assert_eq!(log_in("alice").await.status, 200);
+}
+
+/// Locks the row of a session until the connection ends its transaction.
+async fn lock_session(database: &TestDatabase, access_token: &str) -> PgConnection {
+    let session_id = decode_claims(access_token)["sid"].as_str().unwrap().to_owned();
+    let mut connection = database.connect().await;
+    let lock = format!("begin; select from sessions where id = '{session_id}' for update");
+    connection.execute(AssertSqlSafe(lock)).await.unwrap();
+    connection
+}
+
+/// Waits until a statement waits for the lock of a row.
+async fn lock_is_waited_for(database: &TestDatabase) {
+    let select = "select count(*) from pg_stat_activity
+                  where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("a lock is waited for", async || {
+        let mut connection = database.connect().await;
+        let count: i64 = sqlx::query_scalar(select).fetch_one(&mut connection).await.unwrap();
+        count > 0
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn locked_session_delays_only_its_own_refresh() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let alice = app.register_and_open_session("alice").await;
+        let mut bob = app.register_and_open_session("bob").await;
+        let mut lock = lock_session(&database, &alice.access_token()).await;
+
+        let waiting = actix_web::rt::spawn({
+            let (app, token) = (app.clone(), alice.refresh_token());
+            async move { app.refresh(&token).await }
+        });
+        lock_is_waited_for(&database).await;
+        for _ in 0..3 {
+            bob = app.refresh(&bob.refresh_token()).await;
+            assert_eq!(bob.status, 200, "{bob:?}");
+        }
+
+        assert!(!waiting.is_finished());
+        lock.execute("rollback").await.unwrap();
+        let refreshed = waiting.await.unwrap();
+        assert_eq!(refreshed.status, 200, "{refreshed:?}");
+        assert_eq!(app.refresh(&refreshed.refresh_token()).await.status, 200);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn locked_session_delays_only_its_own_logout() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let root = app.register_admin(&database).await;
+        let alice = app.register_and_open_session("alice").await.access_token();
+        let others = [app.register_and_log_in("bob").await, app.register_and_log_in("carol").await];
+        let mut lock = lock_session(&database, &alice).await;
+
+        let waiting = actix_web::rt::spawn({
+            let (app, token) = (app.clone(), alice.clone());
+            async move { app.log_out(&token).await }
+        });
+        lock_is_waited_for(&database).await;
+        for token in &others {
+            assert_eq!(app.log_out(token).await.status, 200);
+        }
+
+        assert!(!waiting.is_finished());
+        assert_eq!(app.dashboard(&alice).await.status, 200);
+        lock.execute("rollback").await.unwrap();
+        let ended = waiting.await.unwrap();
+        assert_eq!(ended.status, 200, "{ended:?}");
+        assert_revoked(&app.dashboard(&alice).await);
+        let log = app.send_with_token(Method::GET, "/admin/audit?action=session.ended", &root);
+        assert_eq!(log.await.body["records"].as_array().unwrap().len(), 3);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn session_ended_by_the_lock_holder_is_over() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let alice = app.register_and_open_session("alice").await;
+        let mut lock = lock_session(&database, &alice.access_token()).await;
+
+        let waiting = actix_web::rt::spawn({
+            let (app, token) = (app.clone(), alice.refresh_token());
+            async move { app.refresh(&token).await }
+        });
+        lock_is_waited_for(&database).await;
+        lock.execute("delete from sessions; commit").await.unwrap();
+
+        assert_refused(&waiting.await.unwrap());
+    };
+    TestDatabase::postgres().await.run(test).await;
 }

@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use super::cleanup::Cleanup;
 use super::exchange::{self, Exchanges};
 use super::lookup::{self, Lookups};
+use super::reports::Reports;
 use crate::actors::{RevocationWriter, follower};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, TokenSettings};
@@ -24,6 +25,8 @@ pub struct SessionActor {
     pub(super) store: Arc<dyn Store>,
     pub(super) revocations: Arc<RevocationWriter>,
     pub(super) exchanges: Exchanges,
+    /// Exchanges that wait for a lock of their session.
+    waiting_exchanges: Arc<Exchanges>,
     pub(super) lookups: Lookups,
     /// Tasks that follow the revocations of other instances.
     pub(super) followers: Vec<JoinHandle<()>>,
@@ -31,7 +34,7 @@ pub struct SessionActor {
     /// Maximum duration of a query that no caller can cancel.
     pub(super) timeout: Duration,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) reports: Reports,
     cleanup: Cleanup,
     cleanup_interval: Duration,
 }
@@ -61,7 +64,7 @@ impl SessionActor {
             &metrics,
         )
         .await?;
-        let exchanges =
+        let (exchanges, waiting_exchanges) =
             exchange::start(Arc::clone(&store), config.tokens.clone(), timeout, Arc::clone(&clock));
         let lookups = lookup::start(Arc::clone(&store), config.revocations.read_timeout());
         let cleanup = Cleanup {
@@ -72,16 +75,18 @@ impl SessionActor {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),
         };
+        let reports = Reports::new(Arc::clone(&store), Arc::clone(&clock), metrics);
         Ok(Self {
             store,
             revocations,
             exchanges,
+            waiting_exchanges,
             lookups,
             followers,
             tokens: config.tokens.clone(),
             timeout,
             clock,
-            metrics,
+            reports,
             cleanup,
             cleanup_interval: config.revocations.sweep_interval,
         })
@@ -110,6 +115,7 @@ impl SessionActor {
     fn has_lost_a_task(&self) -> bool {
         self.revocations.has_stopped()
             || self.exchanges.has_stopped()
+            || self.waiting_exchanges.has_stopped()
             || self.lookups.has_stopped()
             || self.followers.iter().any(JoinHandle::is_finished)
     }

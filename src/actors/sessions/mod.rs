@@ -11,6 +11,7 @@ mod list;
 mod lookup;
 mod open;
 mod refresh;
+mod reports;
 mod require_open;
 mod revoke;
 

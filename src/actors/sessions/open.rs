@@ -3,17 +3,22 @@
 use std::sync::Arc;
 
 use actix::{Handler, Message};
+use futures_util::future::try_join_all;
 
 use super::{SessionActor, TokenGrant};
 use crate::actors::{ActorError, CancelOnDrop, RevocationTarget};
+#[cfg(doc)]
+use crate::domain::AccountError;
 use crate::domain::{
     AuditAction, AuditRecord, Generation, RequestOrigin, Requester, Session, SessionId, User,
 };
 
-/// Opens a session for a user whose password was just checked. If the account has too many, the one
-/// longest unused ends. Replies with the grant of its first
-/// tokens once the session is committed, or with [`ActorError::InvalidCredentials`] if the account
-/// has changed since the check.
+/// Opens a session for a user whose password was just checked. If the account has too many, those
+/// longest unused end.
+///
+/// Replies with the grant of its first tokens once the session is committed, with
+/// [`AccountError::Changed`] if the account has changed since the check, or with
+/// [`AccountError::TooManyRevocations`].
 #[derive(Message)]
 #[rtype(result = "Result<TokenGrant, ActorError>")]
 pub struct OpenSession {
@@ -36,6 +41,7 @@ impl Handler<OpenSession> for SessionActor {
             last_used_at: now,
             expires_at,
             tokens_expire_at: expires_at.min(now + self.tokens.lifetime),
+            last_origin: origin.clone(),
             origin,
         };
         let record = AuditRecord {
@@ -54,15 +60,14 @@ impl Handler<OpenSession> for SessionActor {
         let revocations = Arc::clone(&self.revocations);
         let sessions_per_user = self.tokens.sessions_per_user;
         CancelOnDrop::new(async move {
-            if !store.insert_session(&session, user.version, &record).await? {
-                return Err(ActorError::InvalidCredentials);
-            }
-            let excess = store.find_excess_session(user.id, sessions_per_user).await?;
-            if let Some(excess) = excess {
+            let excess =
+                store.insert_session(&session, user.version, sessions_per_user, &record).await?;
+            try_join_all(excess.into_iter().map(|excess| {
                 let target = RevocationTarget::Session(excess);
-                let action = AuditAction::SessionEnded;
-                revocations.revoke(target, action, user.id, record.requester).await?;
-            }
+                let requester = record.requester.clone();
+                revocations.revoke(target, AuditAction::SessionEnded, user.id, requester)
+            }))
+            .await?;
             let generation = Generation::FIRST;
             Ok(TokenGrant {
                 user,

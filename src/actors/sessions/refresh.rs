@@ -9,6 +9,7 @@ use super::exchange::Exchanged;
 use super::{SessionActor, TokenGrant};
 use crate::actors::{ActorError, RevocationTarget};
 use crate::domain::{AuditAction, Generation, RequestOrigin, Requester, SessionId, TokenUse};
+use crate::store::PresentedToken;
 
 /// Exchanges a refresh token. Replies with the grant of its successor. A retry gets the same grant
 /// again within the reuse grace period, and later the grant of a new successor, unless the former
@@ -31,29 +32,19 @@ impl Handler<Refresh> for SessionActor {
 
     fn handle(&mut self, message: Refresh, _: &mut Self::Context) -> Self::Result {
         let Refresh { session_id, presented, origin, span } = message;
-        let exchange = self.exchanges.submit((session_id, presented));
+        let token = PresentedToken { generation: presented, origin: origin.clone() };
+        let exchange = self.exchanges.submit((session_id, token));
         let revocations = Arc::clone(&self.revocations);
-        let replays = self.metrics.refresh_tokens_reused.clone();
-        let retries = self.metrics.refresh_tokens_retried.clone();
+        let reports = self.reports.clone();
         let refresh = async move {
             let exchanged = exchange.await?.ok_or(ActorError::SessionNotFound)?;
             let Exchanged { rotation, at, token_expires_at } = exchanged;
             let user_id = rotation.user.id;
             match rotation.token_use {
                 TokenUse::Exchange => {}
-                TokenUse::Retry => {
-                    retries.inc();
-                    tracing::info!(
-                        user.id = %user_id, session.id = %session_id, client.address = %origin.address,
-                        "refresh token retried"
-                    );
-                }
+                TokenUse::Retry => reports.retry(user_id, session_id, origin),
                 TokenUse::Replay => {
-                    replays.inc();
-                    tracing::warn!(
-                        user.id = %user_id, session.id = %session_id, client.address = %origin.address,
-                        "refresh token replayed; ending its session"
-                    );
+                    reports.replay(user_id, session_id, &origin);
                     let target = RevocationTarget::Session(session_id);
                     let action = AuditAction::RefreshTokenReused;
                     let requester = Requester::anonymous(origin);

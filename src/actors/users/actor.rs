@@ -1,12 +1,16 @@
 //! [`UserActor`]: its fields.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::{Actor, Context};
 
 use super::refusals::Refusals;
+use crate::actors::limiter::{Limiter, UNLIMITED};
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
+use crate::domain::UserId;
 use crate::store::Store;
 
 /// Actor that owns the accounts. Its handlers return futures, so a slow query delays only its own
@@ -17,6 +21,8 @@ pub struct UserActor {
     pub(super) hashing: HashQueue,
     pub(super) revocations: Arc<RevocationWriter>,
     pub(super) refusals: Refusals,
+    /// Limit of the changes of the own password, each of which is an audit record.
+    pub(super) password_changes: Rc<RefCell<Limiter<UserId>>>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -30,7 +36,8 @@ impl UserActor {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let refusals = Refusals::new(Arc::clone(&store), Arc::clone(&clock));
-        Self { store, hashing, revocations, refusals, clock }
+        let password_changes = Rc::new(RefCell::new(Limiter::new(UNLIMITED, clock.uptime())));
+        Self { store, hashing, revocations, refusals, password_changes, clock }
     }
 }
 

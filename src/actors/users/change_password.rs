@@ -3,11 +3,15 @@
 use actix::{Handler, Message};
 
 use super::UserActor;
+use crate::actors::limiter::RATE;
 use crate::actors::{ActorError, CancelOnDrop};
-use crate::domain::{Password, Requester, SessionId, User, UserChange, UserEdit, UserId};
+use crate::domain::{
+    AccountError, Password, Requester, SessionId, User, UserChange, UserEdit, UserId,
+};
 
 /// Checks the current password, replaces it, and ends every other session of the account. Replies
-/// like [`ChangeUser`](super::ChangeUser), or with [`ActorError::InvalidCredentials`].
+/// like [`ChangeUser`](super::ChangeUser), with [`ActorError::InvalidCredentials`], or with
+/// [`AccountError::TooManyPasswordChanges`].
 #[derive(Message)]
 #[rtype(result = "Result<User, ActorError>")]
 pub struct ChangeOwnPassword {
@@ -28,6 +32,10 @@ impl Handler<ChangeOwnPassword> for UserActor {
         let actor = self.clone();
         CancelOnDrop::new(async move {
             let user = actor.authenticate_again(user_id, current, &requester).await?;
+            if actor.password_changes.borrow_mut().admit(user_id, actor.clock.uptime()).is_none() {
+                let retry_after = RATE.interval;
+                return Err(AccountError::TooManyPasswordChanges { retry_after }.into());
+            }
             let edit = UserEdit::Password(actor.hashing.hash(new).await?);
             let change = UserChange {
                 expected_version: Some(user.version),

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::UserActor;
 use crate::actors::{ActorError, CancelOnDrop};
 use crate::domain::{AccountError, User, UserId};
-use crate::store::{AuditQuery, ListedUser, StoreError, StoredAuditRecord, UserQuery};
+use crate::store::{AuditQuery, ListedAuditRecord, ListedUser, StoreError, UserQuery};
 
 /// Finds an account. Replies with it, or with [`AccountError::NotFound`].
 #[derive(Message)]
@@ -48,13 +48,13 @@ impl Handler<ListUsers> for UserActor {
 
 /// Reads the audit log. Replies with one page.
 #[derive(Message)]
-#[rtype(result = "Result<Vec<StoredAuditRecord>, ActorError>")]
+#[rtype(result = "Result<Vec<ListedAuditRecord>, ActorError>")]
 pub struct ListAuditRecords {
     pub query: AuditQuery,
 }
 
 impl Handler<ListAuditRecords> for UserActor {
-    type Result = CancelOnDrop<Result<Vec<StoredAuditRecord>, ActorError>>;
+    type Result = CancelOnDrop<Result<Vec<ListedAuditRecord>, ActorError>>;
 
     fn handle(&mut self, message: ListAuditRecords, _: &mut Self::Context) -> Self::Result {
         let store = Arc::clone(&self.store);

@@ -4,17 +4,16 @@ use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
-use sqlx::{Postgres, Row};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::columns::time_column;
 use super::database::PostgresStore;
-use crate::domain::{AuditRecord, RequestOrigin, Requester, SessionId, UserId};
-use crate::store::audit::{AuditQuery, AuditStore, StoredAuditRecord, parse_action};
-use crate::store::columns::read_origin;
+use crate::domain::{AuditRecord, RequestOrigin, SessionId, UserId};
+use crate::store::audit::{AuditColumns, AuditQuery, AuditStore, ListedAuditRecord};
+use crate::store::columns::column;
 use crate::store::error::StoreError;
 
 /// Columns of a record, without its id.
@@ -32,7 +31,9 @@ pub(super) const INSERT: &str = concat!(
     columns!(),
     ")
     select * from unnest($1::timestamptz[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[],
-                         $6::text[], $7::text[], $8::text[]) "
+                         $6::text[], $7::text[], $8::text[]) as record (",
+    columns!(),
+    ") "
 );
 
 /// Binds the columns of records.
@@ -40,20 +41,20 @@ pub(super) fn bind<'q>(
     query: Query<'q, Postgres, PgArguments>,
     records: &[AuditRecord],
 ) -> Query<'q, Postgres, PgArguments> {
-    fn column<T>(records: &[AuditRecord], value: impl Fn(&AuditRecord) -> T) -> Vec<T> {
+    fn values<T>(records: &[AuditRecord], value: impl Fn(&AuditRecord) -> T) -> Vec<T> {
         records.iter().map(value).collect()
     }
     let address = |origin: &RequestOrigin| origin.address.to_string();
     let user_agent = |origin: &RequestOrigin| origin.user_agent.as_str().to_owned();
     query
-        .bind(column(records, |record| record.at))
-        .bind(column(records, |record| record.action.into_str()))
-        .bind(column(records, |record| record.requester.user_id.map(UserId::as_uuid)))
-        .bind(column(records, |record| record.subject.map(UserId::as_uuid)))
-        .bind(column(records, |record| record.session_id.map(SessionId::as_uuid)))
-        .bind(column(records, |record| record.detail.clone()))
-        .bind(column(records, |record| record.requester.origin.as_ref().map(address)))
-        .bind(column(records, |record| record.requester.origin.as_ref().map(user_agent)))
+        .bind(values(records, |record| record.at))
+        .bind(values(records, |record| record.action.into_str()))
+        .bind(values(records, |record| record.requester.user_id.map(UserId::as_uuid)))
+        .bind(values(records, |record| record.subject.map(UserId::as_uuid)))
+        .bind(values(records, |record| record.session_id.map(SessionId::as_uuid)))
+        .bind(values(records, |record| record.detail.clone()))
+        .bind(values(records, |record| record.requester.origin.as_ref().map(address)))
+        .bind(values(records, |record| record.requester.origin.as_ref().map(user_agent)))
 }
 
 #[async_trait]
@@ -67,7 +68,7 @@ impl AuditStore for PostgresStore {
     async fn list_audit_records(
         &self,
         query: &AuditQuery,
-    ) -> Result<Vec<StoredAuditRecord>, StoreError> {
+    ) -> Result<Vec<ListedAuditRecord>, StoreError> {
         let select = self.executor.query(concat!(
             "select id, ",
             columns!(),
@@ -88,7 +89,7 @@ impl AuditStore for PostgresStore {
             .bind(i64::from(query.limit))
             .fetch_all(&self.executor)
             .await?;
-        rows.iter().map(record_from_row).collect()
+        rows.iter().map(|row| Ok(audit_columns(row)?.list())).collect()
     }
 
     async fn delete_expired_audit_records(
@@ -108,22 +109,16 @@ impl AuditStore for PostgresStore {
     }
 }
 
-fn record_from_row(row: &PgRow) -> Result<StoredAuditRecord, StoreError> {
-    let user_agent: Option<&str> = row.try_get("user_agent")?;
-    let address: Option<&str> = row.try_get("address")?;
-    let origin = address.map(|address| read_origin(address, user_agent.unwrap_or_default()));
-    let requester = Requester {
-        user_id: row.try_get::<Option<Uuid>, _>("actor_id")?.map(UserId::from),
-        session_id: None,
-        origin,
-    };
-    let record = AuditRecord {
-        at: time_column(row, "audit_log", "at")?,
-        action: parse_action(row.try_get("action")?)?,
-        requester,
-        subject: row.try_get::<Option<Uuid>, _>("subject_id")?.map(UserId::from),
-        session_id: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId::from),
-        detail: row.try_get("detail")?,
-    };
-    Ok(StoredAuditRecord { id: row.try_get("id")?, record })
+fn audit_columns(row: &PgRow) -> Result<AuditColumns, StoreError> {
+    Ok(AuditColumns {
+        id: column(row, "audit_log", "id")?,
+        at: time_column(row, "audit_log", "at"),
+        action: column(row, "audit_log", "action"),
+        actor_id: column(row, "audit_log", "actor_id"),
+        subject_id: column(row, "audit_log", "subject_id"),
+        session_id: column(row, "audit_log", "session_id"),
+        detail: column(row, "audit_log", "detail"),
+        address: column(row, "audit_log", "address"),
+        user_agent: column(row, "audit_log", "user_agent"),
+    })
 }

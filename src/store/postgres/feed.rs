@@ -19,9 +19,9 @@ use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
 /// Selects a header row, then the revocations.
 ///
 /// The header contains the snapshot of the statement, the identity of the server, the time and the
-/// version of the shared state. The
-/// identity changes when the server restarts and when the table is restored: a restore creates the
-/// index last, after the rows. It is null on a replica, which may lag.
+/// version of the shared state. The identity changes when the server restarts and when the table is
+/// restored: a restore creates the index last, after the rows. It is null on a replica, which may
+/// lag. Every expiry is one that can be read, so that no row fails the others.
 const SELECT: &str = "
     select null::uuid as id, null::bigint as expires_at, null::bigint as revoked_at,
            pg_current_snapshot()::text as snapshot,
@@ -32,7 +32,9 @@ const SELECT: &str = "
            (extract(epoch from clock_timestamp()) * 1000000)::bigint as read_at,
            (select version from shared_state) as version
     union all
-    select id, (extract(epoch from expires_at) * 1000000)::bigint,
+    select id,
+           (extract(epoch from greatest(timestamptz 'epoch',
+                least(timestamptz '9999-12-31 UTC', expires_at))) * 1000000)::bigint,
            (extract(epoch from revoked_at) * 1000000)::bigint, null, null, null, null
     from revocations ";
 

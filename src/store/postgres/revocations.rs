@@ -12,56 +12,80 @@ use super::audit;
 use super::database::PostgresStore;
 use super::feed::PostgresFeed;
 use super::listener::PostgresListener;
-use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
+use crate::domain::{
+    AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId, UserId,
+};
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, Listener};
-use crate::store::revocations::{CommittedRevocations, RevocationStore};
+use crate::store::revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 
 /// Expiry of the last access token of a session. For a session that an older version opened, it is
-/// the expiry of the session.
-pub(super) const TOKENS_EXPIRE_AT: &str = "coalesce(tokens_expire_at, sessions.expires_at)";
+/// the expiry of the session. It is one that can be read, even if the column holds `infinity`.
+pub(super) const TOKENS_EXPIRE_AT: &str = "greatest(timestamptz 'epoch',
+    least(timestamptz '9999-12-31 UTC', coalesce(tokens_expire_at, sessions.expires_at)))";
 
 #[async_trait]
 impl RevocationStore for PostgresStore {
     async fn revoke(
         &self,
-        revocations: &[Revocation],
+        revocations: &[(Revocation, Option<UserId>)],
         records: &[AuditRecord],
+        locked: LockedSessions,
     ) -> Result<CommittedRevocations, StoreError> {
-        let ids: Vec<Uuid> = revocations.iter().map(|revocation| revocation.id.as_uuid()).collect();
-        let expiries: Vec<OffsetDateTime> =
-            revocations.iter().map(|revocation| revocation.expires_at).collect();
+        let mut ids = Vec::new();
+        let mut expiries = Vec::new();
+        let mut users = Vec::new();
+        for (revocation, user_id) in revocations {
+            ids.push(revocation.id.as_uuid());
+            expiries.push(revocation.expires_at);
+            users.push(user_id.map(UserId::as_uuid));
+        }
+        let skip_locked = locked.sql();
         // A single statement: without a pooler, the server completes it once it is sent, even if
         // the caller stops waiting. Sessions are locked before revocations, since `added` joins all
         // of `ended` first, and both in the order of their ids. Transactions that take several
         // locks in one order cannot deadlock.
         let insert = self.executor.query(AssertSqlSafe(format!(
-            "with ended as (
-                 delete from sessions where id in (
-                     select id from sessions where id = any ($9) order by id for update)
+            "with owned as (
+                 select id from sessions where id = any ($9) order by id for update {skip_locked}),
+             ended as (
+                 delete from sessions where id in (select id from owned)
                  returning id, {TOKENS_EXPIRE_AT} + make_interval(secs => $11) as expires_at),
+             skipped as (
+                 select id from sessions
+                 where $13 and id = any ($9) and id not in (select id from owned)),
              given as (
-                 select id, max(expires_at) as expires_at
-                 from unnest($9::uuid[], $10::timestamptz[]) as given (id, expires_at)
-                 group by id),
+                 select distinct on (id) id, expires_at, user_id
+                 from unnest($9::uuid[], $10::timestamptz[], $12::uuid[])
+                     as given (id, expires_at, user_id)
+                 where id not in (select id from skipped)
+                 order by id, expires_at desc),
              added as (
-                 insert into revocations (id, expires_at)
-                 select id, greatest(given.expires_at, ended.expires_at)
+                 insert into revocations (id, expires_at, user_id)
+                 select id, greatest(given.expires_at, ended.expires_at), user_id
                  from given left join ended using (id) order by id
                  on conflict (id) do update
                  set expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
-                     xid = excluded.xid
+                     xid = excluded.xid, user_id = excluded.user_id
                  where revocations.expires_at < excluded.expires_at
                  returning id, expires_at),
-             recorded as ({})
+             recorded as (
+                 {} where record.session_id is null
+                       or record.session_id not in (select id from skipped))
              select array_agg(id) as ids, array_agg(expires_at) as expiries,
-                    clock_timestamp() as committed_at
+                    clock_timestamp() as committed_at,
+                    array(select id from skipped) as locked
              from added",
             audit::INSERT
         )));
         let insert = audit::bind(insert, records).bind(ids).bind(expiries);
-        let row = insert.bind(MAX_LEEWAY.as_secs_f64()).fetch_one(&self.executor).await?;
-        revocations_from_row(&row)
+        let insert = insert.bind(MAX_LEEWAY.as_secs_f64()).bind(users);
+        let insert = insert.bind(locked == LockedSessions::Skip);
+        let row = insert.fetch_one(&self.executor).await?;
+        let locked: Vec<Uuid> = row.try_get("locked")?;
+        let committed = revocations_from_row(&row)?;
+        let locked = locked.into_iter().map(RevocationId::from).collect();
+        Ok(CommittedRevocations { locked, ..committed })
     }
 
     async fn find_revoked(
@@ -113,6 +137,16 @@ impl RevocationStore for PostgresStore {
     }
 }
 
+impl LockedSessions {
+    /// Returns the end of a locking clause.
+    pub(super) fn sql(self) -> &'static str {
+        match self {
+            Self::Wait => "",
+            Self::Skip => "skip locked",
+        }
+    }
+}
+
 /// Parses the ids and expiries that one statement has aggregated.
 pub(super) fn revocations_from_row(row: &PgRow) -> Result<CommittedRevocations, StoreError> {
     let ids: Option<Vec<Uuid>> = row.try_get("ids")?;
@@ -122,5 +156,6 @@ pub(super) fn revocations_from_row(row: &PgRow) -> Result<CommittedRevocations, 
     Ok(CommittedRevocations {
         revocations: revocations.collect(),
         committed_at: row.try_get("committed_at")?,
+        locked: HashSet::new(),
     })
 }

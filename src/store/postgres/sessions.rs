@@ -10,18 +10,24 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit;
-use super::columns::time_column;
+use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
 use super::users::user_from_row;
 use crate::domain::{
-    AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
-    UserVersion,
+    AccountError, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER, Session,
+    SessionId, UserVersion,
 };
 use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
+use crate::store::revocations::LockedSessions;
 use crate::store::sessions::{
-    Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    too_many_revocations,
 };
+use crate::store::users::WriteError;
+
+/// Condition of a session that can be exchanged.
+const IS_OPEN: &str = "sessions.expires_at > $3 and ($4 is null or sessions.last_used_at >= $4)";
 
 /// Condition of an exchange: the presented generation is the current one.
 const IS_EXCHANGE: &str = "generation = presented";
@@ -35,7 +41,9 @@ const IS_LOST_REPLY: &str = "(parent = presented and rotated_at <= now - $6 * in
 macro_rules! columns {
     () => {
         "id, user_id, created_at, last_used_at, expires_at,
-         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent"
+         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent,
+         coalesce(last_address, address) as last_address,
+         coalesce(last_user_agent, user_agent) as last_user_agent"
     };
 }
 
@@ -45,20 +53,30 @@ impl SessionStore for PostgresStore {
         &self,
         new: &Session,
         version: UserVersion,
+        limit: u32,
         record: &AuditRecord,
-    ) -> Result<bool, StoreError> {
-        // `for share` makes a concurrent `lock_users` wait for this commit.
+    ) -> Result<Vec<SessionId>, WriteError> {
+        // `for share` makes a concurrent `lock_users` wait for this commit. `excess` does not see
+        // the new session, which is the most recently used one.
         let insert = self.executor.query(AssertSqlSafe(format!(
             "with owner as (select id from users where id = $9 and version = $10 for share),
+             refusal as (
+                 select expires_at from revocations where user_id = $9 and expires_at > $12
+                 order by expires_at desc offset $18 limit 1),
              opened as (
                  insert into sessions (id, user_id, generation, created_at, last_used_at,
                                        expires_at, address, user_agent, tokens_expire_at)
                  select $11, id, 0, $12, $13, $14, $15, $16, $17 from owner
-                 returning id)
-             {} where exists (select from opened)",
+                 where not exists (select from refusal)
+                 returning id),
+             recorded as ({} where exists (select from opened))
+             select exists (select from opened) as is_opened,
+                    (select expires_at from refusal) as refused_until,
+                    array(select id from sessions where user_id = $9
+                          order by last_used_at desc, id offset $19) as excess",
             audit::INSERT
         )));
-        let result = audit::bind(insert, slice::from_ref(record))
+        let row = audit::bind(insert, slice::from_ref(record))
             .bind(new.user_id.as_uuid())
             .bind(to_i64(version.number()))
             .bind(new.id.as_uuid())
@@ -68,9 +86,18 @@ impl SessionStore for PostgresStore {
             .bind(new.origin.address.to_string())
             .bind(new.origin.user_agent.as_str())
             .bind(new.tokens_expire_at)
-            .execute(&self.executor)
+            .bind(i64::from(REVOCATIONS_PER_USER))
+            .bind(i64::from(limit) - 1)
+            .fetch_one(&self.executor)
             .await?;
-        Ok(result.rows_affected() == 1)
+        if let Some(until) = optional_time_column(&row, "revocations", "refused_until")? {
+            return Err(too_many_revocations(until, new.created_at));
+        }
+        if !row.try_get("is_opened")? {
+            return Err(AccountError::Changed.into());
+        }
+        let excess: Vec<Uuid> = row.try_get("excess")?;
+        Ok(excess.into_iter().map(SessionId::from).collect())
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -82,40 +109,23 @@ impl SessionStore for PostgresStore {
 
     async fn rotate_sessions(
         &self,
-        presented: &HashMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
+        locked: LockedSessions,
     ) -> Result<Rotations, StoreError> {
-        let ids: Vec<Uuid> = presented.keys().map(|id| id.as_uuid()).collect();
-        let generations: Vec<i64> =
-            presented.values().map(|generation| to_i64(generation.number())).collect();
-        // A single statement: of several instances that rotate a session at once, one succeeds and
-        // the others see its generation.
-        let update = self.executor.query(AssertSqlSafe(format!(
-            "with live as (
-                 select sessions.id, presented, clock_timestamp() as now
-                 from sessions
-                 join unnest($1::uuid[], $2::bigint[]) as shown (id, presented) using (id)
-                 where expires_at > $3 and ($4 is null or last_used_at >= $4)
-                 order by sessions.id for no key update of sessions)
-             update sessions
-             set generation   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then generation + 1 else generation end,
-                 rotated_at   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then now else rotated_at end,
-                 parent       = case when {IS_EXCHANGE} then presented else parent end,
-                 exchanged_at = case when {IS_EXCHANGE} then now else exchanged_at end,
-                 last_used_at = case when {IS_EXCHANGE} then $3 else last_used_at end,
-                 tokens_expire_at = case when tokens_expire_at is not null
-                     then greatest(tokens_expire_at, least(expires_at, $5)) end
-             from live, users
-             where sessions.id = live.id and users.id = user_id
-             returning sessions.id as session_id, expires_at, generation, presented,
-                       coalesce(parent = presented
-                           and (rotated_at > now - $6 * interval '1 second'
-                                or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
-                       coalesce(exchanged_at = now, false) as is_first,
-                       users.id, username, roles, users.created_at, disabled_at, version"
-        )));
+        let mut ids = Vec::new();
+        let mut generations = Vec::new();
+        let mut addresses = Vec::new();
+        let mut user_agents = Vec::new();
+        for (id, PresentedToken { generation, origin }) in presented {
+            ids.push(id.as_uuid());
+            generations.push(to_i64(generation.number()));
+            addresses.push(origin.address.to_string());
+            user_agents.push(origin.user_agent.as_str());
+        }
+        let update = self.executor.query(AssertSqlSafe(rotate_sql(locked)));
         let update = update
             .bind(ids)
             .bind(generations)
@@ -123,11 +133,17 @@ impl SessionStore for PostgresStore {
             .bind(used_since)
             .bind(tokens_expire_at)
             .bind(REUSE_GRACE_PERIOD.as_secs_f64())
-            .bind(RETRY_PERIOD.as_secs_f64());
-        let mut rotations = Rotations::new();
+            .bind(RETRY_PERIOD.as_secs_f64())
+            .bind(addresses)
+            .bind(user_agents);
+        let mut rotations = Rotations::default();
         for row in update.fetch_all(&self.executor).await? {
-            let id: Uuid = row.try_get("session_id")?;
-            rotations.insert(id.into(), rotation_from_row(&row));
+            let id = row.try_get::<Uuid, _>("session_id")?.into();
+            if row.try_get("is_rotated")? {
+                rotations.rotated.insert(id, rotation_from_row(&row));
+            } else if locked == LockedSessions::Skip {
+                rotations.locked.insert(id);
+            }
         }
         Ok(rotations)
     }
@@ -139,22 +155,6 @@ impl SessionStore for PostgresStore {
         );
         match update.bind(id.as_uuid()).fetch_optional(&self.executor).await? {
             Some(row) => Ok(Some(u32::try_from(row.try_get::<i32, _>(0)?).unwrap_or(u32::MAX))),
-            None => Ok(None),
-        }
-    }
-
-    async fn find_excess_session(
-        &self,
-        user: UserId,
-        limit: u32,
-    ) -> Result<Option<SessionId>, StoreError> {
-        let select = self.executor.query(
-            "select id from sessions where user_id = $1
-             order by last_used_at desc, id offset $2 limit 1",
-        );
-        let select = select.bind(user.as_uuid()).bind(i64::from(limit));
-        match select.fetch_optional(&self.executor).await? {
-            Some(row) => Ok(Some(row.try_get::<Uuid, _>(0)?.into())),
             None => Ok(None),
         }
     }
@@ -197,6 +197,46 @@ impl SessionStore for PostgresStore {
     }
 }
 
+/// Returns the statement of an exchange. A single one: of several instances that rotate a session
+/// at once, one succeeds and the others see its generation. Its result contains every session that
+/// was open when it began; one that was not rotated is locked, or has ended since.
+fn rotate_sql(locked: LockedSessions) -> String {
+    let skip_locked = locked.sql();
+    format!(
+        "with shown as (
+             select * from unnest($1::uuid[], $2::bigint[], $8::text[], $9::text[])
+                 as shown (id, presented, from_address, from_user_agent)),
+         live as (
+             select sessions.id, presented, from_address, from_user_agent,
+                    clock_timestamp() as now
+             from sessions join shown using (id)
+             where {IS_OPEN}
+             order by sessions.id for no key update of sessions {skip_locked}),
+         rotated as (
+         update sessions
+         set generation   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then generation + 1 else generation end,
+             rotated_at   = case when {IS_EXCHANGE} or {IS_LOST_REPLY} then now else rotated_at end,
+             parent       = case when {IS_EXCHANGE} then presented else parent end,
+             exchanged_at = case when {IS_EXCHANGE} then now else exchanged_at end,
+             last_used_at = case when {IS_EXCHANGE} then $3 else last_used_at end,
+             last_address = case when {IS_EXCHANGE} then from_address else last_address end,
+             last_user_agent = case when {IS_EXCHANGE} then from_user_agent else last_user_agent end,
+             tokens_expire_at = case when tokens_expire_at is not null
+                 then greatest(tokens_expire_at, least(expires_at, $5)) end
+         from live, users
+         where sessions.id = live.id and users.id = user_id
+         returning sessions.id as rotated_id, expires_at, generation, presented,
+                   coalesce(parent = presented
+                       and (rotated_at > now - $6 * interval '1 second'
+                            or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
+                   coalesce(exchanged_at = now, false) as is_first,
+                   users.id, username, roles, users.created_at, disabled_at, version)
+         select sessions.id as session_id, rotated_id is not null as is_rotated, rotated.*
+         from sessions join shown using (id) left join rotated on rotated_id = sessions.id
+         where {IS_OPEN}"
+    )
+}
+
 fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
     Ok(Session {
         id: row.try_get::<Uuid, _>("id")?.into(),
@@ -206,6 +246,7 @@ fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
         expires_at: time_column(row, "sessions", "expires_at")?,
         tokens_expire_at: time_column(row, "sessions", "tokens_expire_at")?,
         origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
+        last_origin: read_origin(row.try_get("last_address")?, row.try_get("last_user_agent")?),
     })
 }
 

@@ -220,7 +220,8 @@ impl PostgresStore {
                      order by id for update)
                  returning id, greatest($3, {TOKENS_EXPIRE_AT} + make_interval(secs => $4)) as expires_at),
              added as (
-                 insert into revocations (id, expires_at) select id, expires_at from ended order by id
+                 insert into revocations (id, expires_at, user_id)
+                 select id, expires_at, $1 from ended order by id
                  on conflict (id) do nothing)
              select array_agg(id) as ids, array_agg(expires_at) as expiries,
                     clock_timestamp() as committed_at

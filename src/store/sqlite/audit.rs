@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite};
+use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite};
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::database::{NOW, SqliteStore};
-use crate::domain::{AuditRecord, Requester, SessionId, UserId};
-use crate::store::audit::{AuditQuery, AuditStore, StoredAuditRecord, parse_action};
-use crate::store::columns::{from_micros, read_origin, to_micros};
+use crate::domain::{AuditRecord, SessionId, UserId};
+use crate::store::audit::{AuditColumns, AuditQuery, AuditStore, ListedAuditRecord};
+use crate::store::columns::{column, from_micros, to_micros};
 use crate::store::error::StoreError;
 
 /// Rows of one statement: SQLite allows at most 32,766 parameters.
@@ -61,7 +60,7 @@ impl AuditStore for SqliteStore {
     async fn list_audit_records(
         &self,
         query: &AuditQuery,
-    ) -> Result<Vec<StoredAuditRecord>, StoreError> {
+    ) -> Result<Vec<ListedAuditRecord>, StoreError> {
         let select = sqlx::query(concat!(
             "select id, ",
             columns!(),
@@ -81,7 +80,7 @@ impl AuditStore for SqliteStore {
             .bind(query.limit)
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(record_from_row).collect()
+        rows.iter().map(|row| Ok(audit_columns(row)?.list())).collect()
     }
 
     async fn delete_expired_audit_records(
@@ -103,22 +102,17 @@ impl AuditStore for SqliteStore {
     }
 }
 
-fn record_from_row(row: &SqliteRow) -> Result<StoredAuditRecord, StoreError> {
-    let user_agent: Option<&str> = row.try_get("user_agent")?;
-    let address: Option<&str> = row.try_get("address")?;
-    let origin = address.map(|address| read_origin(address, user_agent.unwrap_or_default()));
-    let requester = Requester {
-        user_id: row.try_get::<Option<Uuid>, _>("actor_id")?.map(UserId::from),
-        session_id: None,
-        origin,
-    };
-    let record = AuditRecord {
-        at: from_micros("audit_log", "at", row.try_get("at")?)?,
-        action: parse_action(row.try_get("action")?)?,
-        requester,
-        subject: row.try_get::<Option<Uuid>, _>("subject_id")?.map(UserId::from),
-        session_id: row.try_get::<Option<Uuid>, _>("session_id")?.map(SessionId::from),
-        detail: row.try_get("detail")?,
-    };
-    Ok(StoredAuditRecord { id: row.try_get("id")?, record })
+fn audit_columns(row: &SqliteRow) -> Result<AuditColumns, StoreError> {
+    let at = column(row, "audit_log", "at");
+    Ok(AuditColumns {
+        id: column(row, "audit_log", "id")?,
+        at: at.and_then(|at| from_micros("audit_log", "at", at)),
+        action: column(row, "audit_log", "action"),
+        actor_id: column(row, "audit_log", "actor_id"),
+        subject_id: column(row, "audit_log", "subject_id"),
+        session_id: column(row, "audit_log", "session_id"),
+        detail: column(row, "audit_log", "detail"),
+        address: column(row, "audit_log", "address"),
+        user_agent: column(row, "audit_log", "user_agent"),
+    })
 }

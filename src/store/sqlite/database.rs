@@ -46,6 +46,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0006_expiry_and_retries.sql"),
     ),
     (7, "folded usernames", include_str!("../../../migrations/sqlite/0007_folded_usernames.sql")),
+    (
+        8,
+        "limits and latest use",
+        include_str!("../../../migrations/sqlite/0008_limits_and_latest_use.sql"),
+    ),
     (9, "signing keys", include_str!("../../../migrations/sqlite/0009_signing_keys.sql")),
 ];
 

@@ -67,13 +67,15 @@ async fn read_since(
     connection: &mut SqliteConnection,
     timeout: Duration,
 ) -> Result<(i64, FeedBatch), StoreError> {
-    // The header row contains the highest position that was assigned, the time and the version.
+    // The header row contains the highest position that was assigned, the time and the version. Every
+    // expiry is one that can be read, so that no row fails the others.
     let select = format!(
         "select null as id, null as expires_at, null as revoked_at,
                 coalesce((select seq from sqlite_sequence where name = 'revocations'), 0) as last,
                 {NOW} as read_at, (select version from shared_state) as version
          union all
-         select id, expires_at, revoked_at, null, null, null from revocations where position > ?1"
+         select id, max(0, min(253402214400000000, expires_at)), revoked_at, null, null, null
+         from revocations where position > ?1"
     );
     let select = sqlx::query(AssertSqlSafe(select)).bind(position.unwrap_or(0));
     let mut rows = select.fetch(connection);

@@ -120,7 +120,7 @@ async fn write_keys(
             .await?;
     }
     for revocation in &changed.revocations {
-        insert_revocation(connection, revocation, now).await?;
+        insert_revocation(connection, revocation, None, now).await?;
     }
     sqlx::query("update shared_state set version = version + 1").execute(connection).await?;
     Ok(())

@@ -11,27 +11,32 @@ use uuid::Uuid;
 use super::audit;
 use super::database::{NOW, SqliteStore, micros, now};
 use super::feed::SqliteFeed;
-use crate::domain::{AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId};
+use crate::domain::{
+    AuditRecord, CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, Revocation, RevocationId, UserId,
+};
 use crate::store::columns::{from_micros, to_micros};
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, Listener};
-use crate::store::revocations::{CommittedRevocations, RevocationStore};
+use crate::store::revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 
 /// Expiry of the last access token of a session. For a session that an older version opened, it is
-/// the expiry of the session.
-pub(super) const TOKENS_EXPIRE_AT: &str = "coalesce(tokens_expire_at, expires_at)";
+/// the expiry of the session. It is one that can be read, even if the column holds a time outside
+/// of the calendar.
+pub(super) const TOKENS_EXPIRE_AT: &str =
+    "max(0, min(253402214400000000, coalesce(tokens_expire_at, expires_at)))";
 
 #[async_trait]
 impl RevocationStore for SqliteStore {
     async fn revoke(
         &self,
-        revocations: &[Revocation],
+        revocations: &[(Revocation, Option<UserId>)],
         records: &[AuditRecord],
+        _: LockedSessions,
     ) -> Result<CommittedRevocations, StoreError> {
         let mut transaction = self.begin_write().await?;
         let committed_at = now(&mut transaction).await?;
         let mut committed = Vec::new();
-        for revocation in revocations {
+        for (revocation, user_id) in revocations {
             let tokens_expire_at = delete_session(&mut transaction, revocation.id).await?;
             let revocation = Revocation {
                 expires_at: tokens_expire_at
@@ -39,13 +44,13 @@ impl RevocationStore for SqliteStore {
                     .max(revocation.expires_at),
                 ..*revocation
             };
-            if insert_revocation(&mut transaction, &revocation, committed_at).await? {
+            if insert_revocation(&mut transaction, &revocation, *user_id, committed_at).await? {
                 committed.push(revocation);
             }
         }
         audit::insert(&mut transaction, records).await?;
         transaction.commit().await?;
-        Ok(CommittedRevocations { revocations: committed, committed_at })
+        Ok(CommittedRevocations { revocations: committed, committed_at, locked: HashSet::new() })
     }
 
     async fn find_revoked(
@@ -110,17 +115,19 @@ async fn delete_session(
 pub(super) async fn insert_revocation(
     connection: &mut SqliteConnection,
     revocation: &Revocation,
+    user_id: Option<UserId>,
     revoked_at: OffsetDateTime,
 ) -> Result<bool, sqlx::Error> {
     let insert = sqlx::query(
-        "insert or replace into revocations (id, expires_at, revoked_at)
-         select ?1, ?2, ?3
+        "insert or replace into revocations (id, expires_at, revoked_at, user_id)
+         select ?1, ?2, ?3, ?4
          where not exists (select 1 from revocations where id = ?1 and expires_at >= ?2)",
     );
     let result = insert
         .bind(revocation.id.as_uuid())
         .bind(to_micros(revocation.expires_at))
         .bind(to_micros(revoked_at))
+        .bind(user_id.map(UserId::as_uuid))
         .execute(connection)
         .await?;
     Ok(result.rows_affected() > 0)

@@ -13,14 +13,17 @@ use super::audit;
 use super::database::{self, NOW, SqliteStore, micros};
 use super::users::find_user;
 use crate::domain::{
-    AuditRecord, Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionId, UserId,
-    UserVersion,
+    AccountError, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER, Session,
+    SessionId, UserId, UserVersion,
 };
 use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
+use crate::store::revocations::LockedSessions;
 use crate::store::sessions::{
-    Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
+    too_many_revocations,
 };
+use crate::store::users::WriteError;
 
 /// Condition of an exchange: the presented generation is the current one.
 const IS_EXCHANGE: &str = "generation = ?2";
@@ -33,7 +36,9 @@ const IS_LOST_REPLY: &str = "(parent = ?2 and rotated_at <= ?6 - ?7 and exchange
 macro_rules! columns {
     () => {
         "id, user_id, created_at, last_used_at, expires_at,
-         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent"
+         coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent,
+         coalesce(last_address, address) as last_address,
+         coalesce(last_user_agent, user_agent) as last_user_agent"
     };
 }
 
@@ -43,9 +48,14 @@ impl SessionStore for SqliteStore {
         &self,
         new: &Session,
         version: UserVersion,
+        limit: u32,
         record: &AuditRecord,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Vec<SessionId>, WriteError> {
         let mut transaction = self.begin_write().await?;
+        if let Some(until) = find_refusal(&mut transaction, new).await? {
+            return Err(too_many_revocations(until, new.created_at));
+        }
+        let excess = find_excess_sessions(&mut transaction, new.user_id, limit).await?;
         let result = sqlx::query(AssertSqlSafe(format!(
             "insert into sessions (id, user_id, generation, rotated_at, created_at, last_used_at,
                                    expires_at, address, user_agent, tokens_expire_at)
@@ -63,11 +73,11 @@ impl SessionStore for SqliteStore {
         .execute(&mut *transaction)
         .await?;
         if result.rows_affected() == 0 {
-            return Ok(false);
+            return Err(AccountError::Changed.into());
         }
         audit::insert(&mut transaction, slice::from_ref(record)).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(excess)
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -78,24 +88,25 @@ impl SessionStore for SqliteStore {
 
     async fn rotate_sessions(
         &self,
-        presented: &HashMap<SessionId, Generation>,
+        presented: &HashMap<SessionId, PresentedToken>,
         now: OffsetDateTime,
         used_since: Option<OffsetDateTime>,
         tokens_expire_at: OffsetDateTime,
+        _: LockedSessions,
     ) -> Result<Rotations, StoreError> {
         let mut transaction = self.begin_write().await?;
         let at = database::now(&mut transaction).await?;
-        let mut rotations = Rotations::new();
-        for (&id, &presented) in presented {
+        let mut rotations = Rotations::default();
+        for (&id, presented) in presented {
             let rotation =
                 rotate(&mut transaction, (id, presented), at, now, used_since, tokens_expire_at);
             match rotation.await {
                 Ok(None) => {}
                 Ok(Some(rotation)) => {
-                    rotations.insert(id, Ok(rotation));
+                    rotations.rotated.insert(id, Ok(rotation));
                 }
                 Err(error @ StoreError::Inconsistent { .. }) => {
-                    rotations.insert(id, Err(error));
+                    rotations.rotated.insert(id, Err(error));
                 }
                 Err(error) => return Err(error),
             }
@@ -110,20 +121,6 @@ impl SessionStore for SqliteStore {
              returning revoked_tokens",
         );
         Ok(update.bind(id.as_uuid()).fetch_optional(&self.pool).await?)
-    }
-
-    async fn find_excess_session(
-        &self,
-        user: UserId,
-        limit: u32,
-    ) -> Result<Option<SessionId>, StoreError> {
-        let select = sqlx::query_scalar(
-            "select id from sessions where user_id = ?1
-             order by last_used_at desc, id limit 1 offset ?2",
-        );
-        let id: Option<Uuid> =
-            select.bind(user.as_uuid()).bind(limit).fetch_optional(&self.pool).await?;
-        Ok(id.map(SessionId::from))
     }
 
     async fn list_sessions(
@@ -167,11 +164,44 @@ impl SessionStore for SqliteStore {
     }
 }
 
+/// Returns the time until which the account has too many live revocations; `None` if it has not.
+async fn find_refusal(
+    connection: &mut SqliteConnection,
+    new: &Session,
+) -> Result<Option<OffsetDateTime>, StoreError> {
+    let select = sqlx::query_scalar(
+        "select expires_at from revocations where user_id = ?1 and expires_at > ?2
+         order by expires_at desc limit 1 offset ?3",
+    );
+    let until = select
+        .bind(new.user_id.as_uuid())
+        .bind(to_micros(new.created_at))
+        .bind(REVOCATIONS_PER_USER)
+        .fetch_optional(connection)
+        .await?;
+    until.map(|until| from_micros("revocations", "expires_at", until)).transpose()
+}
+
+/// Finds the sessions that are too many beside a new one.
+async fn find_excess_sessions(
+    connection: &mut SqliteConnection,
+    user: UserId,
+    limit: u32,
+) -> Result<Vec<SessionId>, StoreError> {
+    let select = sqlx::query_scalar(
+        "select id from sessions where user_id = ?1
+         order by last_used_at desc, id limit -1 offset ?2",
+    );
+    let select = select.bind(user.as_uuid()).bind(i64::from(limit) - 1);
+    let ids: Vec<Uuid> = select.fetch_all(connection).await?;
+    Ok(ids.into_iter().map(SessionId::from).collect())
+}
+
 /// Rotates one session, `at` a time by the clock of the database; `None` if it is absent, expired
 /// or idle.
 async fn rotate(
     connection: &mut SqliteConnection,
-    (id, presented): (SessionId, Generation),
+    (id, presented): (SessionId, &PresentedToken),
     at: OffsetDateTime,
     now: OffsetDateTime,
     used_since: Option<OffsetDateTime>,
@@ -184,6 +214,8 @@ async fn rotate(
              parent       = case when {IS_EXCHANGE} then ?2 else parent end,
              exchanged_at = case when {IS_EXCHANGE} then ?6 else exchanged_at end,
              last_used_at = case when {IS_EXCHANGE} then ?3 else last_used_at end,
+             last_address = case when {IS_EXCHANGE} then ?9 else last_address end,
+             last_user_agent = case when {IS_EXCHANGE} then ?10 else last_user_agent end,
              tokens_expire_at = max(tokens_expire_at, min(expires_at, ?5))
          where id = ?1 and expires_at > ?3 and (?4 is null or last_used_at >= ?4)
          returning user_id, expires_at, generation,
@@ -191,13 +223,15 @@ async fn rotate(
                    coalesce(exchanged_at = ?6, 0) as is_first"
     )))
     .bind(id.as_uuid())
-    .bind(to_i64(presented.number()))
+    .bind(to_i64(presented.generation.number()))
     .bind(to_micros(now))
     .bind(used_since.map(to_micros))
     .bind(to_micros(tokens_expire_at))
     .bind(to_micros(at))
     .bind(micros(REUSE_GRACE_PERIOD))
     .bind(micros(RETRY_PERIOD))
+    .bind(presented.origin.address.to_string())
+    .bind(presented.origin.user_agent.as_str())
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
@@ -210,7 +244,7 @@ async fn rotate(
         user,
         expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
         generation,
-        token_use: token_use(presented, generation, is_accepted, is_first),
+        token_use: token_use(presented.generation, generation, is_accepted, is_first),
     }))
 }
 
@@ -224,5 +258,6 @@ fn session_from_row(row: &SqliteRow) -> Result<Session, StoreError> {
         expires_at: time("expires_at")?,
         tokens_expire_at: time("tokens_expire_at")?,
         origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
+        last_origin: read_origin(row.try_get("last_address")?, row.try_get("last_user_agent")?),
     })
 }

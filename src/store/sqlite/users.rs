@@ -1,5 +1,6 @@
 //! Accounts on SQLite.
 
+use std::collections::HashSet;
 use std::slice;
 
 use async_trait::async_trait;
@@ -201,9 +202,9 @@ async fn end_sessions(
     .await?;
     let revocations = rows.iter().map(revocation_from_row).collect::<Result<Vec<_>, _>>()?;
     for revocation in &revocations {
-        insert_revocation(connection, revocation, committed_at).await?;
+        insert_revocation(connection, revocation, Some(change.user_id), committed_at).await?;
     }
-    Ok(CommittedRevocations { revocations, committed_at })
+    Ok(CommittedRevocations { revocations, committed_at, locked: HashSet::new() })
 }
 
 /// Builds the statement that stores the account after the edit, or deletes it.

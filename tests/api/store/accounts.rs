@@ -2,7 +2,7 @@
 
 use portcullis::domain::UserChange;
 use portcullis::domain::{Generation, MAX_LEEWAY};
-use portcullis::store::{ListedUser, StoreError, UserQuery};
+use portcullis::store::{ListedAuditRecord, ListedUser, UserQuery};
 use strum::VariantNames;
 
 use super::*;
@@ -20,6 +20,7 @@ on_both_databases![
     audit_query_filters_by_each_field,
     old_audit_records_are_deleted_in_batches,
     every_audit_action_round_trips,
+    unreadable_audit_records_are_listed,
     broken_accounts_are_listed_with_their_column,
     broken_administrator_fails_no_other_change,
 ];
@@ -56,7 +57,19 @@ async fn list_usernames(store: &dyn Store, query: &UserQuery) -> Vec<String> {
 
 async fn read_audit_log(store: &dyn Store, query: &AuditQuery) -> Vec<AuditRecord> {
     let entries = store.list_audit_records(query).await.unwrap();
-    entries.into_iter().map(|entry| entry.record).collect()
+    entries.into_iter().map(to_record).collect()
+}
+
+fn to_record(listed: ListedAuditRecord) -> AuditRecord {
+    assert_eq!(listed.broken, None);
+    AuditRecord {
+        at: listed.at,
+        action: listed.action.parse().unwrap(),
+        requester: Requester { user_id: listed.actor, session_id: None, origin: listed.origin },
+        subject: listed.subject,
+        session_id: listed.session_id,
+        detail: listed.detail,
+    }
 }
 
 fn all_records() -> AuditQuery {
@@ -143,7 +156,7 @@ async fn account_change_ends_all_other_sessions(database: TestDatabase) {
     let foreign = add_session(store.as_ref()).await;
     let others = [(); 2].map(|()| Session { id: SessionId::random(), ..kept.clone() });
     for session in &others {
-        assert!(store.insert_session(session, UserVersion::FIRST, &audit_record()).await.unwrap());
+        insert_session(store.as_ref(), session).await.unwrap();
     }
 
     let mut change = new_change(kept.user_id, UserEdit::Password(password_hash(2)));
@@ -169,8 +182,8 @@ async fn command_line_revokes_until_the_tokens_expire(database: TestDatabase) {
     let store = open_store(&database).await;
     let session = add_session(store.as_ref()).await;
     let tokens_expire_at = now() + Duration::from_hours(3);
-    let generations = [(session.id, Generation::FIRST)].into();
-    store.rotate_sessions(&generations, now(), None, tokens_expire_at).await.unwrap();
+    let tokens = presented([(session.id, Generation::FIRST)]);
+    rotate(store.as_ref(), &tokens, now(), None, tokens_expire_at).await;
     let mut change = new_change(session.user_id, UserEdit::EndSessions);
     change.revoked_until = None;
 
@@ -266,9 +279,8 @@ async fn outdated_account_version_is_refused(database: TestDatabase) {
     }
 
     let late_session = Session { id: SessionId::random(), ..session.clone() };
-    assert!(
-        !store.insert_session(&late_session, UserVersion::FIRST, &audit_record()).await.unwrap()
-    );
+    let refused = insert_session(store.as_ref(), &late_session).await;
+    assert_eq!(account_error(refused), AccountError::Changed);
     let remaining = list_sessions(store.as_ref(), user).await;
     assert_eq!(remaining, slice::from_ref(&session), "refused changes end no session");
     let password_changes =
@@ -327,7 +339,7 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
         new_record(1, AuditAction::UserDisabled, &Requester::COMMAND_LINE, alice),
         new_record(2, AuditAction::SessionEnded, &by_admin, admin),
     ];
-    store.revoke(&[new_revocation(now())], &records).await.unwrap();
+    store.revoke(&[], &records, LockedSessions::Wait).await.unwrap();
 
     let latest_first: Vec<_> = records.iter().rev().cloned().collect();
     assert_eq!(read_audit_log(store.as_ref(), &all_records()).await, latest_first);
@@ -353,7 +365,7 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
 async fn old_audit_records_are_deleted_in_batches(database: TestDatabase) {
     let store = open_store(&database).await;
     let aged = |mins| AuditRecord { at: now() - Duration::from_mins(mins), ..audit_record() };
-    store.revoke(&[new_revocation(now())], &[1, 10, 11, 12].map(aged)).await.unwrap();
+    store.revoke(&[], &[1, 10, 11, 12].map(aged), LockedSessions::Wait).await.unwrap();
     let fast_clock = now() + Duration::from_hours(1);
     let retention = Duration::from_mins(5);
 
@@ -372,11 +384,43 @@ async fn every_audit_action_round_trips(database: TestDatabase) {
     let records: Vec<_> =
         all.iter().map(|&action| AuditRecord { action, ..audit_record() }).collect();
 
-    store.revoke(&[new_revocation(now())], &records).await.unwrap();
+    store.revoke(&[], &records, LockedSessions::Wait).await.unwrap();
 
     let read = read_audit_log(store.as_ref(), &all_records()).await;
     let actions: Vec<_> = read.iter().rev().map(|record| record.action).collect();
     assert_eq!(actions, all);
+}
+
+async fn unreadable_audit_records_are_listed(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let is_postgres = matches!(database, TestDatabase::Postgres { .. });
+    let mut breakages =
+        vec![("at", if is_postgres { "'infinity'" } else { "9223372036854775807" })];
+    if !is_postgres {
+        breakages.extend([("subject_id", "x'00'"), ("actor_id", "x''"), ("session_id", "x'01'")]);
+    }
+    for (column, value) in &breakages {
+        let record = AuditRecord { detail: Some((*column).to_owned()), ..audit_record() };
+        store.insert_audit_record(&record).await.unwrap();
+        let breaks = format!("update audit_log set {column} = {value} where detail = '{column}'");
+        database.execute(breaks).await;
+    }
+    let unknown = AuditRecord { detail: Some("unknown".to_owned()), ..audit_record() };
+    store.insert_audit_record(&unknown).await.unwrap();
+    let rename = "update audit_log set action = 'user.promoted' where detail = 'unknown'";
+    database.execute(rename).await;
+    store.insert_audit_record(&audit_record()).await.unwrap();
+
+    let listed = store.list_audit_records(&all_records()).await.unwrap();
+
+    assert_eq!((listed[0].action.as_str(), &listed[0].broken), ("session.opened", &None));
+    assert_eq!((listed[1].action.as_str(), &listed[1].broken), ("user.promoted", &None));
+    assert_eq!(listed.len(), breakages.len() + 2);
+    for ((column, _), record) in breakages.iter().rev().zip(&listed[2..]) {
+        assert_eq!(record.broken, Some(format!("audit_log.{column}")));
+        assert_eq!(record.detail.as_deref(), Some(*column));
+        assert_eq!(record.action, "session.opened");
+    }
 }
 
 async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
