@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use portcullis::tokens::{Tokens, VerifiedTokenCache};
 use ring::hmac;
 
 const KEY: &[u8] = &[7; 32];
+/// Share of one of two workers by default.
+const CACHE_SIZE: usize = 32 * 1024 * 1024;
 const PHC: &str = "$pbkdf2-sha256$i=600000,l=32$AAECAwQFBgcICQoLDA0ODw$\
                    AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
@@ -59,13 +62,40 @@ fn token(criterion: &mut Criterion) {
     criterion.bench_function("token: verify", |bench| {
         bench.iter(|| tokens.verify(black_box(&token), now).unwrap());
     });
-    let cache = VerifiedTokenCache::default();
+    let cache = VerifiedTokenCache::new(CACHE_SIZE);
     criterion.bench_function("token: verify from the cache", |bench| {
         bench.iter(|| cache.verify(&tokens, black_box(&token), now).unwrap());
     });
     criterion.bench_function("token: issue", |bench| {
         bench.iter(|| tokens.issue(black_box(&user), session, end, now).unwrap());
     });
+}
+
+/// Verifies tokens in turn. The controls verify as many without a cache, since reading many tokens
+/// takes longer, too.
+fn token_cache(criterion: &mut Criterion) {
+    let tokens = tokens();
+    let user = alice();
+    let now = SystemClock.now();
+    let end = now + Duration::from_hours(1);
+    let issue = || tokens.issue(&user, SessionId::random(), end, now).unwrap().access_token;
+    let issued: Vec<_> = iter::repeat_with(issue).take(500_000).collect();
+    let mut bench = |name: &str, size, count| {
+        let cache = VerifiedTokenCache::new(size);
+        let mut in_turn = issued[..count].iter().cycle();
+        let mut verify = || cache.verify(&tokens, in_turn.next().unwrap(), now).unwrap();
+        // Several rounds, since a full cache admits few tokens.
+        for _ in 0..1_000_000 {
+            verify();
+        }
+        let name = format!("token cache: {count} in turn, {name}");
+        criterion.bench_function(&name, |bench| bench.iter(&mut verify));
+    };
+    for count in [500, 50_000, 500_000] {
+        bench("no cache (control)", 0, count);
+        bench("a worker's share", CACHE_SIZE, count);
+    }
+    bench("misses of a full cache", CACHE_SIZE / 64, 500_000);
 }
 
 fn revocations(criterion: &mut Criterion) {
@@ -96,5 +126,5 @@ fn password_hash(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, token, revocations, password_hash);
+criterion_group!(benches, token, token_cache, revocations, password_hash);
 criterion_main!(benches);

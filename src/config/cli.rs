@@ -151,6 +151,11 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "1000", value_name = "COUNT", global = true)]
     pub(super) sessions_per_user: String,
 
+    /// Largest memory for verified access tokens, about 1 KiB each; 0 means none. The threads that
+    /// serve HTTP have equal shares, and each keeps the tokens that it has verified
+    #[arg(long, env, default_value = "64", value_name = "MIB", global = true)]
+    pub(super) token_cache_size: String,
+
     /// The `iss` claim of the tokens; tokens with a different one are refused
     #[arg(long, env, default_value = "portcullis", value_name = "NAME", global = true)]
     pub(super) jwt_issuer: String,

@@ -10,7 +10,6 @@ use super::{
     account, admin, admin_sessions, audit, auth, dashboard, docs, metrics, oauth, openapi, probes,
     sessions,
 };
-use crate::tokens::VerifiedTokenCache;
 
 /// Configures all routes of the API.
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -62,7 +61,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .service(resource("/openapi.json", [(Method::GET, to(openapi::document))]))
         .service(resource("/docs", [(Method::GET, to(docs::page))]))
         .service(resource("/docs/{file}", [(Method::GET, to(docs::file))]))
-        .app_data(VerifiedTokenCache::default())
         .app_data(Data::new(openapi::CachedDocument::default()))
         .configure(configure_errors);
 }

@@ -496,7 +496,7 @@ mod tests {
         #[test]
         fn altered_token_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
             let tokens = tokens();
-            let cache = VerifiedTokenCache::default();
+            let cache = VerifiedTokenCache::new(1024 * 1024);
             let good = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
             cache.verify(&tokens, &good, NOW).unwrap();
             let mut altered = good.clone().into_bytes();
