@@ -5,6 +5,8 @@ mod claims;
 mod key_file;
 mod provider;
 mod refresh;
+#[cfg(test)]
+mod vectors;
 
 use std::borrow::Cow;
 use std::time::Duration;
