@@ -2,25 +2,28 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::clock::{Clock, SystemClock};
-use portcullis::config::TokenSettings;
+use portcullis::config::{SigningAlgorithm, TokenSettings};
 use portcullis::domain::{
-    PasswordHash, Revocation, Role, Roles, SecretKey, SessionId, TokenId, User, UserId,
-    UserVersion, Username,
+    KeyChange, KeyEdit, KeyPeriods, KeySet, PasswordHash, Requester, Revocation, Role, Roles,
+    SecretKey, SessionId, TokenId, User, UserId, UserVersion, Username,
 };
 use portcullis::revocation::Replica;
-use portcullis::tokens::{KeyRing, RootKey, Tokens, VerifiedTokenCache};
+use portcullis::tokens::{KeyRing, RootKey, Tokens, VerifiedTokenCache, generate_key};
 use ring::hmac;
 
 const KEY: &[u8] = &[7; 32];
+/// Share of one of two workers by default.
+const CACHE_SIZE: usize = 32 * 1024 * 1024;
 const PHC: &str = "$pbkdf2-sha256$i=600000,l=32$AAECAwQFBgcICQoLDA0ODw$\
                    AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
-fn tokens() -> Tokens {
+fn tokens(algorithm: SigningAlgorithm) -> Tokens {
     let settings = TokenSettings {
         issuer: "portcullis".to_owned(),
         audience: Vec::new(),
@@ -30,8 +33,21 @@ fn tokens() -> Tokens {
         sessions_per_user: 1_000,
         leeway: Duration::from_secs(5),
     };
-    let ring = KeyRing::hs256(&SecretKey::parse(KEY).unwrap(), None).unwrap();
-    Tokens::new(Arc::new(RootKey::generate().unwrap()), ring, settings).unwrap()
+    let root = RootKey::generate().unwrap();
+    let ring = match algorithm {
+        SigningAlgorithm::Es256 => KeyRing::es256(&first_keys(&root), &root),
+        SigningAlgorithm::Hs256 => KeyRing::hs256(&SecretKey::parse(KEY).unwrap(), None).unwrap(),
+    };
+    Tokens::new(Arc::new(root), ring, settings).unwrap()
+}
+
+fn first_keys(root: &RootKey) -> KeySet {
+    let now = SystemClock.now();
+    let periods = KeyPeriods { publication: Duration::ZERO, horizon: Duration::from_hours(24) };
+    let edit = KeyEdit::Start([(); 2].map(|()| generate_key(root).unwrap()));
+    let start = KeyChange { edit, periods, at: now, requester: Requester::SERVICE };
+    let keys = start.decide(Vec::new(), now).unwrap().unwrap().keys;
+    KeySet { version: 1, keys }
 }
 
 fn alice() -> User {
@@ -45,8 +61,11 @@ fn alice() -> User {
     }
 }
 
+const ALGORITHMS: [(&str, SigningAlgorithm); 2] =
+    [("HS256", SigningAlgorithm::Hs256), ("ES256", SigningAlgorithm::Es256)];
+
 fn token(criterion: &mut Criterion) {
-    let tokens = tokens();
+    let tokens = tokens(SigningAlgorithm::Hs256);
     let user = alice();
     let session = SessionId::random();
     let now = SystemClock.now();
@@ -58,16 +77,53 @@ fn token(criterion: &mut Criterion) {
     criterion.bench_function("token: the signature alone (control)", |bench| {
         bench.iter(|| hmac::sign(&key, black_box(message.as_bytes())));
     });
-    criterion.bench_function("token: verify", |bench| {
-        bench.iter(|| tokens.verify(black_box(&token), now).unwrap());
-    });
-    let cache = VerifiedTokenCache::default();
-    criterion.bench_function("token: verify from the cache", |bench| {
-        bench.iter(|| cache.verify(&tokens, black_box(&token), now).unwrap());
-    });
-    criterion.bench_function("token: issue", |bench| {
-        bench.iter(|| tokens.issue(black_box(&user), session, end, now).unwrap());
-    });
+    for (name, algorithm) in ALGORITHMS {
+        let tokens = self::tokens(algorithm);
+        let token = tokens.issue(&user, session, end, now).unwrap().access_token;
+        criterion.bench_function(&format!("token: verify {name}"), |bench| {
+            bench.iter(|| tokens.verify(black_box(&token), now).unwrap());
+        });
+        let cache = VerifiedTokenCache::new(CACHE_SIZE);
+        criterion.bench_function(&format!("token: verify {name} from the cache"), |bench| {
+            bench.iter(|| cache.verify(&tokens, black_box(&token), now).unwrap());
+        });
+        criterion.bench_function(&format!("token: issue {name}"), |bench| {
+            bench.iter(|| tokens.issue(black_box(&user), session, end, now).unwrap());
+        });
+    }
+}
+
+/// Verifies tokens in turn. The controls verify as many without a cache, since reading many tokens
+/// takes longer, too.
+fn token_cache(criterion: &mut Criterion) {
+    for (name, algorithm) in ALGORITHMS {
+        token_cache_of(criterion, name, &tokens(algorithm));
+    }
+}
+
+fn token_cache_of(criterion: &mut Criterion, algorithm: &str, tokens: &Tokens) {
+    let user = alice();
+    let now = SystemClock.now();
+    let end = now + Duration::from_hours(1);
+    let issue = || tokens.issue(&user, SessionId::random(), end, now).unwrap().access_token;
+    let issued: Vec<_> = iter::repeat_with(issue).take(500_000).collect();
+    let mut bench = |name: &str, size, count| {
+        let cache = VerifiedTokenCache::new(size);
+        let mut in_turn = issued[..count].iter().cycle();
+        let mut verify = || cache.verify(tokens, in_turn.next().unwrap(), now).unwrap();
+        // Several rounds, since a full cache admits few tokens.
+        let rounds = if size == 0 { 0 } else { 1_000_000 };
+        for _ in 0..rounds {
+            verify();
+        }
+        let name = format!("token cache: {count} of {algorithm} in turn, {name}");
+        criterion.bench_function(&name, |bench| bench.iter(&mut verify));
+    };
+    for count in [500, 50_000, 500_000] {
+        bench("no cache (control)", 0, count);
+        bench("a worker's share", CACHE_SIZE, count);
+    }
+    bench("misses of a full cache", CACHE_SIZE / 64, 500_000);
 }
 
 fn revocations(criterion: &mut Criterion) {
@@ -81,7 +137,7 @@ fn revocations(criterion: &mut Criterion) {
             replica.apply(revocation, now);
         }
         replica.finish_read(replica.begin_read(), true);
-        let miss = [TokenId::random().into(), SessionId::random().into()];
+        let miss = [TokenId::random(), TokenId::random(), TokenId::random()].map(Into::into);
         criterion.bench_function(&format!("revocations: miss among {live}"), |bench| {
             bench.iter(|| replica.check(black_box(miss)));
         });
@@ -98,5 +154,5 @@ fn password_hash(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, token, revocations, password_hash);
+criterion_group!(benches, token, token_cache, revocations, password_hash);
 criterion_main!(benches);

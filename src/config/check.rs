@@ -15,9 +15,9 @@ use super::settings::{
     SecretKeySource, TokenSettings,
 };
 use super::values::{
-    algorithm, at_least, audience, host, iterations, leeway, log_filter, log_format, networks,
-    number, pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited, threads,
-    without_brackets,
+    algorithm, at_least, audience, host, iterations, leeway, log_filter, log_format, mebibytes,
+    networks, number, pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited,
+    threads, without_brackets,
 };
 use crate::domain::SecretKey;
 
@@ -151,6 +151,7 @@ impl<'a> Checker<'a> {
             host: setting!(self, host, host),
             port: setting!(self, port, number),
             workers: setting!(self, http_workers, threads),
+            token_cache_size: setting!(self, token_cache_size, mebibytes),
             trusted_proxies: setting!(self, trusted_proxies, networks),
             max_connections: setting!(self, http_max_connections, at_least(1)),
             max_connections_per_address: setting!(
@@ -423,6 +424,15 @@ mod tests {
             problem.to_string(),
             "REVOCATION_POLL_INTERVAL must be less than REVOCATION_MAX_STALENESS: a third of it, say"
         );
+    }
+
+    #[test]
+    fn token_cache_size_is_given_in_mebibytes() {
+        let size = |argument| check(&[argument]).map(|config| config.http.token_cache_size);
+
+        assert_eq!(size("--token-cache-size=2"), Ok(2 * 1024 * 1024));
+        assert_eq!(size("--token-cache-size=0"), Ok(0));
+        assert!(size("--token-cache-size=65536").is_err());
     }
 
     #[test]

@@ -178,6 +178,11 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "300", value_name = "SECONDS", global = true)]
     pub(super) jwks_max_age: String,
 
+    /// Largest memory for verified access tokens, about 1 KiB each; 0 means none. The threads that
+    /// serve HTTP have equal shares, and each keeps the tokens that it has verified
+    #[arg(long, env, default_value = "64", value_name = "MIB", global = true)]
+    pub(super) token_cache_size: String,
+
     /// Tolerated difference between the clocks of two machines
     #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]
     pub(super) jwt_leeway: String,

@@ -68,6 +68,8 @@ pub struct HttpSettings {
     pub port: u16,
     /// Number of worker threads.
     pub workers: usize,
+    /// Largest memory of the caches of verified tokens, in bytes: all workers together.
+    pub token_cache_size: usize,
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,

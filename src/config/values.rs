@@ -83,6 +83,11 @@ pub(super) fn iterations(raw: &str) -> Result<NonZeroU32, String> {
     count.try_into().map_err(|error: TryFromIntError| error.to_string())
 }
 
+/// Parses a number of MiB, at most 65,535, and returns it in bytes.
+pub(super) fn mebibytes(raw: &str) -> Result<usize, String> {
+    number::<u16>(raw).map(|mebibytes| usize::from(mebibytes).saturating_mul(1024 * 1024))
+}
+
 pub(super) fn seconds(raw: &str) -> Result<Duration, String> {
     number::<u32>(raw).map(|seconds| Duration::from_secs(seconds.into()))
 }

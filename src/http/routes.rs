@@ -10,7 +10,6 @@ use super::{
     account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
     openapi, probes, sessions, well_known,
 };
-use crate::tokens::VerifiedTokenCache;
 
 /// Configures all routes of the API.
 pub(super) fn routes(config: &mut ServiceConfig) {
@@ -21,7 +20,6 @@ pub(super) fn routes(config: &mut ServiceConfig) {
         .configure(admin_routes)
         .configure(token_routes)
         .configure(operator_routes)
-        .app_data(VerifiedTokenCache::default())
         .app_data(Data::new(openapi::CachedDocument::default()))
         .configure(configure_errors);
 }

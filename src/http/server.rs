@@ -27,6 +27,7 @@ use super::request_id::RootSpan;
 use super::routes::routes;
 use super::state::Api;
 use crate::config::HttpSettings;
+use crate::tokens::VerifiedTokenCache;
 
 /// Maximum number of connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -118,13 +119,17 @@ fn listen(
         .shutdown_timeout(settings.shutdown_timeout.as_secs())
         .disable_signals();
     let shutdown = builder.graceful_shutdown_signal();
+    // Each worker has a service, and with it a cache, for each socket.
+    let caches = settings.workers * sockets.len();
+    let cache_size = settings.token_cache_size.checked_div(caches).unwrap_or_default();
     let mut addresses = Vec::new();
     for socket in sockets {
         let listener = socket.listen(BACKLOG)?.into_std()?;
         addresses.push(listener.local_addr()?);
         let api = api.clone();
         let shutdown = shutdown.clone();
-        let service = move || connection_service(api.clone(), shutdown.clone(), deadlines);
+        let service =
+            move || connection_service(api.clone(), cache_size, shutdown.clone(), deadlines);
         builder = builder.listen("http", listener, service)?;
     }
     let address = addresses.first().copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
@@ -135,13 +140,15 @@ fn listen(
 /// client misses a deadline.
 fn connection_service(
     api: Api,
+    cache_size: usize,
     shutdown: GracefulShutdownSignal,
     deadlines: Deadlines,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 {
     let connections = Arc::clone(&api.connections);
     let metrics = Arc::clone(&api.metrics);
-    apply_fn_factory(http_service(api, shutdown), move |stream: TcpStream, http| {
+    let factory = http_service(api, cache_size, shutdown);
+    apply_fn_factory(factory, move |stream: TcpStream, http| {
         let served = stream.peer_addr().ok().and_then(|peer| {
             let guard = connections.admit(peer.ip())?;
             let connection = Connection::new(stream);
@@ -166,6 +173,7 @@ fn connection_service(
 /// Returns the service of the requests of a connection.
 fn http_service(
     api: Api,
+    cache_size: usize,
     shutdown: GracefulShutdownSignal,
 ) -> impl ServiceFactory<
     (Connection, Option<SocketAddr>),
@@ -176,6 +184,7 @@ fn http_service(
 > {
     let app = App::new()
         .app_data(Data::new(api))
+        .app_data(VerifiedTokenCache::new(cache_size))
         .configure(routes)
         .wrap(from_fn(observe_requests))
         .wrap(TracingLogger::<RootSpan>::new());

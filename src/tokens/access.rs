@@ -608,7 +608,7 @@ pub(super) mod tests {
         let root = RootKey::generate().unwrap();
         let mut keys = first_keys(&root);
         let tokens = tokens_with(root, &keys);
-        let cache = VerifiedTokenCache::default();
+        let cache = VerifiedTokenCache::new(1 << 20);
         let token = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
         cache.verify(&tokens, &token, NOW).unwrap();
 
@@ -732,7 +732,7 @@ pub(super) mod tests {
         #[test]
         fn altered_token_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
             let tokens = tokens();
-            let cache = VerifiedTokenCache::default();
+            let cache = VerifiedTokenCache::new(1 << 20);
             let good = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
             cache.verify(&tokens, &good, NOW).unwrap();
             let mut altered = good.clone().into_bytes();

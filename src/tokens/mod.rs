@@ -9,6 +9,8 @@ mod key_ring;
 mod provider;
 mod refresh;
 mod root_key;
+#[cfg(test)]
+mod vectors;
 
 #[cfg(test)]
 pub(crate) use access::tests::settings as test_settings;

@@ -278,6 +278,7 @@ fn config(database: &TestDatabase) -> Config {
             host: "127.0.0.1".to_owned(),
             port: 0,
             workers: 2,
+            token_cache_size: 1024 * 1024,
             trusted_proxies: Vec::new(),
             max_connections: 1_000,
             max_connections_per_address: 1_000,
