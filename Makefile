@@ -55,6 +55,10 @@ demo-cluster: ## Measure how fast a logout reaches three instances
 fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 	tests/schemathesis.sh
 
+.PHONY: key-rotation
+key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)
+	tests/key-rotation.sh
+
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	@# Adds the secrets that a newer version needs.

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Rotates the signing keys of three instances under load, and changes their secret, while other
+# verifiers check every token: tests/key_rotation/run.py. Takes less than two minutes, on loopback
+# only. A database named by TEST_DATABASE_URL has to be empty.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tools=$PWD/target/key-rotation
+jose=jose@6.2.18
+export PROGRAM=$PWD/target/release/portcullis NODE_FOLDER=$tools/$jose
+
+cargo build --release --locked
+[ -d "$tools" ] || python3 -m venv "$tools"
+"$tools/bin/pip" install --quiet --requirement tests/key_rotation/requirements.txt
+[ -d "$NODE_FOLDER/node_modules" ] || npm install --silent --no-save --prefix "$NODE_FOLDER" "$jose"
+PATH=$PATH:/usr/sbin
+if ! command -v haproxy >/dev/null; then
+    root=
+    [ "$(id -u)" -eq 0 ] || root='sudo -n'
+    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends haproxy; } \
+        >/dev/null || { echo 'failed to install HAProxy: install it' >&2; exit 1; }
+fi
+
+# -B: no compiled files beside the sources.
+exec tests/with-postgres.sh "$tools/bin/python" -B tests/key_rotation/run.py

@@ -1,0 +1,88 @@
+"""Processes of the test, on loopback, in a temporary folder."""
+
+import os
+import random
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from string import Template
+
+import requests
+from urllib3.util import Retry
+
+FOLDER = Path(tempfile.mkdtemp())
+ending = threading.Event()
+_processes = []
+
+
+def free_port():
+    # Below the ephemeral ports of the system, so no connection takes it while a process restarts.
+    while True:
+        port = random.randrange(10000, 30000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def render(name, **values):
+    """Writes a configuration file from the template of that name, and returns its path."""
+    template = Template(Path("tests/key_rotation", name).read_text())
+    path = FOLDER / name
+    path.write_text(template.safe_substitute(values))
+    return str(path)
+
+
+def run(name, command, port=None, **env):
+    """Starts a process, with its output in a file, and waits until it listens on the port."""
+    env = os.environ | {key: str(value) for key, value in env.items()}
+    with open(FOLDER / f"{name}.log", "a") as log:
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+    _processes.append(process)
+    if port:
+        eventually(lambda: listens(process, name, port))
+    return process
+
+
+def listens(process, name, port):
+    assert process.poll() is None, f"{name} ended: {log_of(name)}"
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def log_of(name):
+    return (FOLDER / f"{name}.log").read_text()[-2000:]
+
+
+def end_all():
+    ending.set()
+    for process in _processes:
+        process.terminate()
+    for process in _processes:
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def eventually(condition, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.02)
+
+
+def http_session():
+    """A client that keeps connections and repeats a request that was not served."""
+    session = requests.Session()
+    retry = Retry(total=10, backoff_factor=0.05, backoff_max=0.5, allowed_methods=None,
+                  raise_on_status=False, status_forcelist=[429, 502, 503, 504])
+    session.mount("http://", requests.adapters.HTTPAdapter(max_retries=retry))
+    return session
+
+
+def repetitions(reply):
+    """Returns how often the request was repeated before this reply."""
+    return len(reply.raw.retries.history)
