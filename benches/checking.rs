@@ -10,8 +10,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{SigningAlgorithm, TokenSettings};
 use portcullis::domain::{
-    KeyChange, KeyEdit, KeyPeriods, KeySet, PasswordHash, Requester, Revocation, Role, Roles,
-    SecretKey, SessionId, TokenId, User, UserId, UserVersion, Username,
+    Audience, KeyChange, KeyEdit, KeyPeriods, KeySet, PasswordHash, Requester, Revocation, Role,
+    Roles, SecretKey, SessionId, TokenId, User, UserId, UserVersion, Username,
 };
 use portcullis::revocation::Replica;
 use portcullis::tokens::{KeyRing, RootKey, Tokens, VerifiedTokenCache, generate_key};
@@ -26,7 +26,7 @@ const PHC: &str = "$pbkdf2-sha256$i=600000,l=32$AAECAwQFBgcICQoLDA0ODw$\
 fn tokens(algorithm: SigningAlgorithm) -> Tokens {
     let settings = TokenSettings {
         issuer: "portcullis".to_owned(),
-        audience: Vec::new(),
+        audience: Audience::from_text("portcullis"),
         lifetime: Duration::from_hours(1),
         session_lifetime: Duration::from_hours(1),
         session_idle_timeout: None,
@@ -70,7 +70,7 @@ fn token(criterion: &mut Criterion) {
     let session = SessionId::random();
     let now = SystemClock.now();
     let end = now + Duration::from_hours(1);
-    let token = tokens.issue(&user, session, end, now).unwrap().access_token;
+    let token = tokens.issue(&user, session, None, end, now).unwrap().access_token;
     let (message, _) = token.rsplit_once('.').unwrap();
     let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
 
@@ -79,7 +79,7 @@ fn token(criterion: &mut Criterion) {
     });
     for (name, algorithm) in ALGORITHMS {
         let tokens = self::tokens(algorithm);
-        let token = tokens.issue(&user, session, end, now).unwrap().access_token;
+        let token = tokens.issue(&user, session, None, end, now).unwrap().access_token;
         criterion.bench_function(&format!("token: verify {name}"), |bench| {
             bench.iter(|| tokens.verify(black_box(&token), now).unwrap());
         });
@@ -88,7 +88,7 @@ fn token(criterion: &mut Criterion) {
             bench.iter(|| cache.verify(&tokens, black_box(&token), now).unwrap());
         });
         criterion.bench_function(&format!("token: issue {name}"), |bench| {
-            bench.iter(|| tokens.issue(black_box(&user), session, end, now).unwrap());
+            bench.iter(|| tokens.issue(black_box(&user), session, None, end, now).unwrap());
         });
     }
 }
@@ -105,7 +105,7 @@ fn token_cache_of(criterion: &mut Criterion, algorithm: &str, tokens: &Tokens) {
     let user = alice();
     let now = SystemClock.now();
     let end = now + Duration::from_hours(1);
-    let issue = || tokens.issue(&user, SessionId::random(), end, now).unwrap().access_token;
+    let issue = || tokens.issue(&user, SessionId::random(), None, end, now).unwrap().access_token;
     let issued: Vec<_> = iter::repeat_with(issue).take(500_000).collect();
     let mut bench = |name: &str, size, count| {
         let cache = VerifiedTokenCache::new(size);

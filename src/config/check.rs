@@ -19,7 +19,7 @@ use super::values::{
     networks, number, pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited,
     threads, without_brackets,
 };
-use crate::domain::SecretKey;
+use crate::domain::{Audience, SecretKey};
 
 /// Issuer of the tokens without a public URL.
 const DEFAULT_ISSUER: &str = "portcullis";
@@ -261,10 +261,12 @@ impl<'a> Checker<'a> {
     }
 
     fn tokens(&mut self, public_url: Option<&Option<String>>) -> Result<TokenSettings, Reported> {
-        let issuer = public_url.ok_or(Reported).map(|url| url.as_deref().unwrap_or(DEFAULT_ISSUER));
+        let issuer = public_url.map(|url| url.as_deref().unwrap_or(DEFAULT_ISSUER)).ok_or(Reported);
+        let others = setting!(self, jwt_audience, audience);
+        let all = |issuer: &str, others| [vec![issuer.to_owned()], others].concat();
         build!(TokenSettings {
+            audience: issuer.and_then(|issuer| Ok(Audience::new(all(issuer, others?)))),
             issuer: issuer.map(str::to_owned),
-            audience: setting!(self, jwt_audience, audience),
             lifetime: setting!(self, jwt_access_token_expires, positive_seconds),
             session_lifetime: setting!(self, jwt_refresh_token_expires, positive_seconds),
             session_idle_timeout: setting!(self, session_idle_timeout, seconds_or_unlimited),

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
-use crate::domain::{KeyPeriods, MAX_LEEWAY, SecretKey};
+use crate::domain::{Audience, KeyPeriods, MAX_LEEWAY, SecretKey};
 
 /// All settings of the service.
 #[derive(Clone, Debug)]
@@ -133,8 +133,8 @@ pub enum PoolMode {
 pub struct TokenSettings {
     /// The `iss` claim of the tokens: PUBLIC_URL, or `portcullis` without one.
     pub issuer: String,
-    /// Recipients of the tokens beside the service itself.
-    pub audience: Vec<String>,
+    /// Recipients of the tokens: the issuer, and those in JWT_AUDIENCE.
+    pub audience: Audience,
     /// Lifetime of an access token.
     pub lifetime: Duration,
     /// Lifetime of a session, regardless of its use.

@@ -1,5 +1,6 @@
 //! Domain types, valid by construction where `parse` creates them, and decisions on them.
 
+mod audience;
 mod audit;
 mod ids;
 mod key_change;
@@ -15,6 +16,7 @@ mod user;
 mod user_change;
 mod username;
 
+pub use audience::{Audience, AudienceError};
 pub use audit::{AuditAction, AuditRecord};
 pub use ids::{SessionId, TokenId, UserId};
 pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};

@@ -8,7 +8,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{RequestOrigin, SessionId, UserId};
+use super::{Audience, RequestOrigin, SessionId, UserId};
 
 /// Session: opened by a login, the unit of logout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Session {
     pub expires_at: OffsetDateTime,
     /// Latest expiry of the access tokens issued so far.
     pub tokens_expire_at: OffsetDateTime,
+    /// Audience of the access tokens; `None` for the default one.
+    pub audience: Option<Audience>,
     /// Origin of the login.
     pub origin: RequestOrigin,
     /// Origin of the login or of the latest exchange of a refresh token.

@@ -11,7 +11,7 @@ use super::body::JsonBody;
 use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
-    ActorFailed, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
+    ActorFailed, BadAudience, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
     MissingRefreshToken, Overloaded, Refused, Stale, TooManyRevocations, UserExists,
     WrongCredentials, WrongRefreshToken,
 };
@@ -19,12 +19,24 @@ use super::state::Api;
 use super::views::Message;
 use crate::actors::{ActorError, LogOut, Login, OpenSession, Refresh, Register, TokenGrant};
 use crate::domain::{
-    AccountError, Password, RequestOrigin, Requester, Role, Roles, User, Username,
+    AccountError, Audience, Password, RequestOrigin, Requester, Role, Roles, User, Username,
 };
 use crate::metrics::{LoginOutcome, RefreshOutcome, RegistrationOutcome};
 
 const REGISTERED: Message = Message { msg: "User registered successfully" };
 const LOGGED_OUT: Message = Message { msg: "Successfully logged out" };
+
+/// Username and password, and the audience of the access tokens.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Login)]
+pub(super) struct RawLogin {
+    #[serde(flatten)]
+    credentials: RawCredentials,
+    /// Recipients of the access tokens (`aud`), from the default ones: the issuer and
+    /// `JWT_AUDIENCE`. Without the issuer, this service does not accept the access tokens.
+    #[schema(example = json!(["portcullis"]))]
+    audience: Option<Vec<String>>,
+}
 
 /// Refresh token.
 #[derive(Deserialize, ToSchema)]
@@ -91,7 +103,7 @@ pub(super) async fn register(
 ///
 /// Opens a session.
 #[utoipa::path(
-    post, path = "/auth/login", tag = "sessions", request_body = RawCredentials,
+    post, path = "/auth/login", tag = "sessions", request_body = RawLogin,
     responses(
         (
             status = 200, description = "The first tokens of the session", body = TokensView,
@@ -106,19 +118,21 @@ pub(super) async fn register(
             ),
         ),
         Refused<(
-            BadJson, MissingCredentials, WrongCredentials, TooManyRevocations, Overloaded,
-            ActorFailed, Stale,
+            BadJson, MissingCredentials, BadAudience, WrongCredentials, TooManyRevocations,
+            Overloaded, ActorFailed, Stale,
         )>,
     ),
 )]
 pub(super) async fn login(
     api: Data<Api>,
     origin: RequestOrigin,
-    body: JsonBody<RawCredentials>,
+    body: JsonBody<RawLogin>,
 ) -> Result<impl Responder, ApiError> {
-    let credentials = body.read().await?.parse_for_login()?;
+    let RawLogin { credentials, audience } = body.read().await?;
+    let credentials = credentials.parse_for_login()?;
+    let audience = audience.map(|names| api.tokens.parse_audience(&names)).transpose()?;
 
-    let granted = open_session(&api, credentials, origin).await;
+    let granted = open_session(&api, credentials, audience, origin).await;
     api.metrics.logins.inc(login_outcome(&granted));
     let grant = granted?;
 
@@ -184,10 +198,11 @@ pub(super) async fn logout(
 async fn open_session(
     api: &Api,
     credentials: Option<(Username, Password)>,
+    audience: Option<Audience>,
     origin: RequestOrigin,
 ) -> Result<TokenGrant, ActorError> {
     let user = api.users.ask(Login { credentials, origin: origin.clone() }).await?;
-    api.sessions.ask(OpenSession { user, origin }).await
+    api.sessions.ask(OpenSession { user, audience, origin }).await
 }
 
 async fn exchange_refresh_token(
@@ -206,11 +221,12 @@ async fn exchange_refresh_token(
 fn token_reply(api: &Api, grant: &TokenGrant) -> Result<HttpResponse, ApiError> {
     // A stale instance may not know that its key was revoked.
     api.require_fresh()?;
-    let TokenGrant { user, session_id, issued_at, token_expires_at, generation } = grant;
-    let issued = api.tokens.issue(user, *session_id, *token_expires_at, *issued_at)?;
+    let TokenGrant { user, session_id, audience, issued_at, token_expires_at, generation } = grant;
+    let (session_id, audience) = (*session_id, audience.as_ref());
+    let issued = api.tokens.issue(user, session_id, audience, *token_expires_at, *issued_at)?;
     Ok(HttpResponse::Ok().json(TokensView {
         access_token: issued.access_token,
-        refresh_token: api.tokens.refresh_token(*session_id, *generation),
+        refresh_token: api.tokens.refresh_token(session_id, *generation),
         token_type: "Bearer",
         expires_in: issued.expires_in.as_secs(),
     }))

@@ -12,7 +12,8 @@ use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, KeyError, PasswordError, Permission, Role, UnknownRole, UsernameError,
+    AccountError, AudienceError, KeyError, PasswordError, Permission, Role, UnknownRole,
+    UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -38,6 +39,8 @@ pub(super) enum ApiError {
     MissingRoles,
     #[error("Roles must be among these: {}", Role::VARIANTS.join(", "))]
     InvalidRoles(#[from] UnknownRole),
+    #[error(transparent)]
+    InvalidAudience(#[from] AudienceError),
     #[error("Missing token")]
     MissingToken,
     #[error("Missing refresh token")]
@@ -180,6 +183,7 @@ impl ApiError {
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::MissingRoles => (StatusCode::BAD_REQUEST, "missing_roles"),
             Self::InvalidRoles(_) => (StatusCode::BAD_REQUEST, "invalid_roles"),
+            Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
             Self::MissingToken => (StatusCode::BAD_REQUEST, "missing_token"),
             Self::MissingRefreshToken => (StatusCode::BAD_REQUEST, "missing_refresh_token"),
             Self::MissingPassword => (StatusCode::BAD_REQUEST, "missing_password"),
@@ -369,6 +373,7 @@ pub(super) mod tests {
     type Example = (ApiError, u16, &'static str, &'static [(&'static str, &'static str)]);
 
     const BEARER: &[(&str, &str)] = &[("www-authenticate", "Bearer")];
+    const RETRY_AFTER_3: &[(&str, &str)] = &[("retry-after", "3")];
     const RETRY_AFTER_1: &[(&str, &str)] = &[("retry-after", "1")];
     const TOKEN_EXPIRED: &[(&str, &str)] = &[(
         "www-authenticate",
@@ -383,6 +388,8 @@ pub(super) mod tests {
 
     pub(in crate::http) fn examples() -> Vec<Example> {
         let retry_after = Duration::from_millis(2_001);
+        let too_many_changes = ApiError::TooManyPasswordChanges { retry_after };
+        let too_many_revocations = ApiError::TooManyRevocations { retry_after };
         let post = "POST".to_owned();
         vec![
             (ApiError::MissingCredentials, 400, "missing_credentials", &[]),
@@ -392,6 +399,7 @@ pub(super) mod tests {
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
             (UnknownRole("astronaut".to_owned()).into(), 400, "invalid_roles", &[]),
+            (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
             (ApiError::MissingPassword, 400, "missing_password", &[]),
@@ -411,21 +419,11 @@ pub(super) mod tests {
             (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),
             (ApiError::NoPublicUrl, 404, "no_public_url", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
-            (
-                ApiError::TooManyPasswordChanges { retry_after },
-                429,
-                "too_many_password_changes",
-                &[("retry-after", "3")],
-            ),
-            (
-                ApiError::TooManyRevocations { retry_after },
-                429,
-                "too_many_revocations",
-                &[("retry-after", "3")],
-            ),
+            (too_many_changes, 429, "too_many_password_changes", RETRY_AFTER_3),
+            (too_many_revocations, 429, "too_many_revocations", RETRY_AFTER_3),
             (ApiError::NotJson, 415, "unsupported_media_type", &[]),
             (ApiError::NotForm, 415, "unsupported_media_type", &[]),
-            (ApiError::Overloaded { retry_after }, 503, "overloaded", &[("retry-after", "3")]),
+            (ApiError::Overloaded { retry_after }, 503, "overloaded", RETRY_AFTER_3),
             (ApiError::Unavailable(secret()), 503, "unavailable", RETRY_AFTER_1),
             (ApiError::DatabaseUnreachable(secret()), 503, "database_unreachable", RETRY_AFTER_1),
             (ApiError::RevocationsStale(secret()), 503, "revocations_stale", RETRY_AFTER_1),

@@ -19,7 +19,7 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
-use crate::domain::{PasswordError, Permission, UnknownRole, UsernameError};
+use crate::domain::{AudienceError, PasswordError, Permission, UnknownRole, UsernameError};
 use crate::tokens::TokenRefusal;
 
 /// Error replies of a handler, for its `responses(...)`: `Refused<(BadToken, NotFound)>`.
@@ -90,6 +90,7 @@ reasons! {
     BadUsername => UsernameError::TooLong, UsernameError::Forbidden;
     BadPassword =>
         PasswordError::TooShort, PasswordError::TooLong, PasswordError::ContainsNul;
+    BadAudience => AudienceError::example();
     BadRoles => ApiError::InvalidRoles(UnknownRole("astronaut".to_owned()));
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;

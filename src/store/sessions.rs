@@ -12,8 +12,8 @@ use super::users::WriteError;
 #[cfg(doc)]
 use crate::domain::REVOCATIONS_PER_USER;
 use crate::domain::{
-    AccountError, AuditRecord, Generation, RequestOrigin, Session, SessionId, SessionPosition,
-    TokenUse, User, UserId, UserVersion,
+    AccountError, Audience, AuditRecord, Generation, RequestOrigin, Session, SessionId,
+    SessionPosition, TokenUse, User, UserId, UserVersion,
 };
 
 /// Storage of sessions.
@@ -105,6 +105,8 @@ pub struct Rotation {
     pub expires_at: OffsetDateTime,
     /// Current generation of the session.
     pub generation: Generation,
+    /// Audience of the access tokens; `None` for the default one.
+    pub audience: Option<Audience>,
     /// Judgement about the presented generation.
     pub token_use: TokenUse,
 }

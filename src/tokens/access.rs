@@ -2,7 +2,6 @@
 //! refresh tokens.
 
 use std::borrow::Cow;
-use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use super::provider;
 use super::refresh::RefreshTokens;
 use super::root_key::{CryptoError, RootKey};
 use crate::config::TokenSettings;
-use crate::domain::{Generation, KeyId, KeySet, SessionId, User};
+use crate::domain::{Audience, AudienceError, Generation, KeyId, KeySet, SessionId, User};
 
 /// Issues and verifies tokens.
 pub struct Tokens {
@@ -118,7 +117,15 @@ impl Tokens {
         }
     }
 
-    /// Issues an access token of a session.
+    /// Restricts the default audience to the requested names.
+    ///
+    /// # Errors
+    /// Returns [`AudienceError`] if the list is empty or contains another name.
+    pub fn parse_audience(&self, names: &[String]) -> Result<Audience, AudienceError> {
+        self.settings.audience.restrict(names)
+    }
+
+    /// Issues an access token of a session, for the default audience unless another one is given.
     ///
     /// # Errors
     /// Returns [`IssueError`].
@@ -126,12 +133,13 @@ impl Tokens {
         &self,
         user: &User,
         session_id: SessionId,
+        audience: Option<&Audience>,
         expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
         let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let issuer = self.settings.issuer.as_str();
-        let audience = iter::once(issuer).chain(self.settings.audience.iter().map(String::as_str));
+        let audience = audience.unwrap_or(&self.settings.audience);
         let claims = Claims::new(user, session_id, issuer, audience, now, expires_at);
         let ring = self.ring();
         let key = ring.signing_key(expires_at).ok_or(IssueError::NoKey)?;
@@ -328,7 +336,7 @@ pub(super) mod tests {
     pub(crate) fn settings() -> TokenSettings {
         TokenSettings {
             issuer: "portcullis".to_owned(),
-            audience: vec!["orders".to_owned()],
+            audience: Audience::from_text("portcullis orders"),
             lifetime: Duration::from_hours(1),
             session_lifetime: Duration::from_hours(24),
             session_idle_timeout: None,
@@ -404,7 +412,7 @@ pub(super) mod tests {
         let user = alice();
         let session = SessionId::random();
 
-        let issued = tokens.issue(&user, session, EXPIRY, NOW).unwrap();
+        let issued = tokens.issue(&user, session, None, EXPIRY, NOW).unwrap();
         let claims = tokens.verify(&issued.access_token, NOW).unwrap();
 
         let header = issued.access_token.split('.').next().unwrap();
@@ -420,7 +428,8 @@ pub(super) mod tests {
     #[test]
     fn token_expires_after_the_leeway() {
         let tokens = tokens();
-        let token = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
+        let token =
+            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
         let expiry = EXPIRY;
 
         let claims = tokens.verify(&token, expiry + Duration::from_secs(4)).unwrap();
@@ -434,7 +443,8 @@ pub(super) mod tests {
     #[test]
     fn token_of_a_clock_slightly_ahead_is_valid() {
         let tokens = tokens();
-        let token = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
+        let token =
+            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
 
         assert!(tokens.verify(&token, NOW - Duration::from_secs(5)).is_ok());
         let refused = tokens.verify(&token, NOW - Duration::from_secs(6)).unwrap_err();
@@ -593,7 +603,7 @@ pub(super) mod tests {
     fn secret_of_hs256_verifies_its_own_tokens_alone() {
         let tokens = hs256_tokens(7, Some(6));
         let token = |tokens: &Tokens| {
-            tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token
+            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token
         };
         assert!(tokens.verify(&token(&tokens), NOW).is_ok());
         assert!(tokens.verify(&token(&hs256_tokens(6, None)), NOW).is_ok());
@@ -609,7 +619,8 @@ pub(super) mod tests {
         let mut keys = first_keys(&root);
         let tokens = tokens_with(root, &keys);
         let cache = VerifiedTokenCache::new(1 << 20);
-        let token = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
+        let token =
+            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
         cache.verify(&tokens, &token, NOW).unwrap();
 
         keys.keys.remove(0);
@@ -625,7 +636,7 @@ pub(super) mod tests {
         let mut keys = first_keys(&root);
         keys.keys[0].signs_until = EXPIRY - Duration::from_secs(1);
         let tokens = tokens_with(root, &keys);
-        let issue = || tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW);
+        let issue = || tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW);
 
         assert!(matches!(issue(), Err(IssueError::NoKey)));
         tokens.ring().extend(keys.keys[0].id, EXPIRY);
@@ -640,7 +651,7 @@ pub(super) mod tests {
         keys.keys[1].state = KeyState::Active;
         let tokens = tokens_with(root, &keys);
         let key_of_new_token = || {
-            let token = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap();
+            let token = tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap();
             tokens.verify(&token.access_token, NOW).unwrap().key_id
         };
 
@@ -733,7 +744,7 @@ pub(super) mod tests {
         fn altered_token_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
             let tokens = tokens();
             let cache = VerifiedTokenCache::new(1 << 20);
-            let good = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap().access_token;
+            let good = tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
             cache.verify(&tokens, &good, NOW).unwrap();
             let mut altered = good.clone().into_bytes();
             let position = position % altered.len();

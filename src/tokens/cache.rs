@@ -145,7 +145,7 @@ mod tests {
 
     fn issue(tokens: &Tokens, count: usize, expires_at: OffsetDateTime) -> Vec<String> {
         let user = alice();
-        let issue = || tokens.issue(&user, SessionId::random(), expires_at, NOW).unwrap();
+        let issue = || tokens.issue(&user, SessionId::random(), None, expires_at, NOW).unwrap();
         iter::repeat_with(|| issue().access_token).take(count).collect()
     }
 
@@ -180,7 +180,7 @@ mod tests {
     fn cached_token_expires() {
         let tokens = tokens();
         let cache = VerifiedTokenCache::new(SIZE);
-        let issued = tokens.issue(&alice(), SessionId::random(), EXPIRY, NOW).unwrap();
+        let issued = tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap();
         let verify = |now| cache.verify(&tokens, &issued.access_token, now);
 
         let first = verify(NOW).unwrap();

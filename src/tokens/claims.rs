@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::domain::{KeyId, Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId};
+use crate::domain::{
+    Audience, KeyId, Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId,
+};
 
 /// Claims of a verified access token.
 #[derive(Clone, Debug)]
@@ -46,7 +48,7 @@ pub(super) struct Claims<'a> {
     #[serde(borrow)]
     pub(super) iss: Cow<'a, str>,
     #[serde(borrow)]
-    aud: Audience<'a>,
+    aud: Recipients<'a>,
     sub: UserId,
     // For the APIs that verify the token; the service itself goes by the scope.
     #[serde(skip_deserializing)]
@@ -67,7 +69,7 @@ pub(super) struct Claims<'a> {
 /// Recipients of a token (RFC 7519 section 4.1.3). This service writes a list.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum Audience<'a> {
+enum Recipients<'a> {
     #[serde(borrow)]
     List(Vec<Cow<'a, str>>),
     #[serde(borrow)]
@@ -83,13 +85,13 @@ impl<'a> Claims<'a> {
         user: &'a User,
         session_id: SessionId,
         issuer: &'a str,
-        audience: impl Iterator<Item = &'a str>,
+        audience: &'a Audience,
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
     ) -> Self {
         Self {
             iss: issuer.into(),
-            aud: Audience::List(audience.map(Cow::from).collect()),
+            aud: Recipients::List(audience.names().map(Cow::from).collect()),
             sub: user.id,
             client_id: CLIENT_ID,
             username: user.username.as_str().into(),
@@ -125,7 +127,7 @@ impl<'a> Claims<'a> {
     }
 }
 
-impl Audience<'_> {
+impl Recipients<'_> {
     fn contains(&self, recipient: &str) -> bool {
         match self {
             Self::List(recipients) => recipients.iter().any(|known| known == recipient),

@@ -29,6 +29,8 @@ on_both_databases![
     changed_secret_ends_no_token_and_the_former_one_is_retired,
     algorithm_change_ends_access_tokens_alone,
     changed_issuer_is_reported,
+    upgrade_keeps_accounts_and_ends_sessions,
+    start_after_a_crash_makes_the_missing_keys,
 ];
 
 /// Settings with which a key may sign about a second after its publication.
@@ -375,4 +377,47 @@ async fn changed_issuer_is_reported(database: TestDatabase) {
     let log = process.log();
     let line = log.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("\"https://auth.example.com\"") && line.contains("\"portcullis\""));
+}
+
+async fn upgrade_keeps_accounts_and_ends_sessions(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let session = app.register_and_open_session("alice").await;
+    // As before the version that brought the keys.
+    for statement in [
+        "drop table signing_keys",
+        "drop table root_key_wrappings",
+        "drop table shared_state",
+        "alter table sessions drop column audience",
+        "delete from _sqlx_migrations where version >= 9",
+    ] {
+        database.execute(statement).await;
+    }
+
+    let process = Process::start(&database).await;
+    let upgraded = &process.app;
+
+    assert_eq!(upgraded.log_in("alice", "correct horse").await.status, 200);
+    assert_eq!(upgraded.refresh(&session.refresh_token()).await.status, 401);
+    assert_eq!(upgraded.dashboard(&session.access_token()).await.status, 401);
+    let admin = upgraded.register_admin(&database).await;
+    let log = upgraded.send_with_token(Method::GET, "/admin/audit", &admin).await;
+    let actions: Vec<_> = log.body["records"].as_array().unwrap().iter().collect();
+    let registered = actions.iter().filter(|record| record["action"] == "user.registered");
+    assert_eq!(registered.count(), 2, "the audit log is kept");
+}
+
+async fn start_after_a_crash_makes_the_missing_keys(database: TestDatabase) {
+    let mut process = Process::start(&database).await;
+    let session = process.app.register_and_open_session("alice").await;
+    process.send_signal(rustix::process::Signal::KILL);
+    process.wait_for_exit().await;
+    // As after a crash between the root key and the first signing keys.
+    database.execute("delete from signing_keys").await;
+
+    let restarted = Process::start(&database).await;
+
+    let app = &restarted.app;
+    let renewed = app.refresh(&session.refresh_token()).await;
+    assert_eq!(app.dashboard(&renewed.access_token()).await.status, 200);
+    assert_eq!(published_keys(app).await.len(), 2);
 }

@@ -8,7 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Reply, TestApp, TestDatabase, decode_claims, forge, on_both_databases, send};
+use crate::support::{
+    Reply, TestApp, TestDatabase, credentials, decode_claims, forge, on_both_databases, send,
+};
 
 on_both_databases![
     missing_token_error_names_the_cause,
@@ -16,6 +18,7 @@ on_both_databases![
     token_without_permission_is_forbidden,
     access_token_carries_claims_of_owner,
     access_token_expires_after_leeway,
+    login_restricts_the_audience_of_the_session,
     revocations_beyond_capacity_use_the_fallback,
 ];
 
@@ -109,9 +112,36 @@ async fn access_token_carries_claims_of_owner(database: TestDatabase) {
     assert_eq!(claims["username"], "Alice");
     assert_eq!(claims["roles"], json!(["user"]));
     assert_eq!(claims["scope"], "dashboard:read");
-    assert_eq!(claims["aud"], json!(["portcullis"]));
+    assert_eq!(claims["aud"], json!(["portcullis", "orders"]));
     assert_eq!(claims["client_id"], "portcullis");
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3600);
+}
+
+async fn login_restricts_the_audience_of_the_session(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let by_default = app.register_and_log_in("alice").await;
+    let log_in = async |audience: Value| {
+        let mut body = credentials("alice", "correct horse");
+        body["audience"] = audience;
+        app.post("/auth/login", &body).await
+    };
+
+    let session = log_in(json!(["orders"])).await;
+    let renewed = app.refresh(&session.refresh_token()).await;
+
+    assert_eq!(decode_claims(&by_default)["aud"], json!(["portcullis", "orders"]));
+    for token in [session.access_token(), renewed.access_token()] {
+        assert_eq!(decode_claims(&token)["aud"], json!(["orders"]));
+        app.dashboard(&token).await.assert_code(401, "wrong_audience");
+    }
+    for refused in [json!([]), json!(["payments"]), json!(["orders", "payments"])] {
+        log_in(refused).await.assert_error(
+            400,
+            "invalid_audience",
+            "Audiences must be among these: portcullis, orders",
+        );
+    }
+    log_in(json!("orders")).await.assert_code(400, "invalid_body");
 }
 
 async fn access_token_expires_after_leeway(database: TestDatabase) {

@@ -10,7 +10,8 @@ use crate::actors::{ActorError, CancelOnDrop, RevocationTarget};
 #[cfg(doc)]
 use crate::domain::AccountError;
 use crate::domain::{
-    AuditAction, AuditRecord, Generation, RequestOrigin, Requester, Session, SessionId, User,
+    Audience, AuditAction, AuditRecord, Generation, RequestOrigin, Requester, Session, SessionId,
+    User,
 };
 
 /// Opens a session for a user whose password was just checked. If the account has too many, those
@@ -24,6 +25,8 @@ use crate::domain::{
 pub struct OpenSession {
     /// Account in the state that the password was checked against.
     pub user: User,
+    /// Audience of the access tokens; `None` for the default one.
+    pub audience: Option<Audience>,
     pub origin: RequestOrigin,
 }
 
@@ -31,7 +34,7 @@ impl Handler<OpenSession> for SessionActor {
     type Result = CancelOnDrop<Result<TokenGrant, ActorError>>;
 
     fn handle(&mut self, message: OpenSession, _: &mut Self::Context) -> Self::Result {
-        let OpenSession { user, origin } = message;
+        let OpenSession { user, audience, origin } = message;
         let now = self.clock.now();
         let expires_at = now + self.tokens.session_lifetime;
         let session = Session {
@@ -41,6 +44,7 @@ impl Handler<OpenSession> for SessionActor {
             last_used_at: now,
             expires_at,
             tokens_expire_at: expires_at.min(now + self.tokens.lifetime),
+            audience,
             last_origin: origin.clone(),
             origin,
         };
@@ -72,6 +76,7 @@ impl Handler<OpenSession> for SessionActor {
             Ok(TokenGrant {
                 user,
                 session_id: session.id,
+                audience: session.audience,
                 issued_at: now,
                 token_expires_at: session.tokens_expire_at,
                 generation,

@@ -56,6 +56,7 @@ impl Handler<Refresh> for SessionActor {
             Ok(TokenGrant {
                 user: rotation.user,
                 session_id,
+                audience: rotation.audience,
                 issued_at: at,
                 token_expires_at,
                 generation: rotation.generation,

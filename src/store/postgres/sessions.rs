@@ -14,8 +14,8 @@ use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
 use super::users::user_from_row;
 use crate::domain::{
-    AccountError, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER, Session,
-    SessionId, UserVersion,
+    AccountError, Audience, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
+    Session, SessionId, UserVersion,
 };
 use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
@@ -40,7 +40,7 @@ const IS_LOST_REPLY: &str = "(parent = presented and rotated_at <= now - $6 * in
 /// Columns of a session.
 macro_rules! columns {
     () => {
-        "id, user_id, created_at, last_used_at, expires_at,
+        "id, user_id, created_at, last_used_at, expires_at, audience,
          coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent,
          coalesce(last_address, address) as last_address,
          coalesce(last_user_agent, user_agent) as last_user_agent"
@@ -65,8 +65,8 @@ impl SessionStore for PostgresStore {
                  order by expires_at desc offset $18 limit 1),
              opened as (
                  insert into sessions (id, user_id, generation, created_at, last_used_at,
-                                       expires_at, address, user_agent, tokens_expire_at)
-                 select $11, id, 0, $12, $13, $14, $15, $16, $17 from owner
+                                       expires_at, address, user_agent, tokens_expire_at, audience)
+                 select $11, id, 0, $12, $13, $14, $15, $16, $17, $20 from owner
                  where not exists (select from refusal)
                  returning id),
              recorded as ({} where exists (select from opened))
@@ -88,6 +88,7 @@ impl SessionStore for PostgresStore {
             .bind(new.tokens_expire_at)
             .bind(i64::from(REVOCATIONS_PER_USER))
             .bind(i64::from(limit) - 1)
+            .bind(new.audience.as_ref().map(Audience::to_string))
             .fetch_one(&self.executor)
             .await?;
         if let Some(until) = optional_time_column(&row, "revocations", "refused_until")? {
@@ -225,7 +226,7 @@ fn rotate_sql(locked: LockedSessions) -> String {
                  then greatest(tokens_expire_at, least(expires_at, $5)) end
          from live, users
          where sessions.id = live.id and users.id = user_id
-         returning sessions.id as rotated_id, expires_at, generation, presented,
+         returning sessions.id as rotated_id, expires_at, audience, generation, presented,
                    coalesce(parent = presented
                        and (rotated_at > now - $6 * interval '1 second'
                             or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
@@ -245,6 +246,7 @@ fn session_from_row(row: &PgRow) -> Result<Session, StoreError> {
         last_used_at: time_column(row, "sessions", "last_used_at")?,
         expires_at: time_column(row, "sessions", "expires_at")?,
         tokens_expire_at: time_column(row, "sessions", "tokens_expire_at")?,
+        audience: row.try_get::<Option<&str>, _>("audience")?.map(Audience::from_text),
         origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
         last_origin: read_origin(row.try_get("last_address")?, row.try_get("last_user_agent")?),
     })
@@ -259,6 +261,7 @@ fn rotation_from_row(row: &PgRow) -> Result<Rotation, StoreError> {
         user: user_from_row(row)?,
         expires_at: time_column(row, "sessions", "expires_at")?,
         generation,
+        audience: row.try_get::<Option<&str>, _>("audience")?.map(Audience::from_text),
         token_use: token_use(presented, generation, is_accepted, is_first),
     })
 }

@@ -13,8 +13,8 @@ use super::audit;
 use super::database::{self, NOW, SqliteStore, micros};
 use super::users::find_user;
 use crate::domain::{
-    AccountError, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER, Session,
-    SessionId, UserId, UserVersion,
+    AccountError, Audience, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
+    Session, SessionId, UserId, UserVersion,
 };
 use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
@@ -35,7 +35,7 @@ const IS_LOST_REPLY: &str = "(parent = ?2 and rotated_at <= ?6 - ?7 and exchange
 /// Columns of a session.
 macro_rules! columns {
     () => {
-        "id, user_id, created_at, last_used_at, expires_at,
+        "id, user_id, created_at, last_used_at, expires_at, audience,
          coalesce(tokens_expire_at, expires_at) as tokens_expire_at, address, user_agent,
          coalesce(last_address, address) as last_address,
          coalesce(last_user_agent, user_agent) as last_user_agent"
@@ -58,8 +58,8 @@ impl SessionStore for SqliteStore {
         let excess = find_excess_sessions(&mut transaction, new.user_id, limit).await?;
         let result = sqlx::query(AssertSqlSafe(format!(
             "insert into sessions (id, user_id, generation, rotated_at, created_at, last_used_at,
-                                   expires_at, address, user_agent, tokens_expire_at)
-             select ?1, id, 0, {NOW}, ?3, ?4, ?5, ?6, ?7, ?9 from users where id = ?2 and version = ?8"
+                                   expires_at, address, user_agent, tokens_expire_at, audience)
+             select ?1, id, 0, {NOW}, ?3, ?4, ?5, ?6, ?7, ?9, ?10 from users where id = ?2 and version = ?8"
         )))
         .bind(new.id.as_uuid())
         .bind(new.user_id.as_uuid())
@@ -70,6 +70,7 @@ impl SessionStore for SqliteStore {
         .bind(new.origin.user_agent.as_str())
         .bind(to_i64(version.number()))
         .bind(to_micros(new.tokens_expire_at))
+        .bind(new.audience.as_ref().map(Audience::to_string))
         .execute(&mut *transaction)
         .await?;
         if result.rows_affected() == 0 {
@@ -218,7 +219,7 @@ async fn rotate(
              last_user_agent = case when {IS_EXCHANGE} then ?10 else last_user_agent end,
              tokens_expire_at = max(tokens_expire_at, min(expires_at, ?5))
          where id = ?1 and expires_at > ?3 and (?4 is null or last_used_at >= ?4)
-         returning user_id, expires_at, generation,
+         returning user_id, expires_at, audience, generation,
                    coalesce(parent = ?2 and (rotated_at > ?6 - ?7 or exchanged_at > ?6 - ?8), 0) as is_accepted,
                    coalesce(exchanged_at = ?6, 0) as is_first"
     )))
@@ -244,6 +245,7 @@ async fn rotate(
         user,
         expires_at: from_micros("sessions", "expires_at", row.try_get("expires_at")?)?,
         generation,
+        audience: row.try_get::<Option<&str>, _>("audience")?.map(Audience::from_text),
         token_use: token_use(presented.generation, generation, is_accepted, is_first),
     }))
 }
@@ -257,6 +259,7 @@ fn session_from_row(row: &SqliteRow) -> Result<Session, StoreError> {
         last_used_at: time("last_used_at")?,
         expires_at: time("expires_at")?,
         tokens_expire_at: time("tokens_expire_at")?,
+        audience: row.try_get::<Option<&str>, _>("audience")?.map(Audience::from_text),
         origin: read_origin(row.try_get("address")?, row.try_get("user_agent")?),
         last_origin: read_origin(row.try_get("last_address")?, row.try_get("last_user_agent")?),
     })

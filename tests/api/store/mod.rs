@@ -1,6 +1,7 @@
 //! The contract of `Store`, which both databases fulfil.
 
 mod accounts;
+mod keys;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv6Addr;
@@ -13,7 +14,7 @@ use futures_util::future::join_all;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
-    AccountError, AuditAction, AuditRecord, CLOCK_SKEW_ALLOWANCE, Generation, MAX_LEEWAY,
+    AccountError, Audience, AuditAction, AuditRecord, CLOCK_SKEW_ALLOWANCE, Generation, MAX_LEEWAY,
     PasswordHash, REVOCATIONS_PER_USER, RequestOrigin, Requester, Revocation, RevocationId, Role,
     Roles, Session, SessionId, TokenId, TokenUse, User, UserAgent, UserEdit, UserId, UserVersion,
     Username,
@@ -153,6 +154,7 @@ async fn add_session(store: &dyn Store) -> Session {
         last_used_at: created_at,
         expires_at: created_at + Duration::from_hours(24),
         tokens_expire_at: created_at + Duration::from_hours(1),
+        audience: Some(Audience::from_text("portcullis orders")),
         origin: origin("2001:db8::1"),
         last_origin: origin("2001:db8::1"),
     };

@@ -11,7 +11,7 @@ use portcullis::config::{
     Config, DatabaseSettings, HashSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
     RevocationSettings, SecretKeySource, SigningAlgorithm, TokenSettings,
 };
-use portcullis::domain::SecretKey;
+use portcullis::domain::{Audience, SecretKey};
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use reqwest::header::HeaderMap;
@@ -295,7 +295,7 @@ fn config(database: &TestDatabase) -> Config {
         },
         tokens: TokenSettings {
             issuer: "portcullis".to_owned(),
-            audience: Vec::new(),
+            audience: Audience::from_text("portcullis orders"),
             lifetime: Duration::from_hours(1),
             session_lifetime: Duration::from_hours(30 * 24),
             session_idle_timeout: None,

@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
-use portcullis::domain::{Role, Roles, SecretKey, SessionId, User, UserId, UserVersion, Username};
+use portcullis::domain::{
+    Audience, Role, Roles, SecretKey, SessionId, User, UserId, UserVersion, Username,
+};
 use portcullis::tokens::{KeyRing, RootKey, Tokens};
 use reqwest::Method;
 use tokio::process::Command;
@@ -47,7 +49,7 @@ impl Cluster {
     pub fn new(instances: Vec<Process>) -> Self {
         let settings = TokenSettings {
             issuer: "portcullis".to_owned(),
-            audience: Vec::new(),
+            audience: Audience::from_text("portcullis"),
             lifetime: TOKEN_LIFETIME,
             session_lifetime: TOKEN_LIFETIME,
             session_idle_timeout: None,
@@ -228,6 +230,6 @@ fn issue_token(tokens: &Tokens) -> String {
         version: UserVersion::FIRST,
     };
     let now = SystemClock.now();
-    let issued = tokens.issue(&user, SessionId::random(), now + TOKEN_LIFETIME, now);
+    let issued = tokens.issue(&user, SessionId::random(), None, now + TOKEN_LIFETIME, now);
     issued.expect("the token is issued").access_token
 }

@@ -1,0 +1,168 @@
+//! Contract of the storage of keys.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use portcullis::domain::{
+    KeyChange, KeyEdit, KeyError, KeyPeriods, KeySet, KeyState, Requester, RevocationId, SecretKey,
+};
+use portcullis::store::{KeyWriteError, Store};
+use portcullis::tokens::{RootKey, generate_key};
+
+use super::{now, open_store};
+use crate::support::{TestDatabase, on_both_databases};
+
+on_both_databases![
+    simultaneous_starts_make_one_root_key,
+    simultaneous_starts_make_one_set_of_keys,
+    simultaneous_rotations_activate_one_key,
+    active_key_alone_is_extended,
+    revoked_key_is_in_the_feed_with_a_new_version,
+    wrappings_are_added_and_retired,
+    former_issuer_is_returned,
+    change_of_a_signed_out_requester_is_refused,
+];
+
+fn change(edit: KeyEdit) -> KeyChange {
+    let periods = KeyPeriods { publication: Duration::ZERO, horizon: Duration::from_hours(2) };
+    // The clock of the test shows whole seconds, and must not be behind that of the database.
+    let at = now() + Duration::from_secs(2);
+    KeyChange { edit, periods, at, requester: Requester::SERVICE }
+}
+
+fn start(root: &RootKey) -> KeyEdit {
+    KeyEdit::Start([(); 2].map(|()| generate_key(root).unwrap()))
+}
+
+/// Opens a store with its first keys.
+async fn open_with_keys(database: &TestDatabase) -> (std::sync::Arc<dyn Store>, RootKey, KeySet) {
+    let store = open_store(database).await;
+    let root = RootKey::generate().unwrap();
+    let keys = store.change_keys(&change(start(&root))).await.unwrap().unwrap();
+    (store, root, keys)
+}
+
+fn secret(byte: u8) -> SecretKey {
+    SecretKey::parse(&[byte; 32]).unwrap()
+}
+
+async fn simultaneous_starts_make_one_root_key(database: TestDatabase) {
+    let store = open_store(&database).await;
+
+    let inserted = join_all((0..8).map(async |_| {
+        let wrapped = RootKey::generate().unwrap().wrap(&secret(1)).unwrap();
+        store.insert_root_key(&wrapped).await.unwrap()
+    }))
+    .await;
+
+    assert_eq!(inserted.iter().filter(|is_first| **is_first).count(), 1);
+    assert_eq!(store.root_key_wrappings().await.unwrap().len(), 1);
+}
+
+async fn simultaneous_starts_make_one_set_of_keys(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let root = RootKey::generate().unwrap();
+
+    let outcomes =
+        join_all((0..8).map(async |_| store.change_keys(&change(start(&root))).await.unwrap()))
+            .await;
+
+    assert_eq!(outcomes.iter().flatten().count(), 1);
+    let keys = store.read_keys().await.unwrap();
+    let states: Vec<_> = keys.keys.iter().map(|key| key.state).collect();
+    assert_eq!((states, keys.version), (vec![KeyState::Active, KeyState::Pending], 1));
+}
+
+async fn simultaneous_rotations_activate_one_key(database: TestDatabase) {
+    let (store, root, first) = open_with_keys(&database).await;
+    let interval = Duration::from_millis(1);
+
+    let outcomes = join_all((0..8).map(async |_| {
+        let edit = KeyEdit::RotateIfDue(interval, generate_key(&root).unwrap());
+        let mut change = change(edit);
+        change.periods.publication = Duration::from_millis(1);
+        store.change_keys(&change).await
+    }))
+    .await;
+
+    let rotated = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Some(_)))).count();
+    assert!(rotated >= 1, "{outcomes:?}");
+    let keys = store.read_keys().await.unwrap().keys;
+    for state in [KeyState::Active, KeyState::Pending] {
+        assert_eq!(keys.iter().filter(|key| key.state == state).count(), 1, "{keys:?}");
+    }
+    assert_eq!(keys.len(), 2 + rotated);
+    assert_eq!(
+        keys[..2].iter().map(|key| key.id).collect::<Vec<_>>(),
+        [first.keys[0].id, first.keys[1].id]
+    );
+}
+
+async fn active_key_alone_is_extended(database: TestDatabase) {
+    let (store, root, keys) = open_with_keys(&database).await;
+    let [active, pending] = [keys.keys[0].id, keys.keys[1].id];
+    let later = keys.keys[0].signs_until + Duration::from_hours(1);
+
+    assert_eq!(store.extend_key(active, later).await.unwrap(), Some(later));
+    let earlier = store.extend_key(active, later - Duration::from_hours(2)).await.unwrap();
+    assert_eq!(earlier, Some(later), "it is never lowered");
+    assert_eq!(store.extend_key(pending, later).await.unwrap(), None);
+
+    let rotate = change(KeyEdit::Rotate(generate_key(&root).unwrap()));
+    let rotated = store.change_keys(&rotate).await.unwrap().unwrap();
+    assert_eq!(rotated.keys[0].signs_until, later, "a change keeps it");
+    assert_eq!(store.extend_key(active, later + Duration::from_hours(1)).await.unwrap(), None);
+}
+
+async fn revoked_key_is_in_the_feed_with_a_new_version(database: TestDatabase) {
+    let (store, root, keys) = open_with_keys(&database).await;
+    let mut feed = store.feed();
+    let timeout = Duration::from_secs(10);
+    let before = feed.read(timeout).await.unwrap();
+    assert_eq!(before.version, keys.version);
+    assert_eq!(feed.read_keys(timeout).await.unwrap(), keys);
+
+    let revoke = change(KeyEdit::Revoke(keys.keys[0].id, generate_key(&root).unwrap()));
+    let revoked = store.change_keys(&revoke).await.unwrap().unwrap();
+
+    let after = feed.read(timeout).await.unwrap();
+    assert_eq!((before.version + 1, after.version), (after.version, revoked.version));
+    let ids: Vec<_> = after.entries.iter().map(|entry| entry.revocation.id).collect();
+    assert_eq!(ids, [RevocationId::from(keys.keys[0].id)]);
+    assert_eq!(feed.read_keys(timeout).await.unwrap(), revoked);
+}
+
+async fn wrappings_are_added_and_retired(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let root = RootKey::generate().unwrap();
+    let [first, second] = [1, 2].map(|byte| root.wrap(&secret(byte)).unwrap());
+    assert!(store.insert_root_key(&first).await.unwrap());
+
+    for _ in 0..2 {
+        store.add_wrapping(&second).await.unwrap();
+    }
+    assert_eq!(store.root_key_wrappings().await.unwrap().len(), 2);
+
+    assert_eq!(store.delete_other_wrappings(&second.secret_id).await.unwrap(), 1);
+    assert_eq!(store.root_key_wrappings().await.unwrap(), [second]);
+}
+
+async fn former_issuer_is_returned(database: TestDatabase) {
+    let store = open_store(&database).await;
+
+    assert_eq!(store.replace_issuer("portcullis").await.unwrap(), None);
+    assert_eq!(store.replace_issuer("portcullis").await.unwrap(), None);
+    let former = store.replace_issuer("https://auth.example.com").await.unwrap();
+    assert_eq!(former.as_deref(), Some("portcullis"));
+}
+
+async fn change_of_a_signed_out_requester_is_refused(database: TestDatabase) {
+    let (store, root, keys) = open_with_keys(&database).await;
+    let mut revoke = change(KeyEdit::RevokeAll([(); 2].map(|()| generate_key(&root).unwrap())));
+    revoke.requester.session_id = Some(portcullis::domain::SessionId::random());
+
+    let refused = store.change_keys(&revoke).await.unwrap_err();
+
+    assert!(matches!(refused, KeyWriteError::Key(KeyError::RequesterSignedOut)));
+    assert_eq!(store.read_keys().await.unwrap(), keys);
+}
