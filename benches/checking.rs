@@ -43,11 +43,11 @@ fn tokens(algorithm: SigningAlgorithm) -> Tokens {
 
 fn first_keys(root: &RootKey) -> KeySet {
     let now = SystemClock.now();
-    let periods = KeyPeriods { publication: Duration::ZERO, horizon: Duration::from_hours(24) };
-    let edit = KeyEdit::Start([(); 2].map(|()| generate_key(root).unwrap()));
+    let periods =
+        KeyPeriods { publication: Duration::ZERO, token_lifetime: Duration::from_hours(24) };
+    let edit = KeyEdit::Provide([(); 2].map(|()| generate_key(root).unwrap()));
     let start = KeyChange { edit, periods, at: now, requester: Requester::SERVICE };
-    let keys = start.decide(Vec::new(), now).unwrap().unwrap().keys;
-    KeySet { version: 1, keys }
+    start.decide(KeySet::default(), now).unwrap().unwrap().set
 }
 
 fn alice() -> User {

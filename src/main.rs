@@ -9,7 +9,9 @@ use actix_web::rt::System;
 use mimalloc::MiMalloc;
 use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
-use portcullis::config::{Cli, Command, Config, Database, SecretCommand, SecretKeySource};
+use portcullis::config::{
+    Cli, Command, Config, Database, KeyArgs, KeyCommand, SecretCommand, SecretKeySource,
+};
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use portcullis::telemetry::{self, ErrorChain};
@@ -46,10 +48,15 @@ fn run() -> Result<(), Box<dyn Error>> {
             print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::user(args, config, Arc::new(SystemClock)))?)
         }
+        Command::Key(KeyArgs { command: KeyCommand::List, json }) => {
+            let config = settings.check_for_management()?;
+            print_warnings(&config.warnings)?;
+            Ok(system.block_on(commands::list_keys(config, json))?)
+        }
         Command::Key(args) => {
             let config = settings.check()?;
             print_warnings(&config.warnings)?;
-            Ok(system.block_on(commands::key(args, config, Arc::new(SystemClock)))?)
+            Ok(system.block_on(commands::change_keys(args, config, Arc::new(SystemClock)))?)
         }
         Command::Secret(SecretCommand::Generate) => Ok(commands::generate_secret()?),
         Command::Secret(SecretCommand::Retire) => {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use actix::Actor;
 use actix_web::dev::Server;
 use thiserror::Error;
-use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::actors::{
@@ -15,9 +14,8 @@ use crate::actors::{
 };
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
-use crate::domain::SecretKey;
 use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readiness};
-use crate::keys::{self, Keys, KeysError, LoadSecretError, OpenKeysError};
+use crate::keys::{self, Keys, KeysError, OpenKeysError};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::{self, KeyStore, OpenError, SchemaPolicy, Store, StoreError};
@@ -40,12 +38,9 @@ pub enum StartupError {
     /// The database cannot be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The revocations cannot be loaded.
-    #[error("failed to load the revocations")]
-    LoadRevocations(#[from] StoreError),
-    /// The file of the secret cannot be used.
-    #[error(transparent)]
-    LoadSecret(#[from] LoadSecretError),
+    /// The keys or the revocations cannot be loaded.
+    #[error("failed to load the keys and the revocations")]
+    Load(#[from] StoreError),
     /// The root key cannot be decrypted.
     #[error("failed to open the keys in the database")]
     OpenKeys(#[from] OpenKeysError),
@@ -71,12 +66,11 @@ impl Application {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartupError> {
         let server = BoundServer::bind(&config.http)?;
-        let database_clock = Arc::new(DatabaseClock::new(host));
+        let database_clock = Arc::new(DatabaseClock::new(Arc::clone(&host)));
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
-        let secret = keys::load_secret(&config.keys.secret)?;
         let store = open_store(&config.database).await?;
-        let (keys, tokens) = open_keys(&config, &secret, &store, clock.now()).await?;
-        announce_issuer(&config.tokens.issuer, &*store, &metrics).await?;
+        let (keys, tokens) = within(&config, open_keys(&config, &store, host)).await?;
+        within(&config, announce_issuer(&config.tokens.issuer, &*store, &metrics)).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
         let (users, sessions) = start_actors(
             &config,
@@ -89,7 +83,13 @@ impl Application {
         .await?;
         let rotation_interval = config.keys.rotation_interval.unwrap_or_default();
         metrics.key_rotation_interval.set(rotation_interval.as_secs_f64());
-        let keys = KeyActor::new(&config, keys, Arc::clone(&tokens), Arc::clone(&clock));
+        let keys = KeyActor::new(
+            &config,
+            keys,
+            Arc::clone(&tokens),
+            Arc::clone(&replica),
+            Arc::clone(&clock),
+        );
         let keys = Mailbox::new(keys.start(), config.http.request_timeout);
         let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
@@ -104,7 +104,6 @@ impl Application {
             metrics,
             public_url: config.public_url.clone(),
             jwks_max_age: config.keys.jwks_max_age,
-            key_publication: config.key_periods().publication,
             body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
             connections: Arc::clone(&connections),
@@ -198,19 +197,27 @@ fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &M
 /// Opens the keys of the database, and makes the first ones.
 async fn open_keys(
     config: &Config,
-    secret: &SecretKey,
     store: &Arc<dyn Store>,
-    now: OffsetDateTime,
+    host: Arc<dyn Clock>,
 ) -> Result<(Keys, Arc<Tokens>), StartupError> {
     let store = Arc::clone(store) as Arc<dyn KeyStore>;
-    let previous = config.keys.previous_secret.as_ref();
-    let keys = Keys::open(store, secret, previous, config.key_periods()).await?;
+    let (secret, root) = keys::open_root_key(&*store, &config.keys).await?;
+    let keys = Keys { store, root: Arc::new(root), periods: config.key_periods(), host };
     let ring = match config.keys.algorithm {
-        SigningAlgorithm::Es256 => KeyRing::es256(&keys.start(now).await?, keys.root()),
-        SigningAlgorithm::Hs256 => KeyRing::hs256(secret, previous)?,
+        SigningAlgorithm::Es256 => KeyRing::es256(&keys.provide().await?, &keys.root),
+        SigningAlgorithm::Hs256 => KeyRing::hs256(&secret, config.keys.previous_secret.as_ref())?,
     };
-    let tokens = Tokens::new(Arc::clone(keys.root()), ring, config.tokens.clone())?;
+    let tokens = Tokens::new(Arc::clone(&keys.root), ring, config.tokens.clone())?;
     Ok((keys, Arc::new(tokens)))
+}
+
+/// Awaits a step of the start. A database can fall silent between two of them.
+async fn within<T>(
+    config: &Config,
+    step: impl Future<Output = Result<T, StartupError>>,
+) -> Result<T, StartupError> {
+    let limit = config.http.request_timeout;
+    timeout(limit, step).await.unwrap_or(Err(StoreError::Timeout(limit).into()))
 }
 
 /// Stores the issuer. Instances with different ones refuse each other's access tokens.

@@ -24,6 +24,8 @@ create table signing_keys (
     public_key         bytea       not null,
     sealed_private_key bytea       not null,
     published_at       timestamptz not null,
+    -- From this time on every verifier knows the key.
+    known_at           timestamptz not null,
     activated_at       timestamptz,
     signs_until        timestamptz not null
 );

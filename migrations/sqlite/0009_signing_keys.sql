@@ -21,6 +21,8 @@ create table signing_keys (
     public_key         blob    not null,
     sealed_private_key blob    not null,
     published_at       integer not null,
+    -- From this time on every verifier knows the key.
+    known_at           integer not null,
     activated_at       integer,
     signs_until        integer not null
 ) strict;

@@ -1,5 +1,6 @@
 //! The follower: reads the revocations of other instances from the feed into the replica, and the
-//! signing keys when they have changed, at every notification and at regular intervals. `docs/revocation.md` shows that none is missed.
+//! signing keys when they have changed, at every notification and at regular intervals.
+//! `docs/revocation.md` shows that none is missed.
 
 #[cfg(test)]
 mod simulation;
@@ -140,15 +141,37 @@ impl Follower {
         let read = self.replica.begin_read();
         let started_at = self.clock.uptime();
         let batch = self.feed.read(self.settings.read_timeout()).await?;
-        self.clock.synchronize(batch.read_at, started_at);
+        // The time after the read, so that this clock is never ahead: a token would not be valid yet.
+        self.clock.synchronize(batch.read_at, self.clock.uptime());
         self.metrics.clock_skew.set(self.clock.skew_of_host());
         self.apply(&batch, started_at).await;
         // Before the read counts: what it vouches for includes the keys.
-        if self.tokens.ring().is_outdated(batch.version, batch.is_full_reload) {
-            self.tokens.apply(&self.feed.read_keys(self.settings.read_timeout()).await?);
-        }
+        self.follow_keys(&batch).await?;
         self.replica.finish_read(read, batch.is_full_reload);
         Ok(())
+    }
+
+    /// Reads the signing keys if the batch shows that they may have changed.
+    async fn follow_keys(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
+        let has_changed = batch.version != self.tokens.ring().stored().version;
+        if !self.tokens.ring().is_stored() || !(has_changed || batch.is_full_reload) {
+            return Ok(());
+        }
+        let read = self.feed.read_keys(self.settings.read_timeout()).await;
+        let is_current = match &read {
+            Ok(keys) if batch.is_full_reload => {
+                self.tokens.restore(keys);
+                true
+            }
+            Ok(keys) => self.tokens.apply(keys),
+            Err(_) => false,
+        };
+        if !is_current {
+            // The keys were not read, were just changed by this instance, or the database is another
+            // one, whose version says nothing.
+            self.feed.request_full_reload();
+        }
+        read.map(|_| ())
     }
 
     async fn apply(&self, batch: &FeedBatch, started_at: Duration) {

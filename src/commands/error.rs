@@ -9,7 +9,7 @@ use crate::domain::{
     AccountError, KeyError, KeyIdError, PasswordError, UnknownRole, UsernameError,
 };
 use crate::hashing::HashingError;
-use crate::keys::{KeysError, LoadSecretError, OpenKeysError};
+use crate::keys::{KeysError, OpenKeysError};
 use crate::store::{OpenError, StoreError, WriteError};
 
 /// Failure of a command.
@@ -42,9 +42,6 @@ pub enum CommandError {
     /// The keys cannot be opened.
     #[error("failed to open the keys in the database")]
     OpenKeys(#[from] OpenKeysError),
-    /// The secret cannot be loaded.
-    #[error(transparent)]
-    LoadSecret(#[from] LoadSecretError),
     /// The database could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -74,7 +71,7 @@ impl CommandError {
             | Self::Account(AccountError::NotFound)
             | Self::Keys(KeysError::Key(KeyError::NotFound)) => 3,
             Self::Account(AccountError::UsernameTaken | AccountError::LastAdmin)
-            | Self::Keys(KeysError::Key(KeyError::TooEarly(_))) => 4,
+            | Self::Keys(KeysError::Key(KeyError::TooEarly(_) | KeyError::NotUsed)) => 4,
             _ => 1,
         }
         .into()

@@ -6,53 +6,51 @@ use std::sync::Arc;
 use super::error::CommandError;
 use super::output::Printer;
 use crate::clock::Clock;
-use crate::config::{Config, KeyArgs, KeyCommand};
-use crate::domain::{KeySet, Requester};
+use crate::config::{Config, KeyCommand, SigningAlgorithm};
+use crate::domain::{KeyError, KeyId, Requester};
 use crate::http::KeyView;
-use crate::keys::{self, Keys};
+use crate::keys::{self, Keys, KeysError};
 use crate::store::{KeyStore, Store};
 
-/// Executes a command on the signing keys and prints them.
-pub(super) async fn run(
-    args: KeyArgs,
+/// Lists the signing keys.
+pub(super) async fn list(store: &dyn Store, json: bool) -> Result<(), CommandError> {
+    let set = store.read_keys().await?;
+    for id in &set.broken {
+        writeln!(io::stderr(), "portcullis: warning: the row {id} of signing_keys does not parse")?;
+    }
+    Ok(Printer { json }.keys(set.keys.iter().map(KeyView::from))?)
+}
+
+/// Rotates or revokes signing keys, and prints those that remain.
+pub(super) async fn change(
+    command: KeyCommand,
+    json: bool,
     config: &Config,
     store: &Arc<dyn Store>,
-    clock: &dyn Clock,
+    host: Arc<dyn Clock>,
 ) -> Result<(), CommandError> {
-    let set = match args.command {
-        KeyCommand::List => store.read_keys().await?,
+    if config.keys.algorithm == SigningAlgorithm::Hs256 {
+        return Err(KeysError::Key(KeyError::NotUsed).into());
+    }
+    let key_store = Arc::clone(store) as Arc<dyn KeyStore>;
+    let (_, root) = keys::open_root_key(&*key_store, &config.keys).await?;
+    let periods = config.key_periods();
+    let keys = Keys { store: key_store, root: Arc::new(root), periods, host };
+    match command {
+        KeyCommand::List => {}
         KeyCommand::Rotate => {
-            let keys = open(config, store).await?;
-            or_read(keys.rotate(clock.now(), Requester::COMMAND_LINE).await?, store).await?
+            keys.rotate(Requester::COMMAND_LINE).await?;
         }
         KeyCommand::Revoke { kid, all: _ } => {
-            let id = kid.map(|kid| kid.parse()).transpose()?;
-            let keys = open(config, store).await?;
-            or_read(keys.revoke(id, clock.now(), Requester::COMMAND_LINE).await?, store).await?
+            let id: Option<KeyId> = kid.map(|kid| kid.parse()).transpose()?;
+            keys.revoke(id, Requester::COMMAND_LINE).await?;
         }
-    };
-    let publication = config.key_periods().publication;
-    let views = set.keys.iter().map(|key| KeyView::new(key, publication));
-    Ok(Printer { json: args.json }.keys(views)?)
+    }
+    list(&**store, json).await
 }
 
 /// Deletes the former secrets from the database.
 pub(super) async fn retire(config: &Config, store: &dyn Store) -> Result<(), CommandError> {
-    let secret = keys::load_secret(&config.keys.secret)?;
-    let count = keys::retire_other_secrets(store, &secret).await?;
+    let count = keys::retire_other_secrets(store, &config.keys).await?;
     Ok(writeln!(io::stdout(), "retired {count} former secrets")?)
-}
-
-async fn open(config: &Config, store: &Arc<dyn Store>) -> Result<Keys, CommandError> {
-    let secret = keys::load_secret(&config.keys.secret)?;
-    let previous = config.keys.previous_secret.as_ref();
-    let store = Arc::clone(store) as Arc<dyn KeyStore>;
-    Ok(Keys::open(store, &secret, previous, config.key_periods()).await?)
-}
-
-async fn or_read(changed: Option<KeySet>, store: &Arc<dyn Store>) -> Result<KeySet, CommandError> {
-    match changed {
-        Some(keys) => Ok(keys),
-        None => Ok(store.read_keys().await?),
-    }
 }

@@ -40,14 +40,29 @@ pub async fn user(
     outcome
 }
 
-/// Runs `portcullis key`.
+/// Runs `portcullis key list`, which needs no secret.
+///
+/// # Errors
+/// Returns an error if the database fails.
+pub async fn list_keys(config: ManagementConfig, json: bool) -> Result<(), CommandError> {
+    let store = open(&config.database, SchemaPolicy::Require).await?;
+    let outcome = keys::list(&*store, json).await;
+    store.close().await;
+    outcome
+}
+
+/// Runs the other commands of `portcullis key`.
 ///
 /// # Errors
 /// Returns an error if the arguments are invalid, if the keys do not allow the operation, or if the
 /// secret or the database fails.
-pub async fn key(args: KeyArgs, config: Config, clock: Arc<dyn Clock>) -> Result<(), CommandError> {
+pub async fn change_keys(
+    args: KeyArgs,
+    config: Config,
+    host: Arc<dyn Clock>,
+) -> Result<(), CommandError> {
     let store = open(&config.database, SchemaPolicy::Require).await?;
-    let outcome = keys::run(args, &config, &store, &*clock).await;
+    let outcome = keys::change(args.command, args.json, &config, &store, host).await;
     store.close().await;
     outcome
 }

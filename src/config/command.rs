@@ -117,7 +117,7 @@ pub enum KeyCommand {
     /// Revoke a key and every access token that it signed. Refresh tokens remain valid
     Revoke {
         /// Id of the key
-        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        #[arg(required_unless_present = "all", conflicts_with = "all", allow_hyphen_values = true)]
         kid: Option<String>,
         /// Revoke all keys
         #[arg(long)]

@@ -42,13 +42,10 @@ impl Config {
     pub fn key_periods(&self) -> KeyPeriods {
         KeyPeriods {
             publication: 2 * self.keys.jwks_max_age + self.revocations.max_staleness,
-            horizon: self.tokens.lifetime + KEY_HORIZON,
+            token_lifetime: self.tokens.lifetime,
         }
     }
 }
-
-/// Time beyond the life of a token for which a key may sign without asking the database.
-const KEY_HORIZON: Duration = Duration::from_mins(20);
 
 /// The settings of the commands that work on the database without a running service.
 #[derive(Clone, Debug)]

@@ -102,6 +102,8 @@ pub struct SigningKey {
     pub sealed_private_key: Vec<u8>,
     /// Time from which the key is published.
     pub published_at: OffsetDateTime,
+    /// Time from which every verifier knows the key, so that it may sign.
+    pub known_at: OffsetDateTime,
     /// Time from which the key signs; `None` for a pending one.
     pub activated_at: Option<OffsetDateTime>,
     /// Latest expiry of the tokens that an instance may sign with the key. It is raised before a
@@ -123,6 +125,8 @@ pub struct KeySet {
     pub version: i64,
     /// Keys in the order of their publication.
     pub keys: Vec<SigningKey>,
+    /// Ids of rows that do not parse. They are left as they are.
+    pub broken: Vec<String>,
 }
 
 /// Root key, encrypted with a key that a secret determines.

@@ -9,7 +9,8 @@ use super::authenticated::Authenticated;
 use super::error::ApiError;
 use super::page::NoQuery;
 use super::refused::{
-    BadToken, KeyTooNew, NeedsKeysRead, NeedsKeysWrite, NoParameters, NotFound, Refused,
+    BadToken, KeyTooNew, KeysNotUsed, NeedsKeysRead, NeedsKeysWrite, NoParameters, NotFound,
+    Refused,
 };
 use super::state::Api;
 use super::views::KeyView;
@@ -21,6 +22,10 @@ use crate::domain::{KeyId, KeySet, Permission, RequestOrigin};
 #[schema(as = SigningKeys)]
 struct KeyListView {
     keys: Vec<KeyView>,
+    /// Ids of rows in the database that do not parse.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    broken: Vec<String>,
 }
 
 /// List the signing keys
@@ -42,7 +47,7 @@ pub(super) async fn list(
 
     let keys = api.keys.ask(ListKeys).await?;
 
-    Ok(Json(KeyListView::new(&keys, &api)))
+    Ok(Json(KeyListView::from(&keys)))
 }
 
 /// Rotate the signing keys
@@ -53,7 +58,7 @@ pub(super) async fn list(
     security(("bearer" = ["keys:write"])),
     responses(
         (status = 200, description = "The keys", body = KeyListView),
-        Refused<(BadToken, NoParameters, NeedsKeysWrite, KeyTooNew)>,
+        Refused<(BadToken, NoParameters, NeedsKeysWrite, KeyTooNew, KeysNotUsed)>,
     ),
 )]
 pub(super) async fn rotate(
@@ -68,7 +73,7 @@ pub(super) async fn rotate(
     let keys = api.keys.ask(RotateKeys { requester }).await?;
 
     tracing::info!(user.id = %bearer.claims.user_id, "signing keys rotated");
-    Ok(Json(KeyListView::new(&keys, &api)))
+    Ok(Json(KeyListView::from(&keys)))
 }
 
 /// Revoke all signing keys
@@ -79,7 +84,7 @@ pub(super) async fn rotate(
     security(("bearer" = ["keys:write"])),
     responses(
         (status = 200, description = "The new keys", body = KeyListView),
-        Refused<(BadToken, NoParameters, NeedsKeysWrite)>,
+        Refused<(BadToken, NoParameters, NeedsKeysWrite, KeysNotUsed)>,
     ),
 )]
 pub(super) async fn revoke_all(
@@ -88,6 +93,7 @@ pub(super) async fn revoke_all(
     _: Query<NoQuery>,
     origin: RequestOrigin,
 ) -> Result<impl Responder, ApiError> {
+    bearer.require_permission(Permission::KeysWrite)?;
     revoke_keys(&api, &bearer, origin, None).await
 }
 
@@ -100,7 +106,7 @@ pub(super) async fn revoke_all(
     params(("kid" = inline(KeyId), Path, description = "Id of the key")),
     responses(
         (status = 200, description = "The remaining keys", body = KeyListView),
-        Refused<(BadToken, NoParameters, NeedsKeysWrite, NotFound)>,
+        Refused<(BadToken, NoParameters, NeedsKeysWrite, KeysNotUsed, NotFound)>,
     ),
 )]
 pub(super) async fn revoke(
@@ -110,6 +116,7 @@ pub(super) async fn revoke(
     origin: RequestOrigin,
     kid: Path<String>,
 ) -> Result<impl Responder, ApiError> {
+    bearer.require_permission(Permission::KeysWrite)?;
     let kid = kid.parse().map_err(|_| ApiError::NotFound)?;
     revoke_keys(&api, &bearer, origin, Some(kid)).await
 }
@@ -120,18 +127,16 @@ async fn revoke_keys(
     origin: RequestOrigin,
     id: Option<KeyId>,
 ) -> Result<Json<KeyListView>, ApiError> {
-    bearer.require_permission(Permission::KeysWrite)?;
-
     let requester = bearer.requester(origin);
     let keys = api.keys.ask(RevokeKeys { id, requester }).await?;
 
-    tracing::warn!(user.id = %bearer.claims.user_id, key.id = ?id, "signing keys revoked");
-    Ok(Json(KeyListView::new(&keys, api)))
+    let id = id.map_or_else(|| "all".to_owned(), |id| id.to_string());
+    tracing::warn!(user.id = %bearer.claims.user_id, key.id = id, "signing keys revoked");
+    Ok(Json(KeyListView::from(&keys)))
 }
 
-impl KeyListView {
-    fn new(set: &KeySet, api: &Api) -> Self {
-        let view = |key| KeyView::new(key, api.key_publication);
-        Self { keys: set.keys.iter().map(view).collect() }
+impl From<&KeySet> for KeyListView {
+    fn from(set: &KeySet) -> Self {
+        Self { keys: set.keys.iter().map(KeyView::from).collect(), broken: set.broken.clone() }
     }
 }

@@ -131,6 +131,7 @@ pub(super) async fn login(
     let RawLogin { credentials, audience } = body.read().await?;
     let credentials = credentials.parse_for_login()?;
     let audience = audience.map(|names| api.tokens.parse_audience(&names)).transpose()?;
+    api.require_signing_key()?;
 
     let granted = open_session(&api, credentials, audience, origin).await;
     api.metrics.logins.inc(login_outcome(&granted));
@@ -157,6 +158,7 @@ pub(super) async fn refresh(
     body: JsonBody<RawRefreshToken>,
 ) -> Result<impl Responder, ApiError> {
     let token = body.read().await?.refresh_token.ok_or(ApiError::MissingRefreshToken)?;
+    api.require_signing_key()?;
 
     let granted = exchange_refresh_token(&api, &token, origin).await;
     api.metrics.refreshes.inc(refresh_outcome(&granted));
@@ -219,7 +221,6 @@ async fn exchange_refresh_token(
 
 /// Issues the tokens of a grant.
 fn token_reply(api: &Api, grant: &TokenGrant) -> Result<HttpResponse, ApiError> {
-    // A stale instance may not know that its key was revoked.
     api.require_fresh()?;
     let TokenGrant { user, session_id, audience, issued_at, token_expires_at, generation } = grant;
     let (session_id, audience) = (*session_id, audience.as_ref());

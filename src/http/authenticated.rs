@@ -15,7 +15,7 @@ use crate::actors::{ActorError, IsRevoked, ReloadKeys, RequireOpen};
 use crate::domain::{Permission, RequestOrigin, Requester};
 use crate::metrics::CheckResult;
 use crate::revocation::Verdict;
-use crate::tokens::{AccessClaims, TokenRefusal, VerifiedTokenCache};
+use crate::tokens::{AccessClaims, TokenRefusal, VerifiedTokenCache, key_id};
 
 /// Claims of a valid access token that is not revoked. Add this as a parameter to a handler to
 /// require a logged-in user.
@@ -115,10 +115,10 @@ pub(super) async fn verify_token(
     token: &str,
 ) -> Result<Result<AccessClaims, TokenRefusal>, ApiError> {
     match api.tokens.verify(token, api.clock.now()) {
-        Err(TokenRefusal::UnknownKey) => {
-            reload_keys(api).await?;
-            Ok(api.tokens.verify(token, api.clock.now()))
-        }
+        Err(TokenRefusal::UnknownKey) => match look_for_key(api, token).await? {
+            Ok(()) => Ok(api.tokens.verify(token, api.clock.now())),
+            Err(refusal) => Ok(Err(refusal)),
+        },
         verified => Ok(verified),
     }
 }
@@ -126,18 +126,20 @@ pub(super) async fn verify_token(
 /// Verifies the access token of a request with the newest keys, and checks its revocation.
 async fn verify_with_new_keys(request: &HttpRequest) -> Result<Authenticated, ApiError> {
     if let Some(api) = request.app_data::<Data<Api>>() {
-        reload_keys(api).await?;
+        look_for_key(api, bearer_token(request)?).await??;
     }
     let (api, claims) = verify(request)?;
     let is_revoked = is_revoked(api, &claims).await?;
     Authenticated::new(claims, is_revoked)
 }
 
-async fn reload_keys(api: &Api) -> Result<(), ApiError> {
-    if api.tokens.ring().is_stored() {
-        api.keys.ask(ReloadKeys).await?;
+/// Reads the keys if that may find the key of a token.
+async fn look_for_key(api: &Api, token: &str) -> Result<Result<(), TokenRefusal>, ApiError> {
+    match key_id(token) {
+        Some(id) if api.replica.contains(id.into()) => Ok(Err(TokenRefusal::Revoked)),
+        Some(_) if api.tokens.ring().is_stored() => Ok(Ok(api.keys.ask(ReloadKeys).await?)),
+        _ => Ok(Err(TokenRefusal::UnknownKey)),
     }
-    Ok(())
 }
 
 /// Verifies the access token of a request, except for its revocation.

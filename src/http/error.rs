@@ -74,6 +74,8 @@ pub(super) enum ApiError {
     LastAdmin,
     #[error("The pending key has to be published for another {} s", .0.as_secs_f64().ceil())]
     KeyTooNew(Duration),
+    #[error("JWT_ALGORITHM is HS256: JWT_SECRET_KEY signs, and its change ends the tokens")]
+    KeysNotUsed,
     #[error("The metadata is published once PUBLIC_URL is set")]
     NoPublicUrl,
     #[error("The password was changed too often, try again later")]
@@ -199,6 +201,7 @@ impl ApiError {
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
             Self::KeyTooNew(_) => (StatusCode::CONFLICT, "key_too_new"),
+            Self::KeysNotUsed => (StatusCode::CONFLICT, "keys_not_used"),
             Self::NoPublicUrl => (StatusCode::NOT_FOUND, "no_public_url"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::NotJson | Self::NotForm => {
@@ -306,6 +309,7 @@ impl From<ActorError> for ApiError {
         match &error {
             ActorError::Account(cause) => (*cause).into(),
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
+            ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
             ActorError::InvalidCredentials => Self::InvalidCredentials,
             ActorError::SessionNotFound
@@ -417,6 +421,7 @@ pub(super) mod tests {
             (ApiError::UserExists, 409, "user_exists", &[]),
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),
+            (ApiError::KeysNotUsed, 409, "keys_not_used", &[]),
             (ApiError::NoPublicUrl, 404, "no_public_url", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
             (too_many_changes, 429, "too_many_password_changes", RETRY_AFTER_3),

@@ -37,10 +37,12 @@ fn update_gauges(api: &Api) {
 
     let ring = api.tokens.ring();
     for state in KeyState::iter() {
-        let count = i64::try_from(ring.count(state)).unwrap_or(i64::MAX);
+        let count = ring.stored().keys.iter().filter(|key| key.state == state).count();
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
         metrics.signing_keys.with_label_values(&[state.into_str()]).set(count);
     }
-    let activated_at = ring.active().and_then(|active| active.activated_at);
+    let active = ring.stored().find(KeyState::Active);
+    let activated_at = active.and_then(|key| key.activated_at);
     let age = activated_at.map(|activated_at| api.clock.now() - activated_at).unwrap_or_default();
     metrics.signing_key_age.set(age.as_seconds_f64());
 

@@ -98,6 +98,7 @@ reasons! {
     UserExists => ApiError::UserExists;
     LastAdmin => ApiError::LastAdmin;
     KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
+    KeysNotUsed => ApiError::KeysNotUsed;
     NoPublicUrl => ApiError::NoPublicUrl;
     TooManyPasswordChanges =>
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::Store;
-use crate::tokens::Tokens;
+use crate::tokens::{IssueError, Tokens};
 
 /// State that the handlers share. Each worker thread has its own copy: with a single one, every
 /// request would write to the same reference count, which the cores can only do in turn.
@@ -33,8 +33,6 @@ pub struct Api {
     pub public_url: Option<String>,
     /// Time for which verifiers may keep the public keys.
     pub jwks_max_age: Duration,
-    /// Time from the publication of a key until every verifier knows it.
-    pub key_publication: Duration,
     /// Maximum time in which a request body has to arrive.
     pub body_timeout: Duration,
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
@@ -46,6 +44,17 @@ pub struct Api {
 }
 
 impl Api {
+    /// Requires that this instance can issue tokens. A login or an exchange of a refresh token that
+    /// is refused later has already changed the session.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::RevocationsStale`] or [`ApiError::Unavailable`].
+    pub(super) fn require_signing_key(&self) -> Result<(), ApiError> {
+        // A stale instance may not know that its key was revoked.
+        self.require_fresh()?;
+        if self.tokens.can_issue(self.clock.now()) { Ok(()) } else { Err(IssueError::NoKey.into()) }
+    }
+
     /// Requires that the replica is fresh.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! JSON views of domain types, shared by several handlers and the command line.
 
-use std::time::Duration;
-
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -148,16 +146,13 @@ impl From<&ListedUser> for ManagedAccountView {
     }
 }
 
-impl KeyView {
-    /// Creates the view of a key. `publication` is the time from its publication until every
-    /// verifier knows it.
-    #[must_use]
-    pub fn new(key: &SigningKey, publication: Duration) -> Self {
+impl From<&SigningKey> for KeyView {
+    fn from(key: &SigningKey) -> Self {
         Self {
             kid: key.id,
             state: key.state,
             published_at: timestamp(key.published_at),
-            known_at: timestamp(key.published_at + publication),
+            known_at: timestamp(key.known_at),
             activated_at: key.activated_at.map(timestamp),
             signs_until: timestamp(key.signs_until),
         }

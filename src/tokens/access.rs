@@ -110,11 +110,31 @@ impl Tokens {
         self.ring.load()
     }
 
-    /// Replaces the keys by the stored ones, unless a secret signs.
-    pub fn apply(&self, keys: &KeySet) {
+    /// Replaces the keys by stored ones of a newer version. Returns `false` if the present ones are
+    /// newer, or a secret signs.
+    pub fn apply(&self, keys: &KeySet) -> bool {
+        if !self.ring().is_stored() {
+            return false;
+        }
+        let ring = Arc::new(KeyRing::es256(keys, &self.root));
+        let is_newer = |current: &KeyRing| current.stored().version < keys.version;
+        let former = self
+            .ring
+            .rcu(|current| if is_newer(current) { Arc::clone(&ring) } else { Arc::clone(current) });
+        former.stored().version <= keys.version
+    }
+
+    /// Replaces the keys by those of another database, whatever their version.
+    pub fn restore(&self, keys: &KeySet) {
         if self.ring().is_stored() {
             self.ring.store(Arc::new(KeyRing::es256(keys, &self.root)));
         }
+    }
+
+    /// Returns `true` if a key may sign a token of a whole life.
+    #[must_use]
+    pub fn can_issue(&self, now: OffsetDateTime) -> bool {
+        self.ring().signing_key(now + self.settings.lifetime).is_some()
     }
 
     /// Restricts the default audience to the requested names.
@@ -286,6 +306,14 @@ pub fn algorithm_label(token: &str) -> &'static str {
     label.unwrap_or("other")
 }
 
+/// Returns the `kid` in the header of a token, if it can be one of a key.
+#[must_use]
+pub fn key_id(token: &str) -> Option<KeyId> {
+    let json = decode_segment(token.split('.').next()?).ok()?;
+    let header: JoseHeader<'_> = parse_object(&json).ok()?;
+    header.kid?.parse().ok()
+}
+
 /// Parses a JSON object. `serde` would also read a struct from an array of its fields, and would
 /// not look at the encoding of the fields that it skips.
 fn parse_object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Result<T, TokenRefusal> {
@@ -325,12 +353,13 @@ pub(super) mod tests {
 
     /// Returns the first keys of a database.
     pub(in crate::tokens) fn first_keys(root: &RootKey) -> KeySet {
-        let periods =
-            KeyPeriods { publication: Duration::from_mins(10), horizon: Duration::from_hours(2) };
-        let edit = KeyEdit::Start([(); 2].map(|()| generate_key(root).unwrap()));
-        let change = KeyChange { edit, periods, at: NOW, requester: Requester::COMMAND_LINE };
-        let keys = change.decide(Vec::new(), NOW).unwrap().unwrap().keys;
-        KeySet { version: 1, keys }
+        let periods = KeyPeriods {
+            publication: Duration::from_mins(10),
+            token_lifetime: Duration::from_hours(1),
+        };
+        let edit = KeyEdit::Provide([(); 2].map(|()| generate_key(root).unwrap()));
+        let change = KeyChange { edit, periods, at: NOW, requester: Requester::SERVICE };
+        change.decide(KeySet::default(), NOW).unwrap().unwrap().set
     }
 
     pub(crate) fn settings() -> TokenSettings {
@@ -387,8 +416,12 @@ pub(super) mod tests {
 
     /// Returns the header that names the active key.
     fn header(tokens: &Tokens) -> Value {
-        let kid = tokens.ring().active().unwrap().id;
+        let kid = active_key(tokens);
         json!({ "typ": "at+jwt", "alg": "ES256", "kid": kid })
+    }
+
+    fn active_key(tokens: &Tokens) -> KeyId {
+        tokens.ring().stored().find(KeyState::Active).unwrap().id
     }
 
     /// Signs a header and a payload with the active key.
@@ -560,14 +593,18 @@ pub(super) mod tests {
             keys.keys[0].id.to_string().into_bytes(),
         ];
         for secret in encodings {
-            for algorithm in ["HS256", "ES256"] {
+            for (algorithm, expected) in [
+                ("HS256", TokenRefusal::AlgorithmNotAllowed),
+                ("ES256", TokenRefusal::BadSignature),
+            ] {
                 let mut header = header(&tokens);
                 header["alg"] = json!(algorithm);
                 let parts = [header.to_string(), claims().to_string()];
                 let message = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
                 let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
                 let tag = URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes()));
-                assert!(tokens.verify(&format!("{message}.{tag}"), NOW).is_err());
+                let refused = tokens.verify(&format!("{message}.{tag}"), NOW).unwrap_err();
+                assert_eq!(refused, expected, "{algorithm}");
             }
         }
     }
@@ -581,7 +618,7 @@ pub(super) mod tests {
         header["jku"] = json!("https://another.example/jwks.json");
         header["x5u"] = json!("https://another.example/cert.pem");
         let unknown = sign(&other, header.to_string(), claims().to_string());
-        header["kid"] = json!(tokens.ring().active().unwrap().id);
+        header["kid"] = json!(active_key(&tokens));
         let forged = sign(&other, header.to_string(), claims().to_string());
 
         assert_eq!(tokens.verify(&unknown, NOW).unwrap_err(), TokenRefusal::UnknownKey);
@@ -624,7 +661,10 @@ pub(super) mod tests {
         cache.verify(&tokens, &token, NOW).unwrap();
 
         keys.keys.remove(0);
-        tokens.apply(&keys);
+        assert!(!tokens.apply(&KeySet { version: 0, ..keys.clone() }), "an older version");
+        assert!(cache.verify(&tokens, &token, NOW).is_ok());
+        keys.version += 1;
+        assert!(tokens.apply(&keys));
 
         assert_eq!(tokens.verify(&token, NOW).unwrap_err(), TokenRefusal::UnknownKey);
         assert_eq!(cache.verify(&tokens, &token, NOW).unwrap_err(), TokenRefusal::UnknownKey);
@@ -639,7 +679,9 @@ pub(super) mod tests {
         let issue = || tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW);
 
         assert!(matches!(issue(), Err(IssueError::NoKey)));
-        tokens.ring().extend(keys.keys[0].id, EXPIRY);
+        keys.keys[0].signs_until = EXPIRY;
+        keys.version += 1;
+        tokens.apply(&keys);
         assert!(issue().is_ok());
     }
 
@@ -649,6 +691,7 @@ pub(super) mod tests {
         let mut keys = first_keys(&root);
         keys.keys[0].state = KeyState::Retiring;
         keys.keys[1].state = KeyState::Active;
+        keys.keys[1].signs_until = NOW;
         let tokens = tokens_with(root, &keys);
         let key_of_new_token = || {
             let token = tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap();
@@ -656,7 +699,9 @@ pub(super) mod tests {
         };
 
         assert_eq!(key_of_new_token(), keys.keys[0].id);
-        tokens.ring().extend(keys.keys[1].id, EXPIRY);
+        keys.keys[1].signs_until = EXPIRY;
+        keys.version += 1;
+        tokens.apply(&keys);
         assert_eq!(key_of_new_token(), keys.keys[1].id);
     }
 
@@ -682,7 +727,7 @@ pub(super) mod tests {
         let tokens = tokens();
         let header = header(&tokens).to_string();
         let claims = claims();
-        let kid = tokens.ring().active().unwrap().id;
+        let kid = active_key(&tokens);
         let fields = ["iss", "aud", "sub", "username", "scope", "sid", "jti", "iat", "nbf", "exp"];
         let list: Vec<_> = fields.iter().map(|name| claims[name].clone()).collect();
         let claims = claims.to_string();

@@ -1,7 +1,5 @@
 //! [`KeyRing`]: the keys that verify access tokens, and the one that signs them.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -21,13 +19,13 @@ const END_OF_TIME: OffsetDateTime = PrimitiveDateTime::MAX.assume_utc();
 /// Type of an access token (RFC 9068 section 2.1).
 const TYPE: &str = "at+jwt";
 
-/// Keys of one version. It never changes, except that a key may sign for longer; a new version
-/// replaces the whole ring.
+/// Keys of one version. A new version replaces the whole ring.
 pub struct KeyRing {
-    version: i64,
     algorithm: Algorithm,
     /// Keys in the order of their publication.
     keys: Vec<RingKey>,
+    /// The stored keys; none if a secret signs.
+    stored: KeySet,
     jwks: JwksDocument,
 }
 
@@ -35,26 +33,14 @@ pub struct KeyRing {
 pub(super) struct RingKey {
     pub(super) id: KeyId,
     state: KeyState,
-    published_at: Option<OffsetDateTime>,
-    activated_at: Option<OffsetDateTime>,
+    /// Latest expiry of the tokens that the key may sign.
+    signs_until: OffsetDateTime,
     /// First part of every token that the key signs.
     encoded_header: String,
     header: Header,
     verifier: Box<dyn Verifier<Vec<u8>> + Send + Sync>,
     /// Private part. `None` if it cannot be decrypted: the key verifies, but does not sign.
     signer: Option<EncodingKey>,
-    /// Latest expiry of the tokens that the key may sign, in seconds since the Unix epoch.
-    signs_until: AtomicI64,
-}
-
-/// Key that signs new tokens.
-#[derive(Clone, Copy, Debug)]
-pub struct ActiveKey {
-    pub id: KeyId,
-    /// Time from which it signs; `None` for a secret.
-    pub activated_at: Option<OffsetDateTime>,
-    /// Latest expiry of the tokens that it may sign.
-    pub signs_until: OffsetDateTime,
 }
 
 /// Public keys as a JWK set (RFC 7517 section 5).
@@ -71,10 +57,13 @@ impl KeyRing {
     /// A key whose private part cannot be decrypted only verifies.
     #[must_use]
     pub fn es256(set: &KeySet, root: &RootKey) -> Self {
+        for id in &set.broken {
+            tracing::error!(key.id = id, "a row of signing_keys does not parse");
+        }
         let keys = set.keys.iter().map(|key| RingKey::es256(key, root)).collect();
         let jwks = set.keys.iter().filter_map(|key| Jwk::new(&key.public_key)).collect();
         let jwks = JwksDocument::new(jwks);
-        Self { version: set.version, algorithm: Algorithm::ES256, keys, jwks }
+        Self { algorithm: Algorithm::ES256, keys, stored: set.clone(), jwks }
     }
 
     /// Creates the ring of secrets, which sign with HS256: the present one signs, and a previous one
@@ -85,18 +74,11 @@ impl KeyRing {
     pub fn hs256(secret: &SecretKey, previous: Option<&SecretKey>) -> Result<Self, CryptoError> {
         let mut keys = Vec::new();
         if let Some(previous) = previous {
-            keys.push(RingKey::hs256(previous, KeyState::Pending)?);
+            keys.push(RingKey::hs256(previous, KeyState::Retiring)?);
         }
         keys.push(RingKey::hs256(secret, KeyState::Active)?);
         let jwks = JwksDocument::new(Vec::new());
-        Ok(Self { version: 0, algorithm: Algorithm::HS256, keys, jwks })
-    }
-
-    /// Returns `true` if the stored keys have to be read: the shared state has another version or,
-    /// as `is_restored` tells, the database may be another one.
-    #[must_use]
-    pub fn is_outdated(&self, version: i64, is_restored: bool) -> bool {
-        self.is_stored() && (is_restored || version != self.version)
+        Ok(Self { algorithm: Algorithm::HS256, keys, stored: KeySet::default(), jwks })
     }
 
     /// Returns `true` if the keys are rows of the database, which can change.
@@ -105,47 +87,16 @@ impl KeyRing {
         self.algorithm == Algorithm::ES256
     }
 
+    /// Returns the stored keys; none if a secret signs.
+    #[must_use]
+    pub fn stored(&self) -> &KeySet {
+        &self.stored
+    }
+
     /// Returns the public keys.
     #[must_use]
     pub fn jwks(&self) -> &JwksDocument {
         &self.jwks
-    }
-
-    /// Returns the number of keys in a state.
-    #[must_use]
-    pub fn count(&self, state: KeyState) -> usize {
-        self.keys.iter().filter(|key| key.state == state).count()
-    }
-
-    /// Returns the active key.
-    #[must_use]
-    pub fn active(&self) -> Option<ActiveKey> {
-        let key = self.keys.iter().find(|key| key.state == KeyState::Active)?;
-        let (id, activated_at) = (key.id, key.activated_at);
-        Some(ActiveKey { id, activated_at, signs_until: key.signs_until()? })
-    }
-
-    /// Returns the time from which the pending key is published.
-    #[must_use]
-    pub fn pending_since(&self) -> Option<OffsetDateTime> {
-        let key = self.keys.iter().find(|key| key.state == KeyState::Pending)?;
-        key.published_at
-    }
-
-    /// Returns `true` if the tokens of a retiring key have all expired.
-    #[must_use]
-    pub fn has_expired_key(&self, now: OffsetDateTime) -> bool {
-        self.keys.iter().any(|key| {
-            let expires_at = key.signs_until().map(SigningKey::last_use);
-            key.state == KeyState::Retiring && expires_at.is_some_and(|end| end < now)
-        })
-    }
-
-    /// Raises the expiry up to which a key may sign. The database knows of it already.
-    pub fn extend(&self, id: KeyId, signs_until: OffsetDateTime) {
-        if let Some(key) = self.find(id) {
-            key.signs_until.fetch_max(signs_until.unix_timestamp(), Ordering::Relaxed);
-        }
     }
 
     pub(super) fn algorithm(&self) -> Algorithm {
@@ -165,10 +116,8 @@ impl KeyRing {
     /// Returns the key for a new token: the active one or, until the database knows that it signs
     /// for long enough, the one before.
     pub(super) fn signing_key(&self, expires_at: OffsetDateTime) -> Option<&RingKey> {
-        let may_sign = |key: &&RingKey| {
-            let may_sign = key.signs_until().is_some_and(|until| until >= expires_at);
-            key.state != KeyState::Pending && may_sign
-        };
+        let may_sign =
+            |key: &&RingKey| key.state != KeyState::Pending && key.signs_until >= expires_at;
         self.keys.iter().rev().filter(|key| key.signer.is_some()).find(may_sign)
     }
 }
@@ -182,11 +131,10 @@ impl RingKey {
         }
         let verifier = Box::new(EcdsaP256::new(&key.public_key));
         Self {
-            published_at: Some(key.published_at),
-            activated_at: key.activated_at,
+            state: key.state,
+            signs_until: key.signs_until,
             signer: signer.ok(),
-            signs_until: AtomicI64::new(key.signs_until.unix_timestamp()),
-            ..Self::new(key.id, key.state, Algorithm::ES256, verifier)
+            ..Self::new(key.id, Algorithm::ES256, verifier)
         }
     }
 
@@ -195,15 +143,14 @@ impl RingKey {
         let verifier = Box::new(HmacSha256::from_key(secret.expose()));
         let id = derive_id(secret, "HS256 key id")?;
         Ok(Self {
+            state,
             signer: Some(EncodingKey::from_secret(secret.expose())),
-            signs_until: AtomicI64::new(END_OF_TIME.unix_timestamp()),
-            ..Self::new(id, state, Algorithm::HS256, verifier)
+            ..Self::new(id, Algorithm::HS256, verifier)
         })
     }
 
     fn new(
         id: KeyId,
-        state: KeyState,
         algorithm: Algorithm,
         verifier: Box<dyn Verifier<Vec<u8>> + Send + Sync>,
     ) -> Self {
@@ -213,19 +160,13 @@ impl RingKey {
         let encoded_header = serde_json::to_vec(&header).unwrap_or_default();
         Self {
             id,
-            state,
-            published_at: None,
-            activated_at: None,
+            state: KeyState::Active,
+            signs_until: END_OF_TIME,
             encoded_header: URL_SAFE_NO_PAD.encode(encoded_header),
             header,
             verifier,
             signer: None,
-            signs_until: AtomicI64::new(0),
         }
-    }
-
-    fn signs_until(&self) -> Option<OffsetDateTime> {
-        OffsetDateTime::from_unix_timestamp(self.signs_until.load(Ordering::Relaxed)).ok()
     }
 
     pub(super) fn is_signed(&self, message: &str, signature: &Vec<u8>) -> bool {

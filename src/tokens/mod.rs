@@ -15,11 +15,11 @@ mod vectors;
 #[cfg(test)]
 pub(crate) use access::tests::settings as test_settings;
 pub use access::{
-    ALGORITHM_LABELS, IssueError, IssuedToken, TokenRefusal, Tokens, algorithm_label,
+    ALGORITHM_LABELS, IssueError, IssuedToken, TokenRefusal, Tokens, algorithm_label, key_id,
 };
 pub use cache::VerifiedTokenCache;
 pub use claims::AccessClaims;
 pub use es256::generate_key;
 pub use key_file::{KeyFileError, generate_secret, load_or_create};
-pub use key_ring::{ActiveKey, JwksDocument, KeyRing};
+pub use key_ring::{JwksDocument, KeyRing};
 pub use root_key::{CryptoError, RootKey, secret_id};

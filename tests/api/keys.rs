@@ -30,6 +30,11 @@ on_both_databases![
     algorithm_change_ends_access_tokens_alone,
     changed_issuer_is_reported,
     upgrade_keeps_accounts_and_ends_sessions,
+    lost_root_key_keeps_the_service_from_starting,
+    stale_instance_neither_signs_nor_publishes,
+    shared_secret_cannot_be_rotated_or_revoked,
+    wrong_clock_of_the_host_activates_no_key,
+    publication_of_the_service_counts_for_commands,
     start_after_a_crash_makes_the_missing_keys,
 ];
 
@@ -205,7 +210,7 @@ async fn revoked_key_ends_its_tokens_everywhere(database: TestDatabase) {
     let revoked = app.send_with_token(Method::DELETE, &format!("/admin/keys/{kid}"), &admin).await;
 
     assert_eq!(states(revoked.body["keys"].as_array().unwrap()), ["active", "pending"]);
-    assert_eq!(app.dashboard(&token).await.status, 401, "at once, here");
+    app.dashboard(&token).await.assert_code(401, "token_revoked");
     eventually("the other instance refuses the token", async || {
         other_app.dashboard(&token).await.status == 401
     })
@@ -251,6 +256,8 @@ async fn key_changes_require_permission(database: TestDatabase) {
     }
     for kid in ["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U", "nonsense"] {
         let path = format!("/admin/keys/{kid}");
+        let refused = app.send_with_token(Method::DELETE, &path, &token).await;
+        refused.assert_code(403, "permission_missing");
         let unknown = app.send_with_token(Method::DELETE, &path, &admin).await;
         unknown.assert_error(404, "not_found", "Not found");
     }
@@ -268,7 +275,9 @@ async fn run_key_command(database: &TestDatabase, arguments: &str) -> (Option<i3
 }
 
 async fn key_commands_change_the_keys(database: TestDatabase) {
-    let service = Process::start(&database).await;
+    let mut command = Process::command(&database);
+    command.env("JWKS_MAX_AGE", "1").env("REVOCATION_MAX_STALENESS", "2");
+    let service = Process::spawn(&mut command).await;
     let token = service.app.register_and_log_in("alice").await;
 
     let (code, first) = run_key_command(&database, "key list --json").await;
@@ -420,4 +429,87 @@ async fn start_after_a_crash_makes_the_missing_keys(database: TestDatabase) {
     let renewed = app.refresh(&session.refresh_token()).await;
     assert_eq!(app.dashboard(&renewed.access_token()).await.status, 200);
     assert_eq!(published_keys(app).await.len(), 2);
+}
+
+async fn lost_root_key_keeps_the_service_from_starting(database: TestDatabase) {
+    Process::start(&database).await;
+    database.execute("delete from root_key_wrappings").await;
+
+    let output = Process::command(&database).output().await.unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("restore root_key_wrappings from a backup"), "{stderr}");
+}
+
+async fn stale_instance_neither_signs_nor_publishes(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| {
+        config.revocations.poll_interval = Duration::from_hours(24);
+        config.revocations.max_staleness = Duration::from_hours(1);
+        config.tokens.sessions_per_user = 1;
+    })
+    .await;
+    let session = app.register_and_open_session("alice").await;
+    let other_app = TestApp::start(&database).await;
+
+    app.clock.advance(Duration::from_hours(2));
+
+    for refused in [
+        app.log_in("alice", "correct horse").await,
+        app.refresh(&session.refresh_token()).await,
+        app.get("/.well-known/jwks.json").await,
+    ] {
+        refused.assert_code(503, "revocations_stale");
+    }
+    let renewed = other_app.refresh(&session.refresh_token()).await;
+    assert_eq!(renewed.status, 200, "the refused requests have changed nothing: {renewed:?}");
+}
+
+async fn shared_secret_cannot_be_rotated_or_revoked(database: TestDatabase) {
+    let app = TestApp::start_with_shared_secret(&database).await;
+    let admin = app.register_admin(&database).await;
+
+    for method in [Method::POST, Method::DELETE] {
+        let refused = app.send_with_token(method, "/admin/keys", &admin).await;
+        refused.assert_code(409, "keys_not_used");
+    }
+    let mut command = Process::command(&database);
+    let command = command.env("JWT_ALGORITHM", "HS256").env("JWT_SECRET_KEY", "\u{7}".repeat(32));
+    let output = command.args(["key", "revoke", "--all"]).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+}
+
+async fn wrong_clock_of_the_host_activates_no_key(database: TestDatabase) {
+    let app = TestApp::start_with(&database, publish_briefly).await;
+    let admin = app.register_admin(&database).await;
+    // As if the clock of the database were fast: by it, every verifier knows the key.
+    database
+        .execute(match &database {
+            TestDatabase::Postgres { .. } => {
+                "update signing_keys set known_at = clock_timestamp() + interval '10 minutes'
+                 where state = 'pending'"
+            }
+            TestDatabase::Sqlite(_) => {
+                "update signing_keys
+                 set known_at = cast((unixepoch('subsec') + 600) * 1000000 as integer)
+                 where state = 'pending'"
+            }
+        })
+        .await;
+
+    app.clock.advance(Duration::from_mins(20));
+
+    rotate(&app, &admin).await.assert_code(409, "key_too_new");
+}
+
+async fn publication_of_the_service_counts_for_commands(database: TestDatabase) {
+    let service = Process::start(&database).await;
+    let (_, keys) = run_key_command(&database, "key list --json").await;
+
+    let (code, _) = run_key_command(&database, "key rotate").await;
+
+    assert_eq!(code, Some(4));
+    let published = published_keys(&service.app).await;
+    assert_eq!(published[1]["kid"], keys[1]["kid"]);
+    assert!(keys[1]["known_at"].as_str() > keys[1]["published_at"].as_str());
 }

@@ -7,9 +7,11 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFutu
 
 use super::maintain::Maintenance;
 use super::reader::{self, Reloads};
+use super::writer::KeyWriter;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::Keys;
+use crate::revocation::Replica;
 use crate::tokens::Tokens;
 
 /// Interval of the maintenance of the keys. It reads memory alone unless there is something to do.
@@ -18,32 +20,28 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
 /// Actor that owns the signing keys. Its handlers return futures, so a slow query delays only its
 /// own caller; the database arbitrates between instances.
 pub struct KeyActor {
-    pub(super) keys: Keys,
-    pub(super) tokens: Arc<Tokens>,
+    pub(super) writer: KeyWriter,
     pub(super) reloads: Reloads,
-    /// Maximum duration of a query.
-    pub(super) timeout: Duration,
-    pub(super) clock: Arc<dyn Clock>,
     maintenance: Maintenance,
 }
 
 impl KeyActor {
-    /// Creates the actor from its parts.
+    /// Creates the actor from its parts. `clock` is that of the database.
     #[must_use]
-    pub fn new(config: &Config, keys: Keys, tokens: Arc<Tokens>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        config: &Config,
+        keys: Keys,
+        tokens: Arc<Tokens>,
+        replica: Arc<Replica>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let timeout = config.http.request_timeout;
-        let maintenance = Maintenance {
-            keys: keys.clone(),
-            tokens: Arc::clone(&tokens),
-            rotation_interval: config.keys.rotation_interval,
-            publication: config.key_periods().publication,
-            token_lifetime: config.tokens.lifetime,
-            timeout,
-            clock: Arc::clone(&clock),
-        };
-        let reloads =
-            reader::start(keys.clone(), Arc::clone(&tokens), config.revocations.read_timeout());
-        Self { keys, tokens, reloads, timeout, clock, maintenance }
+        let read_timeout = config.revocations.read_timeout();
+        let reloads = reader::start(keys.clone(), Arc::clone(&tokens), read_timeout);
+        let writer = KeyWriter { keys, tokens, replica, timeout, clock };
+        let rotation_interval = config.keys.rotation_interval;
+        let maintenance = Maintenance { writer: writer.clone(), rotation_interval };
+        Self { writer, reloads, maintenance }
     }
 
     /// Maintains the keys, then waits for one interval and starts again.
@@ -64,7 +62,7 @@ impl Actor for KeyActor {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        if self.tokens.ring().is_stored() {
+        if self.writer.are_used() {
             self.maintain_periodically(context);
         }
     }

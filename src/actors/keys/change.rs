@@ -1,14 +1,11 @@
 //! Lists, rotates and revokes the signing keys.
 
-use std::sync::Arc;
-
 use actix::{Handler, Message, ResponseFuture};
 
 use super::KeyActor;
+use super::writer::KeyWriter;
 use crate::actors::ActorError;
-use crate::actors::deadline::with_deadline;
 use crate::domain::{KeyId, KeySet, Requester};
-use crate::keys::KeysError;
 
 /// Lists the keys in the order of their publication.
 #[derive(Message)]
@@ -37,9 +34,8 @@ impl Handler<ListKeys> for KeyActor {
     type Result = ResponseFuture<Result<KeySet, ActorError>>;
 
     fn handle(&mut self, _: ListKeys, _: &mut Self::Context) -> Self::Result {
-        let keys = self.keys.clone();
-        let timeout = self.timeout;
-        Box::pin(async move { with_deadline(timeout, keys.read()).await })
+        let writer = self.writer.clone();
+        Box::pin(async move { writer.read().await })
     }
 }
 
@@ -47,38 +43,31 @@ impl Handler<RotateKeys> for KeyActor {
     type Result = ResponseFuture<Result<KeySet, ActorError>>;
 
     fn handle(&mut self, message: RotateKeys, _: &mut Self::Context) -> Self::Result {
-        let (keys, at) = (self.keys.clone(), self.clock.now());
-        self.apply(async move { keys.rotate(at, message.requester).await })
+        let writer = self.writer.clone();
+        Box::pin(async move {
+            let rotated = writer.apply(writer.keys.rotate(message.requester)).await?;
+            or_read(rotated, &writer).await
+        })
     }
 }
 
 impl Handler<RevokeKeys> for KeyActor {
+    // Not `CancelOnDrop`: a revocation that was sent is carried out, even if the caller leaves.
     type Result = ResponseFuture<Result<KeySet, ActorError>>;
 
     fn handle(&mut self, message: RevokeKeys, _: &mut Self::Context) -> Self::Result {
-        let (keys, at) = (self.keys.clone(), self.clock.now());
-        self.apply(async move { keys.revoke(message.id, at, message.requester).await })
+        let RevokeKeys { id, requester } = message;
+        let writer = self.writer.clone();
+        Box::pin(async move {
+            let revoked = writer.apply(writer.keys.revoke(id, requester)).await?;
+            or_read(revoked, &writer).await
+        })
     }
 }
 
-impl KeyActor {
-    /// Carries a change out and signs with its result. Once sent, it is not given up: a revocation
-    /// must hold.
-    fn apply(
-        &self,
-        change: impl Future<Output = Result<Option<KeySet>, KeysError>> + 'static,
-    ) -> ResponseFuture<Result<KeySet, ActorError>> {
-        let tokens = Arc::clone(&self.tokens);
-        let keys = self.keys.clone();
-        let timeout = self.timeout;
-        Box::pin(async move {
-            match with_deadline(timeout, change).await? {
-                Some(changed) => {
-                    tokens.apply(&changed);
-                    Ok(changed)
-                }
-                None => with_deadline(timeout, keys.read()).await,
-            }
-        })
+async fn or_read(changed: Option<KeySet>, writer: &KeyWriter) -> Result<KeySet, ActorError> {
+    match changed {
+        Some(keys) => Ok(keys),
+        None => writer.read().await,
     }
 }

@@ -5,6 +5,7 @@ mod change;
 mod maintain;
 mod reader;
 mod reload;
+mod writer;
 
 pub use actor::KeyActor;
 pub use change::{ListKeys, RevokeKeys, RotateKeys};

@@ -21,12 +21,14 @@ pub(super) type Reloads = Batcher<(), ()>;
 
 /// Starts the task that reads. A read is given up after `timeout`.
 pub(super) fn start(keys: Keys, tokens: Arc<Tokens>, timeout: Duration) -> Reloads {
-    Batcher::start(BATCH_LIMIT, async move |batch: Vec<Pending<(), ()>>| {
+    Batcher::start(BATCH_LIMIT, async move |mut batch: Vec<Pending<(), ()>>| {
+        batch.retain(|pending| !pending.is_cancelled());
+        if batch.is_empty() {
+            return;
+        }
         let next = Instant::now() + INTERVAL;
         let read = with_deadline(timeout, keys.read()).await;
-        if let Ok(keys) = &read
-            && tokens.ring().is_outdated(keys.version, false)
-        {
+        if let Ok(keys) = &read {
             tokens.apply(keys);
         }
         for pending in batch {

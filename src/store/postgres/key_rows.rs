@@ -3,19 +3,40 @@
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Row, raw_sql};
 
-use crate::domain::{KeySet, SigningKey};
-use crate::store::columns::from_micros;
+use crate::domain::KeySet;
 use crate::store::error::StoreError;
 use crate::store::keys::KeyColumns;
 
+/// Selects a time in microseconds since the Unix epoch. It is one that can be read, even if the
+/// column holds `infinity`.
+macro_rules! micros {
+    ($column:literal) => {
+        concat!(
+            "case when ",
+            $column,
+            " is not null then
+                 (extract(epoch from greatest(timestamptz 'epoch',
+                      least(timestamptz '9000-01-01 UTC', ",
+            $column,
+            "))) * 1000000)::bigint end as ",
+            $column
+        )
+    };
+}
+
 /// Selects the version and the signing keys; without keys, one row with the version.
-const SELECT: &str = "
-    select version, id, state, public_key, sealed_private_key,
-           (extract(epoch from published_at) * 1000000)::bigint as published_at,
-           (extract(epoch from activated_at) * 1000000)::bigint as activated_at,
-           (extract(epoch from signs_until) * 1000000)::bigint as signs_until
-    from shared_state left join signing_keys on true
-    order by signing_keys.published_at, signing_keys.activated_at, id";
+const SELECT: &str = concat!(
+    "select version, id, state, public_key, sealed_private_key, ",
+    micros!("published_at"),
+    ", ",
+    micros!("known_at"),
+    ", ",
+    micros!("activated_at"),
+    ", ",
+    micros!("signs_until"),
+    " from shared_state left join signing_keys on true
+      order by signing_keys.published_at, signing_keys.activated_at, id"
+);
 
 /// Reads all keys in one statement. It has no parameters, so it leaves nothing behind in a server
 /// connection of a pooler.
@@ -25,25 +46,21 @@ pub(super) async fn read_keys(connection: &mut PgConnection) -> Result<KeySet, S
     for row in &rows {
         set.version = row.try_get("version")?;
         if let Some(id) = row.try_get("id")? {
-            set.keys.push(key_from_row(id, row)?);
+            columns(id, row)?.add_to(&mut set);
         }
     }
     Ok(set)
 }
 
-fn key_from_row(id: &str, row: &PgRow) -> Result<SigningKey, StoreError> {
-    let time = |column| from_micros("signing_keys", column, row.try_get(column)?);
-    let activated_at: Option<i64> = row.try_get("activated_at")?;
-    let columns = KeyColumns {
+fn columns(id: String, row: &PgRow) -> Result<KeyColumns, StoreError> {
+    Ok(KeyColumns {
         id,
         state: row.try_get("state")?,
         public_key: row.try_get("public_key")?,
         sealed_private_key: row.try_get("sealed_private_key")?,
-        published_at: time("published_at")?,
-        activated_at: activated_at
-            .map(|micros| from_micros("signing_keys", "activated_at", micros))
-            .transpose()?,
-        signs_until: time("signs_until")?,
-    };
-    columns.parse()
+        published_at: row.try_get("published_at")?,
+        known_at: row.try_get("known_at")?,
+        activated_at: row.try_get("activated_at")?,
+        signs_until: row.try_get("signs_until")?,
+    })
 }

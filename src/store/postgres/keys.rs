@@ -1,7 +1,5 @@
 //! The root key and the signing keys on PostgreSQL.
 
-use std::cmp::Reverse;
-
 use async_trait::async_trait;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row};
@@ -11,11 +9,9 @@ use super::audit;
 use super::columns::time_column;
 use super::database::PostgresStore;
 use super::key_rows::read_keys;
-use crate::domain::{
-    ChangedKeys, KeyChange, KeyError, KeyId, KeySet, Requester, SigningKey, WrappedKey,
-};
+use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, Requester, SigningKey, WrappedKey};
 use crate::store::error::StoreError;
-use crate::store::keys::{KeyStore, KeyWriteError};
+use crate::store::keys::{KeyStore, KeyWriteError, removed_ids, written_keys};
 
 #[async_trait]
 impl KeyStore for PostgresStore {
@@ -37,7 +33,9 @@ impl KeyStore for PostgresStore {
         self.lock_shared_state(&mut transaction).await?;
         let insert = self.executor.query(
             "insert into root_key_wrappings (secret_id, wrapped_key)
-             select $1, $2 where not exists (select from root_key_wrappings)",
+             select $1, $2
+             where not exists (select from root_key_wrappings)
+               and not exists (select from signing_keys)",
         );
         let insert = insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
         let result = insert.execute(&mut *transaction).await?;
@@ -56,9 +54,21 @@ impl KeyStore for PostgresStore {
         Ok(())
     }
 
-    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<u64, StoreError> {
+    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<Option<u64>, StoreError> {
+        let mut lease = self.executor.lease().await?;
+        let mut transaction =
+            lease.connection()?.begin_with(self.executor.begin_statement()).await?;
+        // Of two calls with different secrets, the second one finds none of its own.
+        self.lock_shared_state(&mut transaction).await?;
+        let select = self.executor.query("select from root_key_wrappings where secret_id = $1");
+        if select.bind(secret_id).fetch_optional(&mut *transaction).await?.is_none() {
+            return Ok(None);
+        }
         let delete = self.executor.query("delete from root_key_wrappings where secret_id <> $1");
-        Ok(delete.bind(secret_id).execute(&self.executor).await?.rows_affected())
+        let result = delete.bind(secret_id).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        lease.give_back();
+        Ok(Some(result.rows_affected()))
     }
 
     async fn read_keys(&self) -> Result<KeySet, StoreError> {
@@ -68,7 +78,7 @@ impl KeyStore for PostgresStore {
         Ok(keys)
     }
 
-    async fn change_keys(&self, change: &KeyChange) -> Result<Option<KeySet>, KeyWriteError> {
+    async fn change_keys(&self, change: &KeyChange) -> Result<Option<ChangedKeys>, KeyWriteError> {
         let mut lease = self.executor.lease().await?;
         let mut transaction =
             lease.connection()?.begin_with(self.executor.begin_statement()).await?;
@@ -76,28 +86,15 @@ impl KeyStore for PostgresStore {
         if !self.is_signed_in(&mut transaction, &change.requester).await? {
             return Err(KeyError::RequesterSignedOut.into());
         }
-        let keys = self.lock_keys(&mut transaction).await?;
-        let Some(changed) = change.decide(keys, now)? else { return Ok(None) };
-        self.write_keys(&mut transaction, change, &changed).await?;
-        let keys = read_keys(&mut transaction).await?;
+        let before = read_keys(&mut transaction).await?;
+        let Some(changed) = change.decide(before.clone(), now)? else { return Ok(None) };
+        self.write_keys(&mut transaction, &before, &changed).await?;
+        let records = change.records(&changed, now);
+        let insert = audit::bind(self.executor.query(audit::INSERT), &records);
+        insert.execute(&mut *transaction).await?;
         transaction.commit().await?;
         lease.give_back();
-        Ok(Some(keys))
-    }
-
-    async fn extend_key(
-        &self,
-        id: KeyId,
-        signs_until: OffsetDateTime,
-    ) -> Result<Option<OffsetDateTime>, StoreError> {
-        let update = self.executor.query(
-            "update signing_keys set signs_until = greatest(signs_until, $2)
-             where id = $1 and state = 'active'
-             returning signs_until",
-        );
-        let update = update.bind(id.to_string()).bind(signs_until);
-        let row = update.fetch_optional(&self.executor).await?;
-        row.map(|row| time_column(&row, "signing_keys", "signs_until")).transpose()
+        Ok(Some(changed))
     }
 
     async fn replace_issuer(&self, issuer: &str) -> Result<Option<String>, StoreError> {
@@ -137,42 +134,31 @@ impl PostgresStore {
         Ok(row.is_some())
     }
 
-    /// Returns all keys, which [`KeyStore::extend_key`] cannot change until the commit.
-    async fn lock_keys(
-        &self,
-        connection: &mut PgConnection,
-    ) -> Result<Vec<SigningKey>, StoreError> {
-        let select = self.executor.query("select id from signing_keys order by id for update");
-        select.execute(&mut *connection).await?;
-        Ok(read_keys(connection).await?.keys)
-    }
-
     async fn write_keys(
         &self,
         connection: &mut PgConnection,
-        change: &KeyChange,
+        before: &KeySet,
         changed: &ChangedKeys,
     ) -> Result<(), StoreError> {
-        let ids: Vec<_> = changed.keys.iter().map(|key| key.id.to_string()).collect();
-        let delete = self.executor.query("delete from signing_keys where id <> all ($1)");
-        delete.bind(ids).execute(&mut *connection).await?;
-        // A key leaves a state before the next one enters it: a unique index allows one in each.
-        let mut keys: Vec<_> = changed.keys.iter().collect();
-        keys.sort_by_key(|key| Reverse(key.state));
-        for key in keys {
+        let delete = self.executor.query("delete from signing_keys where id = any ($1)");
+        let removed = removed_ids(&before.keys, &changed.set.keys);
+        delete.bind(removed).execute(&mut *connection).await?;
+        for key in written_keys(&before.keys, &changed.set.keys) {
             self.write_key(connection, key).await?;
         }
         for revocation in &changed.revocations {
             let insert = self.executor.query(
-                "insert into revocations (id, expires_at) values ($1, $2) on conflict do nothing",
+                "insert into revocations (id, expires_at) values ($1, $2)
+                 on conflict (id) do update
+                 set expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
+                     xid = excluded.xid
+                 where revocations.expires_at < excluded.expires_at",
             );
             let insert = insert.bind(revocation.id.as_uuid()).bind(revocation.expires_at);
             insert.execute(&mut *connection).await?;
         }
-        let update = self.executor.query("update shared_state set version = version + 1");
-        update.execute(&mut *connection).await?;
-        let insert = audit::bind(self.executor.query(audit::INSERT), &change.records(changed));
-        insert.execute(connection).await?;
+        let update = self.executor.query("update shared_state set version = $1");
+        update.bind(changed.set.version).execute(connection).await?;
         Ok(())
     }
 
@@ -183,11 +169,11 @@ impl PostgresStore {
     ) -> Result<(), StoreError> {
         let insert = self.executor.query(
             "insert into signing_keys (id, state, public_key, sealed_private_key, published_at,
-                                       activated_at, signs_until)
-             values ($1, $2, $3, $4, $5, $6, $7)
+                                       known_at, activated_at, signs_until)
+             values ($1, $2, $3, $4, $5, $6, $7, $8)
              on conflict (id) do update
-             set state = excluded.state, activated_at = excluded.activated_at,
-                 signs_until = excluded.signs_until",
+             set state = excluded.state, known_at = excluded.known_at,
+                 activated_at = excluded.activated_at, signs_until = excluded.signs_until",
         );
         insert
             .bind(key.id.to_string())
@@ -195,6 +181,7 @@ impl PostgresStore {
             .bind(&key.public_key)
             .bind(&key.sealed_private_key)
             .bind(key.published_at)
+            .bind(key.known_at)
             .bind(key.activated_at)
             .bind(key.signs_until)
             .execute(connection)

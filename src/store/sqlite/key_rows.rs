@@ -3,17 +3,20 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use crate::domain::{KeySet, SigningKey};
-use crate::store::columns::from_micros;
+use crate::domain::KeySet;
 use crate::store::error::StoreError;
 use crate::store::keys::KeyColumns;
 
-/// Selects the version and the signing keys; without keys, one row with the version.
+/// Selects the version and the signing keys; without keys, one row with the version. Every time is
+/// one that can be read, so that no row fails the others.
 const SELECT: &str = "
-    select version, id, state, public_key, sealed_private_key, published_at, activated_at,
-           signs_until
+    select version, id, state, public_key, sealed_private_key,
+           max(0, min(221845392000000000, published_at)) as published_at,
+           max(0, min(221845392000000000, known_at)) as known_at,
+           max(0, min(221845392000000000, activated_at)) as activated_at,
+           max(0, min(221845392000000000, signs_until)) as signs_until
     from shared_state left join signing_keys on true
-    order by published_at, activated_at nulls last, id";
+    order by signing_keys.published_at, signing_keys.activated_at nulls last, id";
 
 /// Reads all keys in one statement.
 pub(super) async fn read_keys(connection: &mut SqliteConnection) -> Result<KeySet, StoreError> {
@@ -22,25 +25,21 @@ pub(super) async fn read_keys(connection: &mut SqliteConnection) -> Result<KeySe
     for row in &rows {
         set.version = row.try_get("version")?;
         if let Some(id) = row.try_get("id")? {
-            set.keys.push(key_from_row(id, row)?);
+            columns(id, row)?.add_to(&mut set);
         }
     }
     Ok(set)
 }
 
-fn key_from_row(id: &str, row: &SqliteRow) -> Result<SigningKey, StoreError> {
-    let time = |column| from_micros("signing_keys", column, row.try_get(column)?);
-    let activated_at: Option<i64> = row.try_get("activated_at")?;
-    let columns = KeyColumns {
+fn columns(id: String, row: &SqliteRow) -> Result<KeyColumns, StoreError> {
+    Ok(KeyColumns {
         id,
         state: row.try_get("state")?,
         public_key: row.try_get("public_key")?,
         sealed_private_key: row.try_get("sealed_private_key")?,
-        published_at: time("published_at")?,
-        activated_at: activated_at
-            .map(|micros| from_micros("signing_keys", "activated_at", micros))
-            .transpose()?,
-        signs_until: time("signs_until")?,
-    };
-    columns.parse()
+        published_at: row.try_get("published_at")?,
+        known_at: row.try_get("known_at")?,
+        activated_at: row.try_get("activated_at")?,
+        signs_until: row.try_get("signs_until")?,
+    })
 }

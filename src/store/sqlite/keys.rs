@@ -10,10 +10,10 @@ use super::database::{NOW, SqliteStore, now};
 use super::key_rows::read_keys;
 use super::revocations::insert_revocation;
 use super::users::requester_is_signed_in;
-use crate::domain::{ChangedKeys, KeyChange, KeyError, KeyId, KeySet, WrappedKey};
-use crate::store::columns::{from_micros, to_micros};
+use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, SigningKey, WrappedKey};
+use crate::store::columns::to_micros;
 use crate::store::error::StoreError;
-use crate::store::keys::{KeyStore, KeyWriteError};
+use crate::store::keys::{KeyStore, KeyWriteError, removed_ids, written_keys};
 
 #[async_trait]
 impl KeyStore for SqliteStore {
@@ -31,7 +31,9 @@ impl KeyStore for SqliteStore {
     async fn insert_root_key(&self, wrapped: &WrappedKey) -> Result<bool, StoreError> {
         let insert = sqlx::query(AssertSqlSafe(format!(
             "insert into root_key_wrappings (secret_id, wrapped_key, created_at)
-             select ?1, ?2, {NOW} where not exists (select 1 from root_key_wrappings)"
+             select ?1, ?2, {NOW}
+             where not exists (select 1 from root_key_wrappings)
+               and not exists (select 1 from signing_keys)"
         )));
         let insert = insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
         Ok(insert.execute(&self.pool).await?.rows_affected() == 1)
@@ -46,43 +48,34 @@ impl KeyStore for SqliteStore {
         Ok(())
     }
 
-    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<u64, StoreError> {
+    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<Option<u64>, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let select = sqlx::query("select 1 from root_key_wrappings where secret_id = ?1");
+        if select.bind(secret_id).fetch_optional(&mut *transaction).await?.is_none() {
+            return Ok(None);
+        }
         let delete = sqlx::query("delete from root_key_wrappings where secret_id <> ?1");
-        Ok(delete.bind(secret_id).execute(&self.pool).await?.rows_affected())
+        let result = delete.bind(secret_id).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(Some(result.rows_affected()))
     }
 
     async fn read_keys(&self) -> Result<KeySet, StoreError> {
         read_keys(&mut *self.pool.acquire().await?).await
     }
 
-    async fn change_keys(&self, change: &KeyChange) -> Result<Option<KeySet>, KeyWriteError> {
+    async fn change_keys(&self, change: &KeyChange) -> Result<Option<ChangedKeys>, KeyWriteError> {
         let mut transaction = self.begin_write().await?;
         if !requester_is_signed_in(&mut transaction, &change.requester).await? {
             return Err(KeyError::RequesterSignedOut.into());
         }
         let now = now(&mut transaction).await?;
-        let keys = read_keys(&mut transaction).await?.keys;
-        let Some(changed) = change.decide(keys, now)? else { return Ok(None) };
-        write_keys(&mut transaction, &changed, now).await?;
-        audit::insert(&mut transaction, &change.records(&changed)).await?;
-        let keys = read_keys(&mut transaction).await?;
+        let before = read_keys(&mut transaction).await?;
+        let Some(changed) = change.decide(before.clone(), now)? else { return Ok(None) };
+        write_keys(&mut transaction, &before, &changed, now).await?;
+        audit::insert(&mut transaction, &change.records(&changed, now)).await?;
         transaction.commit().await?;
-        Ok(Some(keys))
-    }
-
-    async fn extend_key(
-        &self,
-        id: KeyId,
-        signs_until: OffsetDateTime,
-    ) -> Result<Option<OffsetDateTime>, StoreError> {
-        let update = sqlx::query_scalar(
-            "update signing_keys set signs_until = max(signs_until, ?2)
-             where id = ?1 and state = 'active'
-             returning signs_until",
-        );
-        let update = update.bind(id.to_string()).bind(to_micros(signs_until));
-        let micros = update.fetch_optional(&self.pool).await?;
-        micros.map(|micros| from_micros("signing_keys", "signs_until", micros)).transpose()
+        Ok(Some(changed))
     }
 
     async fn replace_issuer(&self, issuer: &str) -> Result<Option<String>, StoreError> {
@@ -98,30 +91,44 @@ impl KeyStore for SqliteStore {
 
 async fn write_keys(
     connection: &mut SqliteConnection,
+    before: &KeySet,
     changed: &ChangedKeys,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
-    sqlx::query("delete from signing_keys").execute(&mut *connection).await?;
-    for key in &changed.keys {
-        let insert = sqlx::query(
-            "insert into signing_keys (id, state, public_key, sealed_private_key, published_at,
-                                       activated_at, signs_until)
-             values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        );
-        insert
-            .bind(key.id.to_string())
-            .bind(key.state.into_str())
-            .bind(&key.public_key)
-            .bind(&key.sealed_private_key)
-            .bind(to_micros(key.published_at))
-            .bind(key.activated_at.map(to_micros))
-            .bind(to_micros(key.signs_until))
-            .execute(&mut *connection)
-            .await?;
+    for id in removed_ids(&before.keys, &changed.set.keys) {
+        let delete = sqlx::query("delete from signing_keys where id = ?1").bind(id);
+        delete.execute(&mut *connection).await?;
+    }
+    for key in written_keys(&before.keys, &changed.set.keys) {
+        write_key(connection, key).await?;
     }
     for revocation in &changed.revocations {
         insert_revocation(connection, revocation, None, now).await?;
     }
-    sqlx::query("update shared_state set version = version + 1").execute(connection).await?;
+    let update = sqlx::query("update shared_state set version = ?1").bind(changed.set.version);
+    update.execute(connection).await?;
+    Ok(())
+}
+
+async fn write_key(connection: &mut SqliteConnection, key: &SigningKey) -> Result<(), StoreError> {
+    let insert = sqlx::query(
+        "insert into signing_keys (id, state, public_key, sealed_private_key, published_at,
+                                   known_at, activated_at, signs_until)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         on conflict (id) do update
+         set state = excluded.state, known_at = excluded.known_at,
+             activated_at = excluded.activated_at, signs_until = excluded.signs_until",
+    );
+    insert
+        .bind(key.id.to_string())
+        .bind(key.state.into_str())
+        .bind(&key.public_key)
+        .bind(&key.sealed_private_key)
+        .bind(to_micros(key.published_at))
+        .bind(to_micros(key.known_at))
+        .bind(key.activated_at.map(to_micros))
+        .bind(to_micros(key.signs_until))
+        .execute(connection)
+        .await?;
     Ok(())
 }

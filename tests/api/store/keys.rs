@@ -16,7 +16,9 @@ on_both_databases![
     simultaneous_starts_make_one_root_key,
     simultaneous_starts_make_one_set_of_keys,
     simultaneous_rotations_activate_one_key,
-    active_key_alone_is_extended,
+    unreadable_key_fails_no_other,
+    simultaneous_retirements_keep_one_wrapping,
+    root_key_is_not_made_for_existing_keys,
     revoked_key_is_in_the_feed_with_a_new_version,
     wrappings_are_added_and_retired,
     former_issuer_is_returned,
@@ -24,22 +26,23 @@ on_both_databases![
 ];
 
 fn change(edit: KeyEdit) -> KeyChange {
-    let periods = KeyPeriods { publication: Duration::ZERO, horizon: Duration::from_hours(2) };
+    let periods =
+        KeyPeriods { publication: Duration::ZERO, token_lifetime: Duration::from_hours(1) };
     // The clock of the test shows whole seconds, and must not be behind that of the database.
     let at = now() + Duration::from_secs(2);
     KeyChange { edit, periods, at, requester: Requester::SERVICE }
 }
 
 fn start(root: &RootKey) -> KeyEdit {
-    KeyEdit::Start([(); 2].map(|()| generate_key(root).unwrap()))
+    KeyEdit::Provide([(); 2].map(|()| generate_key(root).unwrap()))
 }
 
 /// Opens a store with its first keys.
 async fn open_with_keys(database: &TestDatabase) -> (std::sync::Arc<dyn Store>, RootKey, KeySet) {
     let store = open_store(database).await;
     let root = RootKey::generate().unwrap();
-    let keys = store.change_keys(&change(start(&root))).await.unwrap().unwrap();
-    (store, root, keys)
+    let changed = store.change_keys(&change(start(&root))).await.unwrap().unwrap();
+    (store, root, changed.set)
 }
 
 fn secret(byte: u8) -> SecretKey {
@@ -98,20 +101,32 @@ async fn simultaneous_rotations_activate_one_key(database: TestDatabase) {
     );
 }
 
-async fn active_key_alone_is_extended(database: TestDatabase) {
+async fn unreadable_key_fails_no_other(database: TestDatabase) {
     let (store, root, keys) = open_with_keys(&database).await;
-    let [active, pending] = [keys.keys[0].id, keys.keys[1].id];
-    let later = keys.keys[0].signs_until + Duration::from_hours(1);
+    database
+        .execute(match &database {
+            TestDatabase::Postgres { .. } => {
+                "insert into signing_keys
+                 select 'broken', 'retiring', public_key, sealed_private_key, 'infinity',
+                        'infinity', '-infinity', 'infinity'
+                 from signing_keys limit 1"
+            }
+            TestDatabase::Sqlite(_) => {
+                "insert into signing_keys
+                 select 'broken', 'retiring', public_key, sealed_private_key, 9223372036854775807,
+                        9223372036854775807, 0, 9223372036854775807
+                 from signing_keys limit 1"
+            }
+        })
+        .await;
 
-    assert_eq!(store.extend_key(active, later).await.unwrap(), Some(later));
-    let earlier = store.extend_key(active, later - Duration::from_hours(2)).await.unwrap();
-    assert_eq!(earlier, Some(later), "it is never lowered");
-    assert_eq!(store.extend_key(pending, later).await.unwrap(), None);
-
+    let read = store.read_keys().await.unwrap();
     let rotate = change(KeyEdit::Rotate(generate_key(&root).unwrap()));
-    let rotated = store.change_keys(&rotate).await.unwrap().unwrap();
-    assert_eq!(rotated.keys[0].signs_until, later, "a change keeps it");
-    assert_eq!(store.extend_key(active, later + Duration::from_hours(1)).await.unwrap(), None);
+    let rotated = store.change_keys(&rotate).await.unwrap().unwrap().set;
+
+    assert_eq!((read.keys, read.broken), (keys.keys, vec!["broken".to_owned()]));
+    assert_eq!(store.read_keys().await.unwrap(), rotated, "it stays as it is");
+    assert_eq!(rotated.broken, ["broken"]);
 }
 
 async fn revoked_key_is_in_the_feed_with_a_new_version(database: TestDatabase) {
@@ -124,12 +139,14 @@ async fn revoked_key_is_in_the_feed_with_a_new_version(database: TestDatabase) {
 
     let revoke = change(KeyEdit::Revoke(keys.keys[0].id, generate_key(&root).unwrap()));
     let revoked = store.change_keys(&revoke).await.unwrap().unwrap();
+    let [revocation] = revoked.revocations[..] else { panic!("{revoked:?}") };
 
     let after = feed.read(timeout).await.unwrap();
-    assert_eq!((before.version + 1, after.version), (after.version, revoked.version));
+    assert_eq!((before.version + 1, after.version), (after.version, revoked.set.version));
     let ids: Vec<_> = after.entries.iter().map(|entry| entry.revocation.id).collect();
     assert_eq!(ids, [RevocationId::from(keys.keys[0].id)]);
-    assert_eq!(feed.read_keys(timeout).await.unwrap(), revoked);
+    assert_eq!(ids, [revocation.id]);
+    assert_eq!(feed.read_keys(timeout).await.unwrap(), revoked.set);
 }
 
 async fn wrappings_are_added_and_retired(database: TestDatabase) {
@@ -143,7 +160,8 @@ async fn wrappings_are_added_and_retired(database: TestDatabase) {
     }
     assert_eq!(store.root_key_wrappings().await.unwrap().len(), 2);
 
-    assert_eq!(store.delete_other_wrappings(&second.secret_id).await.unwrap(), 1);
+    assert_eq!(store.delete_other_wrappings("another").await.unwrap(), None);
+    assert_eq!(store.delete_other_wrappings(&second.secret_id).await.unwrap(), Some(1));
     assert_eq!(store.root_key_wrappings().await.unwrap(), [second]);
 }
 
@@ -165,4 +183,29 @@ async fn change_of_a_signed_out_requester_is_refused(database: TestDatabase) {
 
     assert!(matches!(refused, KeyWriteError::Key(KeyError::RequesterSignedOut)));
     assert_eq!(store.read_keys().await.unwrap(), keys);
+}
+
+async fn simultaneous_retirements_keep_one_wrapping(database: TestDatabase) {
+    let store = open_store(&database).await;
+    let root = RootKey::generate().unwrap();
+    let wrappings = [1, 2].map(|byte| root.wrap(&secret(byte)).unwrap());
+    store.insert_root_key(&wrappings[0]).await.unwrap();
+    store.add_wrapping(&wrappings[1]).await.unwrap();
+
+    let retired =
+        join_all(wrappings.iter().map(|wrapped| store.delete_other_wrappings(&wrapped.secret_id)))
+            .await;
+
+    let mut retired: Vec<_> = retired.into_iter().map(Result::unwrap).collect();
+    retired.sort();
+    assert_eq!(retired, [None, Some(1)]);
+    assert_eq!(store.root_key_wrappings().await.unwrap().len(), 1);
+}
+
+async fn root_key_is_not_made_for_existing_keys(database: TestDatabase) {
+    let (store, ..) = open_with_keys(&database).await;
+
+    let another = RootKey::generate().unwrap().wrap(&secret(1)).unwrap();
+
+    assert!(!store.insert_root_key(&another).await.unwrap());
 }
