@@ -55,6 +55,7 @@ async fn documented_metrics_are_exported() {
             "monitoring/alerts_test.yml",
             "monitoring/grafana/dashboards/portcullis.json",
             "monitoring/grafana/dashboards/revocation.json",
+            "docs/keys.md",
             "docs/revocation.md",
         ] {
             let metrics = metrics_in(path);
