@@ -26,7 +26,7 @@ const PHC: &str = "$pbkdf2-sha256$i=600000,l=32$AAECAwQFBgcICQoLDA0ODw$\
 fn tokens(algorithm: SigningAlgorithm) -> Tokens {
     let settings = TokenSettings {
         issuer: "portcullis".to_owned(),
-        audience: Audience::from_text("portcullis"),
+        audience: Audience::new(Vec::new()),
         lifetime: Duration::from_hours(1),
         session_lifetime: Duration::from_hours(1),
         session_idle_timeout: None,

@@ -33,7 +33,8 @@ create unique index signing_keys_state on signing_keys (state) where state <> 'r
 -- The tokens of all sessions so far were made with JWT_SECRET_KEY, which makes none any more.
 delete from sessions;
 
--- Audiences of the access tokens of the session, separated by spaces; null for all.
+-- Audiences of the access tokens of the session, separated by spaces, with `.` for the service; null
+-- for all.
 alter table sessions add audience text;
 
 -- `subject_id` may be null, for an action on a signing key. SQLite cannot change a column.

@@ -262,10 +262,8 @@ impl<'a> Checker<'a> {
 
     fn tokens(&mut self, public_url: Option<&Option<String>>) -> Result<TokenSettings, Reported> {
         let issuer = public_url.map(|url| url.as_deref().unwrap_or(DEFAULT_ISSUER)).ok_or(Reported);
-        let others = setting!(self, jwt_audience, audience);
-        let all = |issuer: &str, others| [vec![issuer.to_owned()], others].concat();
         build!(TokenSettings {
-            audience: issuer.and_then(|issuer| Ok(Audience::new(all(issuer, others?)))),
+            audience: setting!(self, jwt_audience, audience).map(Audience::new),
             issuer: issuer.map(str::to_owned),
             lifetime: setting!(self, jwt_access_token_expires, positive_seconds),
             session_lifetime: setting!(self, jwt_refresh_token_expires, positive_seconds),

@@ -130,7 +130,7 @@ pub enum PoolMode {
 pub struct TokenSettings {
     /// The `iss` claim of the tokens: PUBLIC_URL, or `portcullis` without one.
     pub issuer: String,
-    /// Recipients of the tokens: the issuer, and those in JWT_AUDIENCE.
+    /// Recipients of the tokens: the service itself, and those in JWT_AUDIENCE.
     pub audience: Audience,
     /// Lifetime of an access token.
     pub lifetime: Duration,

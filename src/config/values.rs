@@ -58,7 +58,7 @@ pub(super) fn audience(raw: &str) -> Result<Vec<String>, String> {
         .map(|name| {
             let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic());
             let problem = || format!("must be names without spaces, not `{name}`");
-            if is_plain { Ok(name.to_owned()) } else { Err(problem()) }
+            if is_plain && name != "." { Ok(name.to_owned()) } else { Err(problem()) }
         })
         .collect()
 }

@@ -54,7 +54,7 @@ struct AuditLogView {
     next: Option<i64>,
 }
 
-/// Record of an action: `actor` acted on `subject`.
+/// Record of an action: `actor` acted on `subject`, or on the signing key in `detail`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditRecord)]
 struct AuditRecordView {
@@ -68,11 +68,12 @@ struct AuditRecordView {
     /// `null` for the command line and for a request without an access token.
     #[schema(inline, required)]
     actor: Option<UserId>,
-    #[schema(inline)]
+    /// `null` for an action on a signing key.
+    #[schema(inline, required)]
     subject: Option<UserId>,
     #[schema(inline, required)]
     session: Option<SessionId>,
-    /// Username, roles or token id, depending on the action. For `login.refused` and
+    /// Username, roles, token id or key id, depending on the action. For `login.refused` and
     /// `session.refresh_token_retried`, also the number of those that were not recorded.
     #[schema(required, example = "testuser")]
     detail: Option<String>,

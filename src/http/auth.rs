@@ -52,7 +52,7 @@ pub(super) struct RawRefreshToken {
 struct TokensView {
     /// Sent as `Authorization: Bearer <JWT>`.
     #[schema(
-        example = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJ0eXBlIjoiYWNjZXNzIn0.c2lnbmF0dXJl"
+        example = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJwb3J0Y3VsbGlzIn0.c2lnbmF0dXJl"
     )]
     access_token: String,
     /// Valid for one exchange.

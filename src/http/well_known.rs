@@ -52,6 +52,8 @@ struct MetadataView {
     revocation_endpoint: String,
     /// Empty: the service has no authorization endpoint.
     response_types_supported: Vec<String>,
+    /// Empty: the service has no token endpoint.
+    grant_types_supported: Vec<String>,
 }
 
 /// Read the public keys
@@ -112,5 +114,6 @@ pub(super) async fn metadata(api: Data<Api>) -> Result<impl Responder, ApiError>
         introspection_endpoint: format!("{issuer}/oauth/introspect"),
         revocation_endpoint: format!("{issuer}/oauth/revoke"),
         response_types_supported: Vec::new(),
+        grant_types_supported: Vec::new(),
     }))
 }

@@ -142,7 +142,7 @@ impl Tokens {
     /// # Errors
     /// Returns [`AudienceError`] if the list is empty or contains another name.
     pub fn parse_audience(&self, names: &[String]) -> Result<Audience, AudienceError> {
-        self.settings.audience.restrict(names)
+        self.settings.audience.restrict(names, &self.settings.issuer)
     }
 
     /// Issues an access token of a session, for the default audience unless another one is given.
@@ -365,7 +365,7 @@ pub(super) mod tests {
     pub(crate) fn settings() -> TokenSettings {
         TokenSettings {
             issuer: "portcullis".to_owned(),
-            audience: Audience::from_text("portcullis orders"),
+            audience: Audience::new(vec!["orders".to_owned()]),
             lifetime: Duration::from_hours(1),
             session_lifetime: Duration::from_hours(24),
             session_idle_timeout: None,

@@ -91,7 +91,7 @@ impl<'a> Claims<'a> {
     ) -> Self {
         Self {
             iss: issuer.into(),
-            aud: Recipients::List(audience.names().map(Cow::from).collect()),
+            aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
             sub: user.id,
             client_id: CLIENT_ID,
             username: user.username.as_str().into(),

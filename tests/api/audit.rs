@@ -225,8 +225,9 @@ async fn unreadable_records_fail_no_list(database: TestDatabase) {
         database.execute(statement).await;
     }
 
-    let log = read_records(&app, &root, "").await;
+    let mut log = read_records(&app, &root, "").await;
 
+    log.retain(|record| record["subject"] != Value::Null);
     assert_eq!(log.len(), 2, "{log:?}");
     assert_eq!(
         (&log[0]["action"], &log[0]["broken"]),
@@ -238,6 +239,8 @@ async fn unreadable_records_fail_no_list(database: TestDatabase) {
 async fn refused_logins_are_recorded_at_a_bounded_rate(database: TestDatabase) {
     let app = TestApp::start_with(&database, |config| {
         config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+        // The test moves the clock, after which a stale instance refuses logins.
+        config.revocations.max_staleness = Duration::from_hours(1);
     })
     .await;
     let root = app.register_admin(&database).await;

@@ -140,6 +140,7 @@ async fn metadata_names_the_public_url(database: TestDatabase) {
             "introspection_endpoint": format!("{url}/oauth/introspect"),
             "revocation_endpoint": format!("{url}/oauth/revoke"),
             "response_types_supported": [],
+            "grant_types_supported": [],
         }),
     );
 }

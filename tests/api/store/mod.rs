@@ -154,7 +154,7 @@ async fn add_session(store: &dyn Store) -> Session {
         last_used_at: created_at,
         expires_at: created_at + Duration::from_hours(24),
         tokens_expire_at: created_at + Duration::from_hours(1),
-        audience: Some(Audience::from_text("portcullis orders")),
+        audience: Some(Audience::from_text(". orders")),
         origin: origin("2001:db8::1"),
         last_origin: origin("2001:db8::1"),
     };

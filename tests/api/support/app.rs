@@ -295,7 +295,7 @@ fn config(database: &TestDatabase) -> Config {
         },
         tokens: TokenSettings {
             issuer: "portcullis".to_owned(),
-            audience: Audience::from_text("portcullis orders"),
+            audience: Audience::new(vec!["orders".to_owned()]),
             lifetime: Duration::from_hours(1),
             session_lifetime: Duration::from_hours(30 * 24),
             session_idle_timeout: None,

@@ -49,7 +49,7 @@ impl Cluster {
     pub fn new(instances: Vec<Process>) -> Self {
         let settings = TokenSettings {
             issuer: "portcullis".to_owned(),
-            audience: Audience::from_text("portcullis"),
+            audience: Audience::new(Vec::new()),
             lifetime: TOKEN_LIFETIME,
             session_lifetime: TOKEN_LIFETIME,
             session_idle_timeout: None,
