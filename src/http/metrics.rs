@@ -37,8 +37,7 @@ fn update_gauges(api: &Api) {
 
     let ring = api.tokens.ring();
     for state in KeyState::iter() {
-        let count = ring.stored().keys.iter().filter(|key| key.state == state).count();
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        let count = i64::try_from(ring.count(state)).unwrap_or(i64::MAX);
         metrics.signing_keys.with_label_values(&[state.into_str()]).set(count);
     }
     let active = ring.stored().find(KeyState::Active);

@@ -93,6 +93,12 @@ impl KeyRing {
         &self.stored
     }
 
+    /// Returns the number of keys in a state, secrets included.
+    #[must_use]
+    pub fn count(&self, state: KeyState) -> usize {
+        self.keys.iter().filter(|key| key.state == state).count()
+    }
+
     /// Returns the public keys.
     #[must_use]
     pub fn jwks(&self) -> &JwksDocument {

@@ -117,6 +117,8 @@ async fn shared_secret_is_not_published(database: TestDatabase) {
 
     assert_eq!(header_of(&token)["alg"], "HS256");
     assert_eq!(published_keys(&app).await, [] as [Value; 0]);
+    let active = app.metric(r#"portcullis_signing_keys{state="active"}"#).await;
+    assert_eq!(active, 1, "an alert watches this number");
 }
 
 async fn metadata_names_the_public_url(database: TestDatabase) {
