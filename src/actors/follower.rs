@@ -70,20 +70,20 @@ pub(super) async fn start(
 }
 
 /// Reads the feed into the replica.
-struct Follower {
-    feed: Box<dyn Feed>,
-    replica: Arc<Replica>,
-    tokens: Arc<Tokens>,
-    notified: Arc<Notify>,
-    settings: RevocationSettings,
-    clock: Arc<DatabaseClock>,
-    metrics: Arc<Metrics>,
-    backoff: Backoff,
+pub(super) struct Follower {
+    pub(super) feed: Box<dyn Feed>,
+    pub(super) replica: Arc<Replica>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) notified: Arc<Notify>,
+    pub(super) settings: RevocationSettings,
+    pub(super) clock: Arc<DatabaseClock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) backoff: Backoff,
 }
 
 impl Follower {
     /// Follows until dropped.
-    async fn follow(mut self) {
+    pub(super) async fn follow(mut self) {
         // The first load may have taken so long that it is stale.
         let mut delay = Duration::ZERO;
         loop {
@@ -106,6 +106,8 @@ impl Follower {
             return FeedReadCause::Retry;
         }
         select! {
+            // A read answers a notification, even if it is due anyway.
+            biased;
             () = self.notified.notified() => FeedReadCause::Notification,
             () = sleep(delay) => FeedReadCause::Poll,
         }
@@ -133,7 +135,7 @@ impl Follower {
     /// # Errors
     /// Returns a [`StoreError`] if the database does not answer. The replica's freshness is
     /// unchanged then.
-    async fn read(&mut self, cause: FeedReadCause) -> Result<(), StoreError> {
+    pub(super) async fn read(&mut self, cause: FeedReadCause) -> Result<(), StoreError> {
         self.metrics.revocation_feed_reads.inc(cause);
         if self.replica.has_room_for_reload() {
             self.feed.request_full_reload();
@@ -153,23 +155,17 @@ impl Follower {
 
     /// Reads the signing keys if the batch shows that they may have changed.
     async fn follow_keys(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
-        let has_changed = batch.version != self.tokens.ring().stored().version;
-        if !self.tokens.ring().is_stored() || !(has_changed || batch.is_full_reload) {
+        let ring = Arc::clone(&self.tokens.ring());
+        let has_changed = batch.version != ring.stored().version;
+        if !ring.is_stored() || !(has_changed || batch.is_full_reload) {
             return Ok(());
         }
         let read = self.feed.read_keys(self.settings.read_timeout()).await;
-        let is_current = match &read {
-            Ok(keys) if batch.is_full_reload => {
-                self.tokens.restore(keys);
-                true
-            }
-            Ok(keys) => self.tokens.apply(keys),
-            Err(_) => false,
-        };
-        if !is_current {
-            // The keys were not read, were just changed by this instance, or the database is another
-            // one, whose version says nothing.
-            self.feed.request_full_reload();
+        match &read {
+            Ok(keys) => self.tokens.replace(&ring, keys),
+            // Otherwise the next read would not show that the database may be another one.
+            Err(_) if batch.is_full_reload => self.feed.request_full_reload(),
+            Err(_) => {}
         }
         read.map(|_| ())
     }
@@ -234,13 +230,13 @@ async fn forward(listener: &mut dyn Listener, notified: &Notify, timeout: Durati
 }
 
 /// Exponential backoff with jitter, so that instances that failed together do not retry together.
-struct Backoff {
+pub(super) struct Backoff {
     failures: u32,
     random: fastrand::Rng,
 }
 
 impl Backoff {
-    fn new(random: fastrand::Rng) -> Self {
+    pub(super) fn new(random: fastrand::Rng) -> Self {
         Self { failures: 0, random }
     }
 

@@ -35,15 +35,10 @@ pub struct Config {
 
 impl Config {
     /// Returns the periods in the life of a signing key.
-    ///
-    /// A verifier fetches the keys from an instance that may not know of the newest yet, perhaps
-    /// through a cache that keeps them as long as the verifier does.
     #[must_use]
     pub fn key_periods(&self) -> KeyPeriods {
-        KeyPeriods {
-            publication: 2 * self.keys.jwks_max_age + self.revocations.max_staleness,
-            token_lifetime: self.tokens.lifetime,
-        }
+        let max_staleness = self.revocations.max_staleness;
+        KeyPeriods::new(self.keys.jwks_max_age, max_staleness, self.tokens.lifetime)
     }
 }
 

@@ -82,6 +82,17 @@ pub enum KeyError {
 const HORIZON: Duration = Duration::from_mins(20);
 
 impl KeyPeriods {
+    /// Returns the periods for keys that verifiers may keep for `max_age`, and for tokens that live
+    /// for `token_lifetime`.
+    ///
+    /// A verifier fetches the keys from an instance that may not know of the newest yet, for as
+    /// long as `max_staleness`, perhaps through a cache that keeps them as long as the verifier
+    /// does.
+    #[must_use]
+    pub fn new(max_age: Duration, max_staleness: Duration, token_lifetime: Duration) -> Self {
+        Self { publication: 2 * max_age + max_staleness, token_lifetime }
+    }
+
     /// Returns the expiry up to which a key may sign from now on.
     #[must_use]
     pub fn signs_until(&self, now: OffsetDateTime) -> OffsetDateTime {

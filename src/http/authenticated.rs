@@ -110,35 +110,31 @@ pub(super) async fn is_revoked(api: &Api, claims: &AccessClaims) -> Result<bool,
 
 /// Verifies an access token, except for its revocation, with the newest keys if it names an unknown
 /// one: another instance may have made it just now.
-pub(super) async fn verify_token(
-    api: &Api,
-    token: &str,
-) -> Result<Result<AccessClaims, TokenRefusal>, ApiError> {
-    match api.tokens.verify(token, api.clock.now()) {
-        Err(TokenRefusal::UnknownKey) => match look_for_key(api, token).await? {
-            Ok(()) => Ok(api.tokens.verify(token, api.clock.now())),
-            Err(refusal) => Ok(Err(refusal)),
-        },
-        verified => Ok(verified),
+pub(super) async fn verify_token(api: &Api, token: &str) -> Result<AccessClaims, ApiError> {
+    let mut verified = api.tokens.verify(token, api.clock.now());
+    if let Err(TokenRefusal::UnknownKey) = verified {
+        look_for_key(api, token).await?;
+        verified = api.tokens.verify(token, api.clock.now());
     }
+    Ok(verified?)
 }
 
 /// Verifies the access token of a request with the newest keys, and checks its revocation.
 async fn verify_with_new_keys(request: &HttpRequest) -> Result<Authenticated, ApiError> {
     if let Some(api) = request.app_data::<Data<Api>>() {
-        look_for_key(api, bearer_token(request)?).await??;
+        look_for_key(api, bearer_token(request)?).await?;
     }
     let (api, claims) = verify(request)?;
     let is_revoked = is_revoked(api, &claims).await?;
     Authenticated::new(claims, is_revoked)
 }
 
-/// Reads the keys if that may find the key of a token.
-async fn look_for_key(api: &Api, token: &str) -> Result<Result<(), TokenRefusal>, ApiError> {
+/// Reads the keys if that may find the key of a token. Otherwise refuses the token.
+async fn look_for_key(api: &Api, token: &str) -> Result<(), ApiError> {
     match key_id(token) {
-        Some(id) if api.replica.contains(id.into()) => Ok(Err(TokenRefusal::Revoked)),
-        Some(_) if api.tokens.ring().is_stored() => Ok(Ok(api.keys.ask(ReloadKeys).await?)),
-        _ => Ok(Err(TokenRefusal::UnknownKey)),
+        Some(id) if api.replica.contains(id.into()) => Err(TokenRefusal::Revoked.into()),
+        Some(_) if api.tokens.ring().is_stored() => Ok(api.keys.ask(ReloadKeys).await?),
+        _ => Err(TokenRefusal::UnknownKey.into()),
     }
 }
 

@@ -77,9 +77,11 @@ pub(super) async fn introspect(
     bearer.require_permission(Permission::TokensIntrospect)?;
     let token = body.read().await?.token.ok_or(ApiError::MissingToken)?;
 
-    let claims = match verify_token(&api, &token).await? {
-        Ok(claims) if !is_revoked(&api, &claims).await? => Some(ActiveToken::from(claims)),
-        _ => None,
+    let claims = match verify_token(&api, &token).await {
+        Ok(claims) if is_revoked(&api, &claims).await? => None,
+        Ok(claims) => Some(ActiveToken::from(claims)),
+        Err(ApiError::TokenRefused(_)) => None,
+        Err(error) => return Err(error),
     };
     let introspection = Introspection { active: claims.is_some(), claims };
     Ok(Json(introspection))
@@ -122,10 +124,14 @@ pub(super) async fn revoke(
     let requester = bearer.requester(origin);
     if let Some((session_id, _)) = api.tokens.verify_refresh_token(&token) {
         end_session(&api, &bearer, session_id, requester).await?;
-    } else if let Ok(claims) = verify_token(&api, &token).await? {
-        revoke_access_token(&api, &bearer, &claims, requester).await?;
+        return Ok(HttpResponse::Ok().json(REVOKED));
     }
-
+    match verify_token(&api, &token).await {
+        Ok(claims) => revoke_access_token(&api, &bearer, &claims, requester).await?,
+        // It is no longer valid, or never was.
+        Err(ApiError::TokenRefused(_)) => {}
+        Err(error) => return Err(error),
+    }
     Ok(HttpResponse::Ok().json(REVOKED))
 }
 

@@ -110,24 +110,23 @@ impl Tokens {
         self.ring.load()
     }
 
-    /// Replaces the keys by stored ones of a newer version. Returns `false` if the present ones are
-    /// newer, or a secret signs.
-    pub fn apply(&self, keys: &KeySet) -> bool {
-        if !self.ring().is_stored() {
-            return false;
-        }
-        let ring = Arc::new(KeyRing::es256(keys, &self.root));
-        let is_newer = |current: &KeyRing| current.stored().version < keys.version;
-        let former = self
-            .ring
-            .rcu(|current| if is_newer(current) { Arc::clone(&ring) } else { Arc::clone(current) });
-        former.stored().version <= keys.version
+    /// Replaces the keys by stored ones that are newer, unless a secret signs. Older ones come from
+    /// a read that a later one has overtaken.
+    pub fn apply(&self, keys: &KeySet) {
+        self.replace_if(keys, |ring| ring.stored().version < keys.version);
     }
 
-    /// Replaces the keys by those of another database, whatever their version.
-    pub fn restore(&self, keys: &KeySet) {
+    /// Replaces the keys by stored ones that were read when `former` were current. Their version
+    /// may be lower: the database may have been restored.
+    pub fn replace(&self, former: &Arc<KeyRing>, keys: &KeySet) {
+        let is_newer = |ring: &Arc<KeyRing>| ring.stored().version < keys.version;
+        self.replace_if(keys, |ring| Arc::ptr_eq(ring, former) || is_newer(ring));
+    }
+
+    fn replace_if(&self, keys: &KeySet, is_outdated: impl Fn(&Arc<KeyRing>) -> bool) {
         if self.ring().is_stored() {
-            self.ring.store(Arc::new(KeyRing::es256(keys, &self.root)));
+            let new = Arc::new(KeyRing::es256(keys, &self.root));
+            self.ring.rcu(|ring| Arc::clone(if is_outdated(ring) { &new } else { ring }));
         }
     }
 
@@ -661,13 +660,41 @@ pub(super) mod tests {
         cache.verify(&tokens, &token, NOW).unwrap();
 
         keys.keys.remove(0);
-        assert!(!tokens.apply(&KeySet { version: 0, ..keys.clone() }), "an older version");
-        assert!(cache.verify(&tokens, &token, NOW).is_ok());
         keys.version += 1;
-        assert!(tokens.apply(&keys));
+        tokens.apply(&keys);
 
         assert_eq!(tokens.verify(&token, NOW).unwrap_err(), TokenRefusal::UnknownKey);
         assert_eq!(cache.verify(&tokens, &token, NOW).unwrap_err(), TokenRefusal::UnknownKey);
+    }
+
+    #[test]
+    fn read_that_was_overtaken_replaces_no_keys() {
+        let root = RootKey::generate().unwrap();
+        let former = first_keys(&root);
+        let tokens = tokens_with(root, &former);
+        let before = Arc::clone(&tokens.ring());
+        let mut newer = former.clone();
+        newer.keys.remove(0);
+        newer.version += 1;
+        tokens.apply(&newer);
+
+        tokens.apply(&former);
+        tokens.replace(&before, &former);
+
+        assert_eq!(*tokens.ring().stored(), newer);
+    }
+
+    #[test]
+    fn keys_of_a_restored_database_replace_the_newer_ones() {
+        let root = RootKey::generate().unwrap();
+        let restored = first_keys(&root);
+        let newer = KeySet { version: restored.version + 1, ..restored.clone() };
+        let tokens = tokens_with(root, &newer);
+        let before = Arc::clone(&tokens.ring());
+
+        tokens.replace(&before, &restored);
+
+        assert_eq!(*tokens.ring().stored(), restored);
     }
 
     #[test]

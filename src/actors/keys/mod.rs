@@ -5,6 +5,8 @@ mod change;
 mod maintain;
 mod reader;
 mod reload;
+#[cfg(test)]
+mod simulation;
 mod writer;
 
 pub use actor::KeyActor;
