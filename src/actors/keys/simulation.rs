@@ -36,7 +36,7 @@ use crate::tokens::{RootKey, test_settings};
 const LENGTH: Duration = Duration::from_mins(90);
 /// Mean time between two steps of a schedule.
 const STEP: Duration = Duration::from_secs(30);
-const VERIFIERS: usize = 4;
+const VERIFIERS: usize = 6;
 /// Time from a commit until every verifier knows of it.
 const PUBLICATION: Duration = Duration::from_mins(13);
 
@@ -68,8 +68,12 @@ impl Simulation {
     fn new(variant: Variant, seed: u64, environment: &Environment) -> Self {
         let mut rng = Rng::with_seed(seed);
         let world = Arc::new(World::new(variant, environment.wrapped.clone()));
-        let rotation_interval = [None, Some(Duration::ZERO), Some(2 * PUBLICATION)];
-        let rotation_interval = rotation_interval[rng.usize(..3)];
+        let rotation_interval = match rng.u8(..4) {
+            0 => None,
+            1 => Some(2 * PUBLICATION),
+            // As soon as the pending key may sign.
+            _ => Some(Duration::ZERO),
+        };
         let instances = (0..rng.usize(2..4)).map(|_| {
             let host = Arc::new(Host::new(Arc::clone(&world), rng.fork()));
             let mut settings = test_settings();
@@ -98,8 +102,8 @@ impl Simulation {
                     self.any_instance().host.set_clock(skew);
                 }
                 24..40 => self.operate(Operation::Rotate),
-                40..44 => self.revoke(),
-                44..60 => self.instances.iter().for_each(|instance| instance.notify()),
+                40..43 => self.revoke(),
+                43..60 => self.instances.iter().for_each(|instance| instance.notify()),
                 _ => {}
             }
             self.log_in();
