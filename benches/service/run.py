@@ -85,7 +85,8 @@ class Service:
 
 
 def portcullis(database, core=(), **settings):
-    settings = {"DATABASE_URL": database, "JWT_SECRET_KEY": KEY} | settings
+    """Starts the service. With HS256, `another` can sign tokens."""
+    settings = {"DATABASE_URL": database, "JWT_SECRET_KEY": KEY, "JWT_ALGORITHM": "HS256"} | settings
     return Service([*core, PROGRAM.absolute()], **settings)
 
 
@@ -180,6 +181,37 @@ def checks():
     compare("checked requests a second over a bare handler's", rounds, "empty", "bare", "per_second", 0.85, 0.93)
     compare("with 1,000,000 revocations over with none", rounds, "full", "empty", "per_second", 0.97, 0.99)
     for service in [full, empty, bare]:
+        service.stop()
+
+
+def signatures():
+    """Measures the cost of ES256 with the tokens of real logins."""
+    services = {}
+    for algorithm in ["HS256", "ES256"]:
+        settings = {"JWT_ALGORITHM": algorithm, "PBKDF2_ITERATIONS": str(CHEAP)}
+        service = portcullis(new_database(), SERVER_CORE, **settings)
+        service.ask("POST", "/auth/register", CREDENTIALS)
+        tokens = [service.log_in() for _ in range(CHECKED)]
+        checked = write(f"checked_{algorithm}", [one["access_token"] for one in tokens])
+        services[algorithm] = service, checked
+
+    def checks_with(algorithm):
+        service, tokens = services[algorithm]
+        return lambda: check(service, tokens, core=CLIENT_CORE)
+
+    rounds = alternate(es256=checks_with("ES256"), hs256=checks_with("HS256"))
+    compare("processor time of a checked request, ES256 over HS256", rounds, "es256", "hs256", "cpu_us", 1.1, 1.05)
+
+    def refreshes_with(algorithm):
+        def measure():
+            service, _ = services[algorithm]
+            tokens = write("tokens", [service.log_in()["refresh_token"] for _ in range(CLIENTS + 8)])
+            return load(service, "/auth/refresh", "refresh", tokens, core=CLIENT_CORE)
+        return measure
+
+    rounds = alternate(es256=refreshes_with("ES256"), hs256=refreshes_with("HS256"))
+    compare("refreshes a second, ES256 over HS256", rounds, "es256", "hs256", "per_second", 0.8, 0.9)
+    for service, _ in services.values():
         service.stop()
 
 
@@ -366,7 +398,7 @@ def main():
     require("wrk", "wrk")
     require("taskset", "util-linux")
     require("pgbench", "postgresql-contrib, or postgresql on Debian")
-    parts = [sizes, starts_with_sqlite, checks, logins, flood, commits, propagation]
+    parts = [sizes, starts_with_sqlite, checks, signatures, logins, flood, commits, propagation]
     for part in [build, *parts]:
         if part.__name__ in (sys.argv[1:] or [one.__name__ for one in parts]):
             part()
