@@ -303,7 +303,7 @@ impl ChangedKeys {
 }
 
 impl SigningKey {
-    /// Returns `true` if no token of a retiring key is valid, whatever leeway an instance grants.
+    /// Returns `true` if every token of a retiring key has expired, with the largest leeway.
     #[must_use]
     pub fn has_expired(&self, now: OffsetDateTime) -> bool {
         let end = self.signs_until + MAX_LEEWAY + CLOCK_SKEW_ALLOWANCE;

@@ -296,21 +296,22 @@ pub const ALGORITHM_LABELS: [&str; 3] = ["ES256", "HS256", "other"];
 /// Returns the algorithm in the header of a token, for the metrics.
 #[must_use]
 pub fn algorithm_label(token: &str) -> &'static str {
-    let header = token.split('.').next().and_then(|header| decode_segment(header).ok());
-    let algorithm = header.as_ref().and_then(|json| {
-        let header: JoseHeader<'_> = parse_object(json).ok()?;
-        Some(header.alg)
+    let label = read_header(token, |header| {
+        ALGORITHM_LABELS.into_iter().find(|label| header.alg == *label)
     });
-    let label = ALGORITHM_LABELS.into_iter().find(|label| algorithm.as_deref() == Some(label));
     label.unwrap_or("other")
 }
 
 /// Returns the `kid` in the header of a token, if it can be one of a key.
 #[must_use]
 pub fn key_id(token: &str) -> Option<KeyId> {
+    read_header(token, |header| header.kid?.parse().ok())
+}
+
+/// Reads the header of a token that is not verified.
+fn read_header<T>(token: &str, read: impl FnOnce(JoseHeader<'_>) -> Option<T>) -> Option<T> {
     let json = decode_segment(token.split('.').next()?).ok()?;
-    let header: JoseHeader<'_> = parse_object(&json).ok()?;
-    header.kid?.parse().ok()
+    read(parse_object(&json).ok()?)
 }
 
 /// Parses a JSON object. `serde` would also read a struct from an array of its fields, and would
