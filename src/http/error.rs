@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, AudienceError, ClientError, KeyError, LackingPermissions, PasswordError,
-    Permission, RoleNameError, Roles, SECRETS_PER_CLIENT, UsernameError,
+    AccountError, AudienceError, ClientError, ClientNameError, KeyError, LackingPermissions,
+    PasswordError, Permission, PermissionError, RoleNameError, Roles, SECRETS_PER_CLIENT,
+    UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -44,6 +45,10 @@ pub(super) enum ApiError {
     UnknownRoles(Roles),
     #[error(transparent)]
     PermissionsLacking(#[from] LackingPermissions),
+    #[error(transparent)]
+    InvalidClientName(#[from] ClientNameError),
+    #[error(transparent)]
+    InvalidPermissions(#[from] PermissionError),
     #[error("The client exists already")]
     ClientExists,
     #[error("A client has at most {SECRETS_PER_CLIENT} secrets")]
@@ -54,6 +59,17 @@ pub(super) enum ApiError {
     InvalidAudience(#[from] AudienceError),
     #[error("Missing token")]
     MissingToken,
+    #[error("Missing grant_type")]
+    MissingGrantType,
+    #[error("grant_type must be client_credentials")]
+    UnsupportedGrantType,
+    #[error("The client does not have all permissions in scope")]
+    InvalidScope,
+    /// The client is unknown, disabled or expired, or the secret is wrong.
+    #[error("Invalid client_id or client_secret")]
+    InvalidClient,
+    #[error("The request has two kinds of credentials")]
+    TwoCredentials,
     #[error("Missing refresh token")]
     MissingRefreshToken,
     #[error("Missing password")]
@@ -164,6 +180,11 @@ impl ApiError {
         ErrorBody { msg: self.to_string(), code: self.code() }
     }
 
+    /// Returns the error if the operating system provides no random bytes.
+    pub(super) fn no_random_bytes() -> Self {
+        Self::Internal("the operating system provides no random bytes".into())
+    }
+
     /// Returns the cause, which only failures of the service have.
     pub(super) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -202,6 +223,11 @@ impl ApiError {
             Self::PermissionsLacking(_) => (StatusCode::FORBIDDEN, "permissions_lacking"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
             Self::MissingToken => (StatusCode::BAD_REQUEST, "missing_token"),
+            Self::MissingGrantType => (StatusCode::BAD_REQUEST, "missing_grant_type"),
+            Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+            Self::InvalidScope => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Self::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
+            Self::TwoCredentials => (StatusCode::BAD_REQUEST, "two_credentials"),
             Self::MissingRefreshToken => (StatusCode::BAD_REQUEST, "missing_refresh_token"),
             Self::MissingPassword => (StatusCode::BAD_REQUEST, "missing_password"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
@@ -215,6 +241,8 @@ impl ApiError {
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::InvalidClientName(_) => (StatusCode::BAD_REQUEST, "invalid_client_name"),
+            Self::InvalidPermissions(_) => (StatusCode::BAD_REQUEST, "invalid_permissions"),
             Self::ClientExists => (StatusCode::CONFLICT, "client_exists"),
             Self::TooManySecrets => (StatusCode::CONFLICT, "too_many_secrets"),
             Self::KeyTooNew(_) => (StatusCode::CONFLICT, "key_too_new"),
@@ -242,6 +270,20 @@ impl ApiError {
         }
     }
 
+    /// Returns the `error` in a reply under `/oauth/` (RFC 6749 section 5.2, RFC 6750 section 3.1).
+    pub(super) fn oauth_code(&self) -> &'static str {
+        match self {
+            Self::InvalidClient | Self::AuthorizationHeader(_) => "invalid_client",
+            Self::TokenRefused(_) => "invalid_token",
+            Self::PermissionMissing(_) => "insufficient_scope",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            error if error.status_code().is_server_error() => "temporarily_unavailable",
+            Self::TooManyTokens { .. } => "temporarily_unavailable",
+            _ => "invalid_request",
+        }
+    }
+
     /// Returns the value of `WWW-Authenticate` (RFC 6750 section 3): only the scheme if the request
     /// contained no token.
     fn challenge(&self) -> Option<String> {
@@ -249,6 +291,7 @@ impl ApiError {
             Self::InvalidCredentials | Self::WrongPassword | Self::AuthorizationHeader(_) => {
                 Some("Bearer".to_owned())
             }
+            Self::InvalidClient => Some(r#"Basic realm="portcullis""#.to_owned()),
             Self::TokenRefused(_) | Self::InvalidRefreshToken => {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#))
             }

@@ -21,7 +21,9 @@ use super::provider;
 use super::refresh::RefreshTokens;
 use super::root_key::{CryptoError, RootKey};
 use crate::config::TokenSettings;
-use crate::domain::{Audience, AudienceError, Generation, KeyId, KeySet, SessionId, User};
+use crate::domain::{
+    Audience, AudienceError, Client, Generation, KeyId, KeySet, Permissions, SessionId, User,
+};
 
 /// Issues and verifies tokens.
 pub struct Tokens {
@@ -156,13 +158,54 @@ impl Tokens {
         expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
-        let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let issuer = self.settings.issuer.as_str();
         let audience = audience.unwrap_or(&self.settings.audience);
         let claims = Claims::of_user(user, session_id, issuer, audience, now, expires_at);
+        self.sign(&claims, expires_at, now)
+    }
+
+    /// Returns the issuer (`iss`) of the tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Returns the expiry of a new token of a client.
+    #[must_use]
+    pub fn expiry_of_client_token(&self, client: &Client, now: OffsetDateTime) -> OffsetDateTime {
+        let expiry = now + self.settings.lifetime;
+        client.rights.expires_at.map_or(expiry, |client_expiry| client_expiry.min(expiry))
+    }
+
+    /// Issues an access token of a client itself, with some of its permissions.
+    ///
+    /// # Errors
+    /// Returns [`IssueError`].
+    pub fn issue_to_client(
+        &self,
+        client: &Client,
+        session_id: SessionId,
+        scope: &Permissions,
+        expires_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<IssuedToken, IssueError> {
+        let issuer = self.settings.issuer.as_str();
+        let audience = client.rights.audience.as_ref().unwrap_or(&self.settings.audience);
+        let claims =
+            Claims::of_client(client.id, session_id, scope, issuer, audience, now, expires_at);
+        self.sign(&claims, expires_at, now)
+    }
+
+    fn sign(
+        &self,
+        claims: &Claims<'_>,
+        expires_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<IssuedToken, IssueError> {
+        let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let ring = self.ring();
         let key = ring.signing_key(expires_at).ok_or(IssueError::NoKey)?;
-        Ok(IssuedToken { access_token: key.sign(&claims)?, expires_in })
+        Ok(IssuedToken { access_token: key.sign(claims)?, expires_in })
     }
 
     /// Verifies a token, except for its revocation and its audience, and returns its claims.

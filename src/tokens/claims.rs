@@ -64,6 +64,15 @@ impl AccessClaims {
 }
 
 impl Subject {
+    /// Returns the `client_id` claim: that of a login at this service, or the client's own.
+    #[must_use]
+    pub fn client_id(&self) -> Cow<'_, str> {
+        match self {
+            Self::User { .. } => CLIENT_ID.into(),
+            Self::Client(id) => id.to_string().into(),
+        }
+    }
+
     /// Returns the username, or the id of the client.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
@@ -138,6 +147,32 @@ impl<'a> Claims<'a> {
             username: Some(user.username.as_str().into()),
             roles: user.roles.names().into_iter().map(Cow::from).collect(),
             scope: user.permissions.to_string().into(),
+            sid: session_id,
+            jti: TokenId::random(),
+            iat: now.unix_timestamp(),
+            nbf: Some(now.unix_timestamp()),
+            exp: expires_at.unix_timestamp(),
+        }
+    }
+
+    /// Creates the claims of a client's own new access token.
+    pub(super) fn of_client(
+        id: ClientId,
+        session_id: SessionId,
+        scope: &Permissions,
+        issuer: &'a str,
+        audience: &'a Audience,
+        now: OffsetDateTime,
+        expires_at: OffsetDateTime,
+    ) -> Self {
+        Self {
+            iss: issuer.into(),
+            aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
+            sub: id.as_uuid(),
+            client_id: id.to_string().into(),
+            username: None,
+            roles: Vec::new(),
+            scope: scope.to_string().into(),
             sid: session_id,
             jti: TokenId::random(),
             iat: now.unix_timestamp(),
