@@ -17,7 +17,6 @@ use time::OffsetDateTime;
 
 use super::claims::{AccessClaims, Claims};
 use super::key_ring::{KeyRing, RingKey, is_access_token_type};
-use super::provider;
 use super::refresh::RefreshTokens;
 use super::root_key::{CryptoError, RootKey};
 use crate::config::TokenSettings;
@@ -99,7 +98,6 @@ impl Tokens {
         ring: KeyRing,
         settings: TokenSettings,
     ) -> Result<Self, CryptoError> {
-        provider::install();
         let refresh = RefreshTokens::new(&root)?;
         Ok(Self { root, ring: ArcSwap::from_pointee(ring), refresh, settings })
     }
@@ -428,7 +426,7 @@ pub(super) mod tests {
     fn sign(tokens: &Tokens, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
         let [header, payload] = [header.as_ref(), payload.as_ref()];
         let message = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-        let signature = tokens.ring().signing_key(NOW).unwrap().sign_message(&message);
+        let signature = tokens.ring().signing_key(NOW).unwrap().sign_message(&message).unwrap();
         format!("{message}.{signature}")
     }
 
