@@ -18,7 +18,7 @@ pub(super) struct HmacSha256(hmac::Key);
 /// Verifies with ES256. A signature is two numbers of 32 bytes each (RFC 7518 section 3.4).
 pub(super) struct EcdsaP256(UnparsedPublicKey<Vec<u8>>);
 
-/// Signs with ES256. The private key is parsed once, since that takes as long as a signature.
+/// Signs with ES256. The private key is parsed once, not for each token.
 pub(super) struct EcdsaP256Signer {
     pair: EcdsaKeyPair,
     random: SystemRandom,
