@@ -10,19 +10,20 @@ const MAX_USER_AGENT: usize = 256;
 /// Performer of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requester {
-    /// Account of the requester; `None` for the command line and for a request without an access
-    /// token.
+    /// Account of the requester, or [`UserId::SERVICE`]; `None` for the command line and for a
+    /// request without an access token.
     pub user_id: Option<UserId>,
     /// Session of the request. Account creations and edits are refused if it has ended by the time
     /// of the commit; a revocation is carried out regardless.
     pub session_id: Option<SessionId>,
-    /// Origin of the request; `None` for the command line.
+    /// Origin of the request; `None` for the service and for the command line.
     pub origin: Option<RequestOrigin>,
 }
 
 impl Requester {
     /// The service itself.
-    pub const SERVICE: Self = Self::COMMAND_LINE;
+    pub const SERVICE: Self =
+        Self { user_id: Some(UserId::SERVICE), session_id: None, origin: None };
 
     /// An operator on the command line.
     pub const COMMAND_LINE: Self = Self { user_id: None, session_id: None, origin: None };

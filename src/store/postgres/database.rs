@@ -49,6 +49,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0008_limits_and_latest_use.sql"),
     ),
     (9, "signing keys", include_str!("../../../migrations/postgres/0009_signing_keys.sql")),
+    (11, "algorithm", include_str!("../../../migrations/postgres/0011_algorithm.sql")),
 ];
 
 /// The only encoding that holds every username and user agent.

@@ -52,6 +52,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0008_limits_and_latest_use.sql"),
     ),
     (9, "signing keys", include_str!("../../../migrations/sqlite/0009_signing_keys.sql")),
+    (11, "algorithm", include_str!("../../../migrations/sqlite/0011_algorithm.sql")),
 ];
 
 /// SQL expression for the current time in microseconds since the Unix epoch.
