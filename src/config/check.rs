@@ -19,7 +19,7 @@ use super::values::{
     networks, number, pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited,
     threads, without_brackets,
 };
-use crate::domain::{Audience, SecretKey};
+use crate::domain::{Audience, KeyPeriods, SecretKey};
 
 /// Issuer of the tokens without a public URL.
 const DEFAULT_ISSUER: &str = "portcullis";
@@ -110,13 +110,10 @@ impl<'a> Checker<'a> {
         let database = self.database();
         let keys = self.keys(database.as_ref().ok());
         let public_url = setting!(self, public_url, public_url);
+        let tokens = self.tokens(public_url.as_ref().ok());
         let revocations = self.revocations();
-        if let (Ok(keys), Ok(revocations)) = (&keys, &revocations)
-            && let Some(interval) = keys.rotation_interval
-            && interval <= 2 * keys.jwks_max_age + revocations.max_staleness
-        {
-            let problem = "must be more than twice JWKS_MAX_AGE plus REVOCATION_MAX_STALENESS";
-            self.report("JWT_KEY_ROTATION_INTERVAL", problem);
+        if let (Ok(keys), Ok(revocations), Ok(tokens)) = (&keys, &revocations, &tokens) {
+            self.check_rotation(keys, revocations, tokens);
         }
         let hashing = self.hashing();
         if let (Ok(http), Ok(hashing)) = (&http, &hashing)
@@ -127,7 +124,7 @@ impl<'a> Checker<'a> {
         build!(Config {
             http,
             database,
-            tokens: self.tokens(public_url.as_ref().ok()),
+            tokens,
             public_url,
             keys,
             hashing,
@@ -233,6 +230,26 @@ impl<'a> Checker<'a> {
             jwks_max_age: setting!(self, jwks_max_age, positive_seconds),
             rotation_interval: setting!(self, jwt_key_rotation_interval, seconds_or_unlimited),
         })
+    }
+
+    fn check_rotation(
+        &mut self,
+        keys: &KeySettings,
+        revocations: &RevocationSettings,
+        tokens: &TokenSettings,
+    ) {
+        let periods =
+            KeyPeriods::new(keys.jwks_max_age, revocations.max_staleness, tokens.lifetime);
+        let shortest = periods.shortest_interval();
+        if keys.rotation_interval.is_some_and(|interval| interval <= shortest) {
+            let problem = format!(
+                "must be more than {} s: twice JWKS_MAX_AGE plus REVOCATION_MAX_STALENESS, in which \
+                 a new key is published, and a fiftieth of the life of an access token, so that \
+                 the keys of all tokens are few",
+                shortest.as_secs()
+            );
+            self.report("JWT_KEY_ROTATION_INTERVAL", &problem);
+        }
     }
 
     fn secret_key(&mut self, name: &str) -> Result<Option<SecretKey>, Reported> {
@@ -424,6 +441,27 @@ mod tests {
             problem.to_string(),
             "REVOCATION_POLL_INTERVAL must be less than REVOCATION_MAX_STALENESS: a third of it, say"
         );
+    }
+
+    #[test]
+    fn rotation_must_leave_time_for_publication_and_for_tokens() {
+        let shortest = |lifetime: &str, interval: &str| {
+            let error = check(&[
+                "--jwt-access-token-expires",
+                lifetime,
+                "--jwt-key-rotation-interval",
+                interval,
+            ]);
+            error.err().map(|error| error.0[0].split(':').next().unwrap().to_owned())
+        };
+        let name = "JWT_KEY_ROTATION_INTERVAL";
+
+        assert_eq!(shortest("3600", "605"), Some(format!("{name} must be more than 605 s")));
+        assert_eq!(shortest("3600", "606"), None);
+        let month = "2592000";
+        assert_eq!(shortest(month, "3600"), Some(format!("{name} must be more than 51871 s")));
+        assert_eq!(shortest(month, "86400"), None);
+        assert_eq!(shortest(month, "0"), None);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::IpNet;
+use strum::IntoStaticStr;
 use thiserror::Error;
 use time::OffsetDateTime;
 use tracing_subscriber::filter::Targets;
@@ -169,7 +170,8 @@ pub struct KeySettings {
 }
 
 /// Algorithm of the signatures of access tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, ValueEnum)]
+#[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum SigningAlgorithm {
     /// Key pairs, which the service makes and rotates.
     Es256,

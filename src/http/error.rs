@@ -88,6 +88,10 @@ pub(super) enum ApiError {
     TokenRefused(#[from] TokenRefusal),
     #[error("You do not have the permission {0}")]
     PermissionMissing(Permission),
+    #[error(
+        "The account has more permissions than fit in a token; an administrator has to take some away"
+    )]
+    ScopeTooLong,
     #[error("Not found")]
     NotFound,
     /// Lists the methods that the path has.
@@ -236,6 +240,7 @@ impl ApiError {
             Self::AuthorizationHeader(error) => (StatusCode::UNAUTHORIZED, error.code()),
             Self::TokenRefused(refusal) => (StatusCode::UNAUTHORIZED, refusal_code(*refusal)),
             Self::PermissionMissing(_) => (StatusCode::FORBIDDEN, "permission_missing"),
+            Self::ScopeTooLong => (StatusCode::FORBIDDEN, "scope_too_long"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
@@ -427,6 +432,7 @@ impl From<IssueError> for ApiError {
     fn from(error: IssueError) -> Self {
         match error {
             IssueError::NoKey => Self::Unavailable(error.into()),
+            IssueError::ScopeTooLong(_) => Self::ScopeTooLong,
             IssueError::Sign(_) => Self::Internal(error.into()),
         }
     }
@@ -501,6 +507,7 @@ pub(super) mod tests {
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),
             (ApiError::KeysNotUsed, 409, "keys_not_used", &[]),
+            (ApiError::ScopeTooLong, 403, "scope_too_long", &[]),
             (ApiError::NoPublicUrl, 404, "no_public_url", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
             (too_many_changes, 429, "too_many_password_changes", RETRY_AFTER_3),

@@ -112,6 +112,7 @@ reasons! {
     KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
     KeysNotUsed => ApiError::KeysNotUsed;
     NoPublicUrl => ApiError::NoPublicUrl;
+    ScopeTooLong => ApiError::ScopeTooLong;
     TooManyPasswordChanges =>
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };

@@ -24,6 +24,7 @@ mod connections;
 mod errors;
 mod faults;
 mod hashing;
+mod key_faults;
 mod keys;
 mod logs;
 mod oauth;
