@@ -13,6 +13,7 @@ mod authenticated;
 mod body;
 mod connection;
 mod connections;
+mod cors;
 mod credentials;
 mod dashboard;
 mod docs;
