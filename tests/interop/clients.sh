@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Proves that others can use the API without code of ours: clients that are generated from the OpenAPI
 # document, in Python and TypeScript, and a browser on another origin. Runs the service on SQLite.
-# Takes half a minute after the build, and three minutes the first time, when it installs the tools.
+# Takes a minute after the build, and three the first time, when it installs the tools.
 # Not in CI: it needs PyPI, npm and Chromium.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
