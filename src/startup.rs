@@ -118,6 +118,7 @@ impl Application {
             jwks_max_age: config.keys.jwks_max_age,
             body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
+            cors_allowed_origins: config.http.cors_allowed_origins.clone(),
             connections: Arc::clone(&connections),
             failures: FailureLog::default(),
         };

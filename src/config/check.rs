@@ -16,8 +16,8 @@ use super::settings::{
 };
 use super::values::{
     algorithm, at_least, audience, host, iterations, leeway, log_filter, log_format, mebibytes,
-    networks, number, pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited,
-    threads, without_brackets,
+    networks, number, origins, pool_mode, positive_seconds, public_url, seconds,
+    seconds_or_unlimited, threads, without_brackets,
 };
 use crate::domain::{Audience, KeyPeriods, SecretKey};
 
@@ -150,6 +150,7 @@ impl<'a> Checker<'a> {
             workers: setting!(self, http_workers, threads),
             token_cache_size: setting!(self, token_cache_size, mebibytes),
             trusted_proxies: setting!(self, trusted_proxies, networks),
+            cors_allowed_origins: setting!(self, cors_allowed_origins, origins),
             max_connections: setting!(self, http_max_connections, at_least(1)),
             max_connections_per_address: setting!(
                 self,
@@ -534,6 +535,36 @@ mod tests {
         let networks: Vec<_> =
             config.http.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(networks, expected);
+    }
+
+    #[test]
+    fn allowed_origins_are_those_that_browsers_send() {
+        let origins = |value| check(&["--cors-allowed-origins", value]);
+
+        let config = origins("https://app.example.com, http://[::1]:8080,capacitor://localhost,");
+        let expected = ["https://app.example.com", "http://[::1]:8080", "capacitor://localhost"];
+        assert_eq!(config.unwrap().http.cors_allowed_origins, expected);
+        assert!(check(&[]).unwrap().http.cors_allowed_origins.is_empty());
+        for refused in [
+            "*",
+            "null",
+            "app.example.com",
+            "https://*.example.com",
+            "https://app.example.com/",
+            "https://app.example.com/path",
+            "https://app.example.com:443",
+            "https://App.example.com",
+            "https://user@app.example.com",
+            "https://bücher.example",
+            "https://",
+            "file://",
+        ] {
+            let expected = format!(
+                "CORS_ALLOWED_ORIGINS must be origins as browsers send them, like \
+                 https://app.example.com, not `{refused}`"
+            );
+            assert_eq!(origins(refused).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub struct HttpSettings {
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins of browser applications that may call the API, as browsers send them.
+    pub cors_allowed_origins: Vec<String>,
     /// Largest number of open connections.
     pub max_connections: u32,
     /// Largest number of open connections from one address that is not a trusted proxy.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_cors::CorsError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
@@ -92,6 +93,8 @@ pub(super) enum ApiError {
         "The account has more permissions than fit in a token; an administrator has to take some away"
     )]
     ScopeTooLong,
+    #[error("The preflight was refused: {0}")]
+    PreflightRefused(CorsError),
     #[error("Not found")]
     NotFound,
     /// Lists the methods that the path has.
@@ -241,6 +244,7 @@ impl ApiError {
             Self::TokenRefused(refusal) => (StatusCode::UNAUTHORIZED, refusal_code(*refusal)),
             Self::PermissionMissing(_) => (StatusCode::FORBIDDEN, "permission_missing"),
             Self::ScopeTooLong => (StatusCode::FORBIDDEN, "scope_too_long"),
+            Self::PreflightRefused(_) => (StatusCode::FORBIDDEN, "preflight_refused"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
@@ -500,6 +504,12 @@ pub(super) mod tests {
             (AuthorizationHeaderError::Malformed.into(), 401, "bad_authorization", BEARER),
             (TokenRefusal::Expired.into(), 401, "token_expired", TOKEN_EXPIRED),
             (ApiError::PermissionMissing(Permission::USERS_READ), 403, "permission_missing", SCOPE),
+            (
+                ApiError::PreflightRefused(CorsError::OriginNotAllowed),
+                403,
+                "preflight_refused",
+                &[],
+            ),
             (ApiError::NotFound, 404, "not_found", &[]),
             (ApiError::MethodNotAllowed(post), 405, "method_not_allowed", &[("allow", "POST")]),
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),

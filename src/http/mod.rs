@@ -15,6 +15,7 @@ mod body;
 mod caller;
 mod connection;
 mod connections;
+mod cors;
 mod credentials;
 mod dashboard;
 mod docs;

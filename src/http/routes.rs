@@ -6,6 +6,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PathConfig, QueryConfig, ServiceConfig, to};
 use actix_web::{HttpResponse, Resource, Route, guard};
 
+use super::cors::{convert_refusals, cors};
 use super::error::ApiError;
 use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
@@ -14,17 +15,37 @@ use super::{
     introspect, metrics, openapi, probes, revoke, sessions, token, well_known,
 };
 
-/// Configures all routes of the API.
-pub(super) fn routes(config: &mut ServiceConfig) {
+/// Configures all routes of the API. Browser applications on the allowed origins can call those of
+/// [`open_routes`], and read the errors of unknown paths.
+pub(super) fn routes(config: &mut ServiceConfig, allowed_origins: &[String]) {
+    if allowed_origins.is_empty() {
+        config.configure(open_routes).configure(machine_routes);
+    } else {
+        let scope = web::scope("").configure(open_routes).wrap(cors(allowed_origins));
+        // In this order, because the scope takes every path.
+        config.configure(machine_routes).service(scope.wrap(from_fn(convert_refusals)));
+    }
+    config.app_data(Data::new(openapi::CachedDocument::default())).configure(configure_errors);
+}
+
+/// Configures the routes that browser applications may call, too.
+fn open_routes(config: &mut ServiceConfig) {
     config
         // First, because paths are matched in order and this one is requested most.
         .service(resource("/protected/dashboard", [(Method::GET, to(dashboard::dashboard))]))
         .configure(account_routes)
         .configure(admin_routes)
         .configure(token_routes)
-        .configure(operator_routes)
-        .app_data(Data::new(openapi::CachedDocument::default()))
-        .configure(configure_errors);
+        .configure(documentation_routes);
+}
+
+/// Configures the routes without CORS: those that only gateways, services and probes use. To a
+/// gateway, the reply 200 to a preflight would be a verdict.
+fn machine_routes(config: &mut ServiceConfig) {
+    config
+        .service(oauth_resource("/oauth/token", to(token::issue)))
+        .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
+        .configure(operator_routes);
 }
 
 /// Configures the routes for the users of accounts.
@@ -116,7 +137,8 @@ fn client_routes(config: &mut ServiceConfig) {
         ));
 }
 
-/// Configures the routes for the services that verify tokens.
+/// Configures the public keys and the revocation of tokens. An application in a browser can verify
+/// and revoke its own (RFC 7009 section 2.3).
 fn token_routes(config: &mut ServiceConfig) {
     config
         .service(resource("/.well-known/jwks.json", [(Method::GET, to(well_known::jwks))]))
@@ -124,18 +146,21 @@ fn token_routes(config: &mut ServiceConfig) {
             "/.well-known/oauth-authorization-server",
             [(Method::GET, to(well_known::metadata))],
         ))
-        .service(oauth_resource("/oauth/token", to(token::issue)))
-        .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
         .service(oauth_resource("/oauth/revoke", to(revoke::revoke)));
 }
 
-/// Configures the probes, the metrics and the documentation.
+/// Configures the probes and the metrics.
 fn operator_routes(config: &mut ServiceConfig) {
     config
         .service(resource("/", [(Method::GET, to(probes::root))]))
         .service(resource("/health/live", [(Method::GET, to(probes::live))]))
         .service(resource("/health/ready", [(Method::GET, to(probes::ready))]))
-        .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]))
+        .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]));
+}
+
+/// Configures the documentation.
+fn documentation_routes(config: &mut ServiceConfig) {
+    config
         .service(resource("/openapi.json", [(Method::GET, to(openapi::document))]))
         .service(resource("/docs", [(Method::GET, to(docs::page))]))
         .service(resource("/docs/{file}", [(Method::GET, to(docs::file))]));

@@ -21,6 +21,7 @@ mod auth;
 mod cluster;
 mod commands;
 mod connections;
+mod cors;
 mod errors;
 mod faults;
 mod hashing;

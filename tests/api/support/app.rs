@@ -282,6 +282,7 @@ fn config(database: &TestDatabase) -> Config {
             workers: 2,
             token_cache_size: 1024 * 1024,
             trusted_proxies: Vec::new(),
+            cors_allowed_origins: Vec::new(),
             max_connections: 1_000,
             max_connections_per_address: 1_000,
             head_timeout: Duration::from_mins(1),
