@@ -35,6 +35,9 @@ pub(super) enum ApiError {
     InvalidBody(String),
     #[error("The query is not valid: {0}")]
     InvalidQuery(String),
+    /// The permissions that a gateway requires do not parse.
+    #[error("The required permissions are not valid: {0}")]
+    InvalidRequirement(String),
     #[error("Missing roles")]
     MissingRoles,
     #[error("Roles must be among these: {}", Role::VARIANTS.join(", "))]
@@ -183,6 +186,7 @@ impl ApiError {
             Self::InvalidPassword(_) => (StatusCode::BAD_REQUEST, "invalid_password"),
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::InvalidRequirement(_) => (StatusCode::BAD_REQUEST, "invalid_requirement"),
             Self::MissingRoles => (StatusCode::BAD_REQUEST, "missing_roles"),
             Self::InvalidRoles(_) => (StatusCode::BAD_REQUEST, "invalid_roles"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
@@ -401,6 +405,7 @@ pub(super) mod tests {
             (PasswordError::TooShort.into(), 400, "invalid_password", &[]),
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
+            (ApiError::InvalidRequirement("x".to_owned()), 400, "invalid_requirement", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
             (UnknownRole("astronaut".to_owned()).into(), 400, "invalid_roles", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),

@@ -11,6 +11,7 @@ mod audit;
 mod auth;
 mod authenticated;
 mod body;
+mod check;
 mod connection;
 mod connections;
 mod credentials;

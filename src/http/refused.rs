@@ -82,6 +82,10 @@ reasons! {
     NoParameters =>
         ApiError::InvalidQuery("unknown field `dry_run`, there are no fields".to_owned());
 
+    /// Errors of the permissions that a gateway requires.
+    BadRequirement =>
+        ApiError::InvalidRequirement(r#"unknown parameter "permision""#.to_owned());
+
     MissingCredentials => ApiError::MissingCredentials;
     MissingPassword => ApiError::MissingPassword;
     MissingRefreshToken => ApiError::MissingRefreshToken;
@@ -110,6 +114,9 @@ reasons! {
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KeysRead);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KeysWrite);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TokensIntrospect);
+
+    /// A permission that a gateway requires.
+    NeedsRequired => ApiError::PermissionMissing(Permission::DashboardRead);
 
     /// The hashing queue is full.
     Overloaded => ApiError::Overloaded { retry_after: Duration::from_secs(3) };

@@ -7,15 +7,17 @@ use actix_web::{HttpResponse, Resource, Route, guard};
 use super::error::ApiError;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    openapi, probes, sessions, well_known,
+    account, admin, admin_keys, admin_sessions, audit, auth, check, dashboard, docs, metrics,
+    oauth, openapi, probes, sessions, well_known,
 };
 
 /// Configures all routes of the API.
 pub(super) fn routes(config: &mut ServiceConfig) {
     config
-        // First, because paths are matched in order and this one is requested most.
+        // First, because paths are matched in order and these are requested most.
         .service(resource("/protected/dashboard", [(Method::GET, to(dashboard::dashboard))]))
+        .service(any_method("/auth/check", to(check::check)))
+        .service(any_method("/auth/check/{rest}", to(check::check_path)))
         .configure(account_routes)
         .configure(admin_routes)
         .configure(token_routes)
@@ -128,6 +130,12 @@ fn resource<const N: usize>(path: &'static str, routes: [(Method, Route); N]) ->
     }
     let allowed = allowed.join(", ");
     resource.default_service(reply_with(move || ApiError::MethodNotAllowed(allowed.clone())))
+}
+
+/// Builds the resource at a path, for every method. `{rest}` matches slashes, too.
+fn any_method(path: &'static str, route: Route) -> Resource {
+    let pattern = path.replace("{rest}", "{rest:.*}");
+    web::resource(pattern).app_data(RouteMetrics::new(path)).route(route)
 }
 
 /// Returns the methods that a route answers: a route for `GET` also answers `HEAD`.

@@ -127,7 +127,8 @@ fn entry_size(token: &str, claims: &AccessClaims) -> usize {
     const ENTRY: usize = 2 * size_of::<Entry>();
     /// The claims themselves, the two counts of their `Rc`, and the node of the permissions.
     const CLAIMS: usize = size_of::<AccessClaims>() + 2 * size_of::<usize>() + 32;
-    let requested = token.len() + claims.username.len() + CLAIMS;
+    let texts = claims.username.len() + claims.roles.len() + claims.client_id.len();
+    let requested = token.len() + texts + CLAIMS;
     // The allocator rounds each request up, by a quarter at most.
     ENTRY + requested + requested / 4
 }

@@ -5,9 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::domain::{
-    Audience, KeyId, Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId,
-};
+use crate::domain::{Audience, KeyId, Permissions, RevocationId, SessionId, TokenId, User, UserId};
 
 /// Claims of a verified access token.
 #[derive(Clone, Debug)]
@@ -16,8 +14,12 @@ pub struct AccessClaims {
     pub user_id: UserId,
     /// Username in its displayed form.
     pub username: String,
+    /// Names of the roles at the time of issue, separated by spaces (`roles`).
+    pub roles: String,
     /// Permissions at the time of issue (`scope`).
     pub permissions: Permissions,
+    /// Client that the token was issued to (`client_id`).
+    pub client_id: String,
     /// Session of the token (`sid`).
     pub session_id: SessionId,
     /// Identifier of the token (`jti`).
@@ -50,13 +52,12 @@ pub(super) struct Claims<'a> {
     #[serde(borrow)]
     aud: Recipients<'a>,
     sub: UserId,
-    // For the APIs that verify the token; the service itself goes by the scope.
-    #[serde(skip_deserializing)]
-    client_id: &'static str,
+    #[serde(borrow)]
+    client_id: Cow<'a, str>,
     #[serde(borrow)]
     username: Cow<'a, str>,
-    #[serde(skip_deserializing)]
-    roles: Roles,
+    #[serde(borrow)]
+    roles: Vec<Cow<'a, str>>,
     #[serde(borrow)]
     scope: Cow<'a, str>,
     sid: SessionId,
@@ -93,9 +94,9 @@ impl<'a> Claims<'a> {
             iss: issuer.into(),
             aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
             sub: user.id,
-            client_id: CLIENT_ID,
+            client_id: CLIENT_ID.into(),
             username: user.username.as_str().into(),
-            roles: user.roles.clone(),
+            roles: user.roles.names().into_iter().map(Cow::from).collect(),
             scope: user.roles.permissions().to_string().into(),
             sid: session_id,
             jti: TokenId::random(),
@@ -115,7 +116,9 @@ impl<'a> Claims<'a> {
         Some(AccessClaims {
             user_id: self.sub,
             username: self.username.into_owned(),
+            roles: self.roles.join(" "),
             permissions: Permissions::from_scope(&self.scope),
+            client_id: self.client_id.into_owned(),
             session_id: self.sid,
             token_id: self.jti,
             key_id,

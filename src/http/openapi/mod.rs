@@ -18,8 +18,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::ErrorBody;
 use super::refused::always_present;
 use super::{
-    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    probes, sessions, well_known,
+    account, admin, admin_keys, admin_sessions, audit, auth, check, dashboard, docs, metrics,
+    oauth, probes, sessions, well_known,
 };
 
 /// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
@@ -56,6 +56,8 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         account::change_password,
         account::delete_me,
         dashboard::dashboard,
+        check::check,
+        check::check_path,
         admin::list,
         admin::create,
         admin::read,
@@ -89,6 +91,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         (name = "sessions", description = "Login, refresh and logout"),
         (name = "account", description = "Registration and your own account"),
         (name = "protected", description = "Example of a protected resource"),
+        (name = "gateways", description = "Forward authentication"),
         (name = "administration", description = "All accounts, the signing keys and the audit log"),
         (name = "oauth", description = "Public keys, token introspection and revocation"),
         (name = "operations", description = "Probes and metrics"),

@@ -1,0 +1,168 @@
+//! `/auth/check`: forward authentication, for a gateway that asks before it passes a request on.
+//!
+//! Everything that a client can choose is ignored, or can only lead to a refusal: the path behind
+//! `/auth/check/`, its query, the body, which is not read, and all headers but `Authorization` and
+//! `X-Auth-Require`.
+
+use std::collections::BTreeMap;
+
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Query;
+use actix_web::{HttpRequest, HttpResponse, Responder};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use utoipa::IntoResponses;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::{RefOr, Response, ResponseBuilder};
+
+use super::authenticated::Authenticated;
+use super::error::ApiError;
+use super::refused::{BadRequirement, BadToken, NeedsRequired, Refused, always_present};
+use crate::domain::Permission;
+use crate::tokens::AccessClaims;
+
+const X_AUTH_REQUIRE: HeaderName = HeaderName::from_static("x-auth-require");
+
+const X_AUTH_USER_ID: HeaderName = HeaderName::from_static("x-auth-user-id");
+const X_AUTH_USERNAME: HeaderName = HeaderName::from_static("x-auth-username");
+const X_AUTH_ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
+const X_AUTH_SCOPE: HeaderName = HeaderName::from_static("x-auth-scope");
+const X_AUTH_SESSION_ID: HeaderName = HeaderName::from_static("x-auth-session-id");
+const X_AUTH_CLIENT_ID: HeaderName = HeaderName::from_static("x-auth-client-id");
+
+/// Characters of a username that are percent-encoded: all but the unreserved ones (RFC 3986 section
+/// 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Check an access token for a gateway
+///
+/// For forward authentication: a gateway sends the `Authorization` header of each request here, and
+/// passes the request on if the reply is 200. Every method is answered alike.
+#[utoipa::path(
+    get, path = "/auth/check", operation_id = "check", tag = "gateways",
+    security(("bearer" = [])), extensions(("x-any-method" = json!(true))),
+    params(
+        (
+            "permission" = Option<Vec<String>>, Query, example = json!(["dashboard:read"]),
+            description = "Permissions that the bearer has to have, all of them. Other parameters \
+                           are refused.",
+        ),
+        (
+            "X-Auth-Require" = Option<String>, Header, example = "dashboard:read users:read",
+            description = "Further permissions, separated by spaces or commas",
+        ),
+    ),
+    responses(Allowed, Refused<(BadToken, BadRequirement, NeedsRequired)>),
+)]
+pub(super) async fn check(
+    request: HttpRequest,
+    bearer: Authenticated,
+) -> Result<impl Responder, ApiError> {
+    require_all(&bearer, permissions_in_query(request.query_string())?)?;
+    require_all(&bearer, permissions_in_headers(request.headers())?)?;
+    Ok(identity(&bearer.claims))
+}
+
+/// Check an access token for a gateway that appends the path of the request
+///
+/// `rest`, which may contain slashes, and the query are those of the client, and are ignored. Every
+/// method is answered alike.
+#[utoipa::path(
+    get, path = "/auth/check/{rest}", operation_id = "check_path", tag = "gateways",
+    security(("bearer" = [])), extensions(("x-any-method" = json!(true))),
+    params(
+        ("rest" = String, Path, description = "Ignored"),
+        (
+            "X-Auth-Require" = Option<String>, Header, example = "dashboard:read users:read",
+            description = "Permissions that the bearer has to have, all of them, separated by \
+                           spaces or commas",
+        ),
+    ),
+    responses(Allowed, Refused<(BadToken, BadRequirement, NeedsRequired)>),
+)]
+pub(super) async fn check_path(
+    request: HttpRequest,
+    bearer: Authenticated,
+) -> Result<impl Responder, ApiError> {
+    require_all(&bearer, permissions_in_headers(request.headers())?)?;
+    Ok(identity(&bearer.claims))
+}
+
+fn require_all(bearer: &Authenticated, permissions: Vec<Permission>) -> Result<(), ApiError> {
+    permissions.into_iter().try_for_each(|permission| bearer.require_permission(permission))
+}
+
+/// Parses `permission=orders:read&permission=…`. A parameter with another name is refused: it may
+/// be a misspelt requirement.
+fn permissions_in_query(query: &str) -> Result<Vec<Permission>, ApiError> {
+    let parameters = Query::<Vec<(String, String)>>::from_query(query)
+        .map_err(|error| ApiError::InvalidRequirement(error.to_string()))?;
+    let parse = |(name, value): (String, String)| match name.as_str() {
+        "permission" => parse_permission(&value),
+        _ => Err(ApiError::InvalidRequirement(format!("unknown parameter {name:?}"))),
+    };
+    parameters.into_inner().into_iter().map(parse).collect()
+}
+
+/// Parses every `X-Auth-Require`. One without a permission is refused: it may be a template of the
+/// gateway that was not filled in.
+fn permissions_in_headers(headers: &HeaderMap) -> Result<Vec<Permission>, ApiError> {
+    let mut permissions = Vec::new();
+    for value in headers.get_all(X_AUTH_REQUIRE) {
+        let count = permissions.len();
+        for name in header_text(value)?.split([' ', ',']).filter(|name| !name.is_empty()) {
+            permissions.push(parse_permission(name)?);
+        }
+        if permissions.len() == count {
+            let reason = format!("{X_AUTH_REQUIRE} names no permission");
+            return Err(ApiError::InvalidRequirement(reason));
+        }
+    }
+    Ok(permissions)
+}
+
+fn header_text(value: &HeaderValue) -> Result<&str, ApiError> {
+    let error = |_| ApiError::InvalidRequirement(format!("{X_AUTH_REQUIRE} is not ASCII"));
+    value.to_str().map_err(error)
+}
+
+fn parse_permission(name: &str) -> Result<Permission, ApiError> {
+    name.parse().map_err(|_| ApiError::InvalidRequirement(format!("{name:?} is no permission")))
+}
+
+/// Returns the reply that lets a request pass. It has all identity headers, so that a gateway that
+/// copies them replaces every one that a client has forged.
+fn identity(claims: &AccessClaims) -> HttpResponse {
+    let username = utf8_percent_encode(&claims.username, RESERVED).to_string();
+    HttpResponse::Ok()
+        .insert_header((X_AUTH_USER_ID, claims.user_id.to_string()))
+        .insert_header((X_AUTH_USERNAME, username))
+        .insert_header((X_AUTH_ROLES, claims.roles.as_str()))
+        .insert_header((X_AUTH_SCOPE, claims.permissions.to_string()))
+        .insert_header((X_AUTH_SESSION_ID, claims.session_id.to_string()))
+        .insert_header((X_AUTH_CLIENT_ID, claims.client_id.as_str()))
+        .finish()
+}
+
+/// Description of the reply of [`identity`].
+struct Allowed;
+
+impl IntoResponses for Allowed {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        const HEADERS: [(&str, &str); 6] = [
+            ("X-Auth-User-Id", "Id of the account"),
+            ("X-Auth-Username", "Username, in UTF-8 and percent-encoded (RFC 3986)"),
+            ("X-Auth-Roles", "Roles, separated by spaces"),
+            ("X-Auth-Scope", "Permissions, separated by spaces"),
+            ("X-Auth-Session-Id", "Id of the session"),
+            ("X-Auth-Client-Id", "Client that the token was issued to; `portcullis` for a login"),
+        ];
+        let reply = ResponseBuilder::new().description(
+            "The request may pass. The body is empty, and so is a header without a value.",
+        );
+        let reply = HEADERS.into_iter().fold(reply, |reply, (name, description)| {
+            let header = HeaderBuilder::new().description(Some(description));
+            reply.header(name, header.extensions(Some(always_present())).build())
+        });
+        BTreeMap::from([("200".to_owned(), reply.build().into())])
+    }
+}
