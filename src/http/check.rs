@@ -18,7 +18,7 @@ use super::authenticated::Authenticated;
 use super::error::ApiError;
 use super::refused::{BadRequirement, BadToken, NeedsRequired, Refused, always_present};
 use crate::domain::Permission;
-use crate::tokens::AccessClaims;
+use crate::tokens::{AccessClaims, Subject};
 
 const X_AUTH_REQUIRE: HeaderName = HeaderName::from_static("x-auth-require");
 
@@ -42,12 +42,12 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
     security(("bearer" = [])), extensions(("x-any-method" = json!(true))),
     params(
         (
-            "permission" = Option<Vec<String>>, Query, example = json!(["dashboard:read"]),
+            "permission" = inline(Option<Vec<Permission>>), Query, example = json!(["orders:read"]),
             description = "Permissions that the bearer has to have, all of them. Other parameters \
                            are refused.",
         ),
         (
-            "X-Auth-Require" = Option<String>, Header, example = "dashboard:read users:read",
+            "X-Auth-Require" = Option<String>, Header, pattern = r"^[!#-+\--\[\]-~]{1,64}([ ,]+[!#-+\--\[\]-~]{1,64})*$", example = "orders:read orders:write",
             description = "Further permissions, separated by spaces or commas",
         ),
     ),
@@ -57,8 +57,8 @@ pub(super) async fn check(
     request: HttpRequest,
     bearer: Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    require_all(&bearer, permissions_in_query(request.query_string())?)?;
-    require_all(&bearer, permissions_in_headers(request.headers())?)?;
+    require_all(&bearer, &permissions_in_query(request.query_string())?)?;
+    require_all(&bearer, &permissions_in_headers(request.headers())?)?;
     Ok(identity(&bearer.claims))
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn check(
     params(
         ("rest" = String, Path, description = "Ignored"),
         (
-            "X-Auth-Require" = Option<String>, Header, example = "dashboard:read users:read",
+            "X-Auth-Require" = Option<String>, Header, pattern = r"^[!#-+\--\[\]-~]{1,64}([ ,]+[!#-+\--\[\]-~]{1,64})*$", example = "orders:read orders:write",
             description = "Permissions that the bearer has to have, all of them, separated by \
                            spaces or commas",
         ),
@@ -83,12 +83,12 @@ pub(super) async fn check_path(
     request: HttpRequest,
     bearer: Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    require_all(&bearer, permissions_in_headers(request.headers())?)?;
+    require_all(&bearer, &permissions_in_headers(request.headers())?)?;
     Ok(identity(&bearer.claims))
 }
 
-fn require_all(bearer: &Authenticated, permissions: Vec<Permission>) -> Result<(), ApiError> {
-    permissions.into_iter().try_for_each(|permission| bearer.require_permission(permission))
+fn require_all(bearer: &Authenticated, permissions: &[Permission]) -> Result<(), ApiError> {
+    permissions.iter().try_for_each(|permission| bearer.require_permission(permission))
 }
 
 /// Parses `permission=orders:read&permission=…`. A parameter with another name is refused: it may
@@ -126,20 +126,26 @@ fn header_text(value: &HeaderValue) -> Result<&str, ApiError> {
 }
 
 fn parse_permission(name: &str) -> Result<Permission, ApiError> {
-    name.parse().map_err(|_| ApiError::InvalidRequirement(format!("{name:?} is no permission")))
+    Permission::parse(name)
+        .map_err(|_| ApiError::InvalidRequirement(format!("{name:?} is no permission")))
 }
 
 /// Returns the reply that lets a request pass. It has all identity headers, so that a gateway that
 /// copies them replaces every one that a client has forged.
 fn identity(claims: &AccessClaims) -> HttpResponse {
-    let username = utf8_percent_encode(&claims.username, RESERVED).to_string();
+    let (user_id, username) = match &claims.subject {
+        Subject::User { id, username } => {
+            (id.to_string(), utf8_percent_encode(username, RESERVED).to_string())
+        }
+        Subject::Client(_) => (String::new(), String::new()),
+    };
     HttpResponse::Ok()
-        .insert_header((X_AUTH_USER_ID, claims.user_id.to_string()))
+        .insert_header((X_AUTH_USER_ID, user_id))
         .insert_header((X_AUTH_USERNAME, username))
-        .insert_header((X_AUTH_ROLES, claims.roles.as_str()))
+        .insert_header((X_AUTH_ROLES, claims.roles.to_string()))
         .insert_header((X_AUTH_SCOPE, claims.permissions.to_string()))
         .insert_header((X_AUTH_SESSION_ID, claims.session_id.to_string()))
-        .insert_header((X_AUTH_CLIENT_ID, claims.client_id.as_str()))
+        .insert_header((X_AUTH_CLIENT_ID, &*claims.subject.client_id()))
         .finish()
 }
 
@@ -149,7 +155,7 @@ struct Allowed;
 impl IntoResponses for Allowed {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         const HEADERS: [(&str, &str); 6] = [
-            ("X-Auth-User-Id", "Id of the account"),
+            ("X-Auth-User-Id", "Id of the user; empty for a client that acts for itself"),
             ("X-Auth-Username", "Username, in UTF-8 and percent-encoded (RFC 3986)"),
             ("X-Auth-Roles", "Roles, separated by spaces"),
             ("X-Auth-Scope", "Permissions, separated by spaces"),

@@ -6,14 +6,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
-use strum::VariantNames;
 use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, AudienceError, KeyError, PasswordError, Permission, Role, UnknownRole,
-    UsernameError,
+    AccountError, AudienceError, KeyError, LackingPermissions, PasswordError, Permission,
+    RoleNameError, Roles, UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -40,8 +39,14 @@ pub(super) enum ApiError {
     InvalidRequirement(String),
     #[error("Missing roles")]
     MissingRoles,
-    #[error("Roles must be among these: {}", Role::VARIANTS.join(", "))]
-    InvalidRoles(#[from] UnknownRole),
+    #[error("Clients have no account")]
+    NotUser,
+    #[error(transparent)]
+    InvalidRoles(#[from] RoleNameError),
+    #[error("Roles must be among these: {}", .0.names().join(", "))]
+    UnknownRoles(Roles),
+    #[error(transparent)]
+    PermissionsLacking(#[from] LackingPermissions),
     #[error(transparent)]
     InvalidAudience(#[from] AudienceError),
     #[error("Missing token")]
@@ -62,7 +67,7 @@ pub(super) enum ApiError {
     AuthorizationHeader(#[from] AuthorizationHeaderError),
     #[error(transparent)]
     TokenRefused(#[from] TokenRefusal),
-    #[error("You do not have the permission {}", .0.into_str())]
+    #[error("You do not have the permission {0}")]
     PermissionMissing(Permission),
     #[error("Not found")]
     NotFound,
@@ -188,7 +193,11 @@ impl ApiError {
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::InvalidRequirement(_) => (StatusCode::BAD_REQUEST, "invalid_requirement"),
             Self::MissingRoles => (StatusCode::BAD_REQUEST, "missing_roles"),
-            Self::InvalidRoles(_) => (StatusCode::BAD_REQUEST, "invalid_roles"),
+            Self::InvalidRoles(_) | Self::UnknownRoles(_) => {
+                (StatusCode::BAD_REQUEST, "invalid_roles")
+            }
+            Self::NotUser => (StatusCode::FORBIDDEN, "not_a_user"),
+            Self::PermissionsLacking(_) => (StatusCode::FORBIDDEN, "permissions_lacking"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
             Self::MissingToken => (StatusCode::BAD_REQUEST, "missing_token"),
             Self::MissingRefreshToken => (StatusCode::BAD_REQUEST, "missing_refresh_token"),
@@ -239,8 +248,7 @@ impl ApiError {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#))
             }
             Self::PermissionMissing(permission) => {
-                let scope = permission.into_str();
-                Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#))
+                Some(format!(r#"Bearer error="insufficient_scope", scope="{permission}""#))
             }
             _ => None,
         }
@@ -311,7 +319,7 @@ impl ResponseError for ApiError {
 impl From<ActorError> for ApiError {
     fn from(error: ActorError) -> Self {
         match &error {
-            ActorError::Account(cause) => (*cause).into(),
+            ActorError::Account(cause) => cause.clone().into(),
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
@@ -338,6 +346,8 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::RequesterSignedOut => TokenRefusal::Revoked.into(),
             AccountError::LastAdmin => Self::LastAdmin,
+            AccountError::UnknownRoles { known } => Self::UnknownRoles(known),
+            AccountError::PermissionsLacking(lacking) => lacking.into(),
             AccountError::TooManyPasswordChanges { retry_after } => {
                 Self::TooManyPasswordChanges { retry_after }
             }
@@ -407,7 +417,7 @@ pub(super) mod tests {
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
             (ApiError::InvalidRequirement("x".to_owned()), 400, "invalid_requirement", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
-            (UnknownRole("astronaut".to_owned()).into(), 400, "invalid_roles", &[]),
+            (RoleNameError.into(), 400, "invalid_roles", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
@@ -419,7 +429,7 @@ pub(super) mod tests {
             (AuthorizationHeaderError::NotBearer.into(), 401, "missing_bearer", BEARER),
             (AuthorizationHeaderError::Malformed.into(), 401, "bad_authorization", BEARER),
             (TokenRefusal::Expired.into(), 401, "token_expired", TOKEN_EXPIRED),
-            (ApiError::PermissionMissing(Permission::UsersRead), 403, "permission_missing", SCOPE),
+            (ApiError::PermissionMissing(Permission::USERS_READ), 403, "permission_missing", SCOPE),
             (ApiError::NotFound, 404, "not_found", &[]),
             (ApiError::MethodNotAllowed(post), 405, "method_not_allowed", &[("allow", "POST")]),
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),

@@ -19,7 +19,10 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
-use crate::domain::{AudienceError, PasswordError, Permission, UnknownRole, UsernameError};
+use crate::domain::{
+    AccountError, AudienceError, PasswordError, Permission, RoleName, RoleNameError, Roles,
+    UsernameError,
+};
 use crate::tokens::TokenRefusal;
 
 /// Error replies of a handler, for its `responses(...)`: `Refused<(BadToken, NotFound)>`.
@@ -95,7 +98,9 @@ reasons! {
     BadPassword =>
         PasswordError::TooShort, PasswordError::TooLong, PasswordError::ContainsNul;
     BadAudience => AudienceError::example();
-    BadRoles => ApiError::InvalidRoles(UnknownRole("astronaut".to_owned()));
+    BadRoles => ApiError::InvalidRoles(RoleNameError), AccountError::UnknownRoles {
+        known: Roles::from_iter([RoleName::ADMIN, RoleName::INTROSPECTOR, RoleName::USER]),
+    };
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
@@ -108,15 +113,16 @@ reasons! {
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
     NotFound => ApiError::NotFound;
-    NeedsDashboardRead => ApiError::PermissionMissing(Permission::DashboardRead);
-    NeedsUsersRead => ApiError::PermissionMissing(Permission::UsersRead);
-    NeedsUsersWrite => ApiError::PermissionMissing(Permission::UsersWrite);
-    NeedsKeysRead => ApiError::PermissionMissing(Permission::KeysRead);
-    NeedsKeysWrite => ApiError::PermissionMissing(Permission::KeysWrite);
-    NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TokensIntrospect);
+    NeedsDashboardRead => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
+    NeedsAuditRead => ApiError::PermissionMissing(Permission::AUDIT_READ);
+    NeedsUsersRead => ApiError::PermissionMissing(Permission::USERS_READ);
+    NeedsUsersWrite => ApiError::PermissionMissing(Permission::USERS_WRITE);
+    NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
+    NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
+    NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
 
     /// A permission that a gateway requires.
-    NeedsRequired => ApiError::PermissionMissing(Permission::DashboardRead);
+    NeedsRequired => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
 
     /// The hashing queue is full.
     Overloaded => ApiError::Overloaded { retry_after: Duration::from_secs(3) };

@@ -10,6 +10,7 @@ mod error;
 mod feed;
 mod keys;
 mod postgres;
+mod requesters;
 mod revocations;
 mod schema;
 mod sessions;
@@ -31,7 +32,9 @@ use postgres::PostgresStore;
 pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 pub use schema::SchemaPolicy;
-pub use sessions::{PresentedToken, Rotation, Rotations, SessionQuery, SessionStore};
+pub use sessions::{
+    OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,
+};
 use sqlite::SqliteStore;
 pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -16,6 +16,7 @@ on_both_databases![
     accepted_token_is_described_by_headers,
     username_is_percent_encoded,
     headers_without_a_value_are_empty,
+    client_is_not_described_as_a_user,
     headers_of_the_client_change_nothing,
     refused_token_gets_the_usual_reply,
     logged_out_token_is_refused_at_once,
@@ -102,20 +103,24 @@ async fn username_is_percent_encoded(database: TestDatabase) {
 async fn headers_without_a_value_are_empty(database: TestDatabase) {
     let app = TestApp::start_with_shared_secret(&database).await;
     let token = app.register_and_log_in("alice").await;
-    let bare = forge(
-        &token,
-        &[
-            ("roles", json!([])),
-            ("scope", json!("")),
-            ("username", json!("")),
-            ("client_id", json!("")),
-        ],
-    );
+    let bare = forge(&token, &[("roles", json!([])), ("scope", json!(""))]);
 
     let reply = check(&app, "/auth/check", &bare).await;
 
-    let [_, username, roles, scope, _, client] = identity(&reply);
-    assert_eq!([username, roles, scope, client], [""; 4]);
+    let [_, username, roles, scope, _, _] = identity(&reply);
+    assert_eq!([username, roles, scope], ["alice", "", ""]);
+}
+
+async fn client_is_not_described_as_a_user(database: TestDatabase) {
+    let app = TestApp::start_with_shared_secret(&database).await;
+    let token = app.register_and_log_in("alice").await;
+    let id = decode_claims(&token)["sub"].clone();
+    let of_client = forge(&token, &[("client_id", id.clone()), ("username", Value::Null)]);
+
+    let reply = check(&app, "/auth/check", &of_client).await;
+
+    let [user, username, .., client] = identity(&reply);
+    assert_eq!([user, username, client], ["", "", id.as_str().unwrap()]);
 }
 
 async fn headers_of_the_client_change_nothing(database: TestDatabase) {
@@ -190,46 +195,46 @@ async fn logged_out_token_is_refused_at_once(database: TestDatabase) {
 async fn required_permissions_are_all_needed(database: TestDatabase) {
     let app = TestApp::start_with_shared_secret(&database).await;
     let token = app.register_and_log_in("alice").await;
-    let scope = json!("dashboard:read users:read");
+    let scope = json!("orders:read users:read");
     let token = forge(&token, &[("scope", scope)]);
 
     for query in [
-        "permission=dashboard:read",
-        "permission=dashboard%3Aread&permission=users:read",
+        "permission=orders:read",
+        "permission=orders%3Aread&permission=users:read",
         "permission=users:read&&permission=users:read&",
     ] {
         identity(&check(&app, &format!("/auth/check?{query}"), &token).await);
     }
     for path in DOORS {
         for require in [
-            &["dashboard:read"][..],
-            &["dashboard:read users:read"],
-            &["dashboard:read, users:read"],
-            &[" ,dashboard:read,,users:read, "],
-            &["dashboard:read", "users:read"],
+            &["orders:read"][..],
+            &["orders:read users:read"],
+            &["orders:read, users:read"],
+            &[" ,orders:read,,users:read, "],
+            &["orders:read", "users:read"],
         ] {
             identity(&check_requiring(&app, path, &token, require).await);
         }
     }
 
     for query in [
-        "permission=users:write",
-        "permission=dashboard:read&permission=users:write",
-        "permission=users:write&permission=dashboard:read",
+        "permission=orders:write",
+        "permission=orders:read&permission=orders:write",
+        "permission=orders:write&permission=orders:read",
     ] {
         let reply = check(&app, &format!("/auth/check?{query}"), &token).await;
-        assert_permission_missing(&reply, "users:write");
+        assert_permission_missing(&reply, "orders:write");
     }
     for path in DOORS {
         for require in [
-            &["users:write"][..],
-            &["dashboard:read users:write"],
-            &["users:write,dashboard:read"],
-            &["dashboard:read", "users:write"],
-            &["users:write", "dashboard:read"],
+            &["orders:write"][..],
+            &["orders:read orders:write"],
+            &["orders:write,orders:read"],
+            &["orders:read", "orders:write"],
+            &["orders:write", "orders:read"],
         ] {
             let reply = check_requiring(&app, path, &token, require).await;
-            assert_permission_missing(&reply, "users:write");
+            assert_permission_missing(&reply, "orders:write");
         }
     }
 }

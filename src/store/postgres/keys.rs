@@ -9,7 +9,7 @@ use super::audit;
 use super::columns::time_column;
 use super::database::PostgresStore;
 use super::key_rows::read_keys;
-use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, Requester, SigningKey, WrappedKey};
+use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, SigningKey, WrappedKey};
 use crate::store::error::StoreError;
 use crate::store::keys::{KeyStore, KeyWriteError, removed_ids, written_keys};
 
@@ -120,18 +120,6 @@ impl PostgresStore {
         lock.execute(&mut *connection).await?;
         let select = self.executor.query("select clock_timestamp() as now");
         time_column(&select.fetch_one(connection).await?, "shared_state", "now")
-    }
-
-    /// Returns `true` if the session of the requester is open, and keeps it open until the commit.
-    async fn is_signed_in(
-        &self,
-        connection: &mut PgConnection,
-        requester: &Requester,
-    ) -> Result<bool, StoreError> {
-        let Some(session) = requester.session_id else { return Ok(true) };
-        let select = self.executor.query("select from sessions where id = $1 for key share");
-        let row = select.bind(session.as_uuid()).fetch_optional(connection).await?;
-        Ok(row.is_some())
     }
 
     async fn write_keys(

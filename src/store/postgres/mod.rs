@@ -9,6 +9,7 @@ mod key_rows;
 mod keys;
 mod listener;
 mod pool;
+mod requesters;
 mod revocations;
 mod sessions;
 mod snapshot;

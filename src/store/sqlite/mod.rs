@@ -5,6 +5,7 @@ mod database;
 mod feed;
 mod key_rows;
 mod keys;
+mod requesters;
 mod revocations;
 mod sessions;
 mod users;
