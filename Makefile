@@ -59,6 +59,10 @@ fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)
 	tests/key-rotation.sh
 
+.PHONY: interop
+interop: ## Check real gateways in front of an API (needs Python, nginx, HAProxy)
+	tests/interop.sh
+
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	@# Adds the secrets that a newer version needs.
