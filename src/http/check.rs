@@ -1,18 +1,18 @@
 //! `/auth/check`: forward authentication, for a gateway that asks before it passes a request on.
 //!
-//! Everything that a client can choose is ignored, or can only lead to a refusal: the path behind
-//! `/auth/check/`, its query, the body, which is not read, and all headers but `Authorization` and
-//! `X-Auth-Require`.
+//! Only the token of the client, and the permissions that the gateway requires, decide. The path
+//! behind `/auth/check/` and its query are ignored, and the body is not read. An
+//! `X-Auth-Require` that a client adds can only lead to a refusal.
 
 use std::collections::BTreeMap;
 
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Query;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use utoipa::IntoResponses;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
+use utoipa::{IntoParams, IntoResponses};
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
@@ -33,6 +33,20 @@ const X_AUTH_CLIENT_ID: HeaderName = HeaderName::from_static("x-auth-client-id")
 /// 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Permissions that a gateway requires, in a header.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct RequireHeader {
+    /// Permissions that the bearer has to have, all of them, separated by spaces or commas.
+    #[param(
+        rename = "X-Auth-Require",
+        example = "orders:read orders:write",
+        pattern = r"^[!#-+\--\[\]-~]{1,64}([ ,]+[!#-+\--\[\]-~]{1,64})*$"
+    )]
+    x_auth_require: Option<String>,
+}
+
 /// Check an access token for a gateway
 ///
 /// For forward authentication: a gateway sends the `Authorization` header of each request here, and
@@ -46,10 +60,7 @@ const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b
             description = "Permissions that the bearer has to have, all of them. Other parameters \
                            are refused.",
         ),
-        (
-            "X-Auth-Require" = Option<String>, Header, pattern = r"^[!#-+\--\[\]-~]{1,64}([ ,]+[!#-+\--\[\]-~]{1,64})*$", example = "orders:read orders:write",
-            description = "Further permissions, separated by spaces or commas",
-        ),
+        RequireHeader,
     ),
     responses(Allowed, Refused<(BadToken, BadRequirement, NeedsRequired)>),
 )]
@@ -57,9 +68,8 @@ pub(super) async fn check(
     request: HttpRequest,
     bearer: Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    require_all(&bearer, &permissions_in_query(request.query_string())?)?;
-    require_all(&bearer, &permissions_in_headers(request.headers())?)?;
-    Ok(identity(&bearer.claims))
+    require_all(&bearer, &parse_query(request.query_string())?)?;
+    check_path(request, bearer).await
 }
 
 /// Check an access token for a gateway that appends the path of the request
@@ -69,21 +79,16 @@ pub(super) async fn check(
 #[utoipa::path(
     get, path = "/auth/check/{rest}", operation_id = "check_path", tag = "gateways",
     security(("bearer" = [])), extensions(("x-any-method" = json!(true))),
-    params(
-        ("rest" = String, Path, description = "Ignored"),
-        (
-            "X-Auth-Require" = Option<String>, Header, pattern = r"^[!#-+\--\[\]-~]{1,64}([ ,]+[!#-+\--\[\]-~]{1,64})*$", example = "orders:read orders:write",
-            description = "Permissions that the bearer has to have, all of them, separated by \
-                           spaces or commas",
-        ),
-    ),
+    params(("rest" = String, Path, description = "Ignored"), RequireHeader),
     responses(Allowed, Refused<(BadToken, BadRequirement, NeedsRequired)>),
 )]
 pub(super) async fn check_path(
     request: HttpRequest,
     bearer: Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    require_all(&bearer, &permissions_in_headers(request.headers())?)?;
+    for header in request.headers().get_all(X_AUTH_REQUIRE) {
+        require_all(&bearer, &parse_header(header)?)?;
+    }
     Ok(identity(&bearer.claims))
 }
 
@@ -91,9 +96,9 @@ fn require_all(bearer: &Authenticated, permissions: &[Permission]) -> Result<(),
     permissions.iter().try_for_each(|permission| bearer.require_permission(permission))
 }
 
-/// Parses `permission=orders:read&permission=…`. A parameter with another name is refused: it may
-/// be a misspelt requirement.
-fn permissions_in_query(query: &str) -> Result<Vec<Permission>, ApiError> {
+/// Parses `permission=orders:read&permission=…`. Another parameter is refused: it may be a misspelt
+/// requirement.
+fn parse_query(query: &str) -> Result<Vec<Permission>, ApiError> {
     let parameters = Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|error| ApiError::InvalidRequirement(error.to_string()))?;
     let parse = |(name, value): (String, String)| match name.as_str() {
@@ -103,26 +108,18 @@ fn permissions_in_query(query: &str) -> Result<Vec<Permission>, ApiError> {
     parameters.into_inner().into_iter().map(parse).collect()
 }
 
-/// Parses every `X-Auth-Require`. One without a permission is refused: it may be a template of the
+/// Parses an `X-Auth-Require`. One without a permission is refused: it may be a template of the
 /// gateway that was not filled in.
-fn permissions_in_headers(headers: &HeaderMap) -> Result<Vec<Permission>, ApiError> {
-    let mut permissions = Vec::new();
-    for value in headers.get_all(X_AUTH_REQUIRE) {
-        let count = permissions.len();
-        for name in header_text(value)?.split([' ', ',']).filter(|name| !name.is_empty()) {
-            permissions.push(parse_permission(name)?);
-        }
-        if permissions.len() == count {
-            let reason = format!("{X_AUTH_REQUIRE} names no permission");
-            return Err(ApiError::InvalidRequirement(reason));
-        }
+fn parse_header(header: &HeaderValue) -> Result<Vec<Permission>, ApiError> {
+    // A header that is not ASCII has no permission.
+    let names = header.to_str().unwrap_or_default().split([' ', ',']);
+    let permissions: Vec<_> =
+        names.filter(|name| !name.is_empty()).map(parse_permission).collect::<Result<_, _>>()?;
+    if permissions.is_empty() {
+        let reason = "X-Auth-Require names no permission".to_owned();
+        return Err(ApiError::InvalidRequirement(reason));
     }
     Ok(permissions)
-}
-
-fn header_text(value: &HeaderValue) -> Result<&str, ApiError> {
-    let error = |_| ApiError::InvalidRequirement(format!("{X_AUTH_REQUIRE} is not ASCII"));
-    value.to_str().map_err(error)
 }
 
 fn parse_permission(name: &str) -> Result<Permission, ApiError> {
