@@ -10,13 +10,14 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::web::Query;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::{RefOr, Response, ResponseBuilder};
 use utoipa::{IntoParams, IntoResponses};
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
-use super::refused::{BadRequirement, BadToken, NeedsRequired, Refused, always_present};
+use super::refused::{BadRequirement, BadToken, NeedsRequired, Refused};
 use crate::domain::Permission;
 use crate::tokens::{AccessClaims, Subject};
 
@@ -53,7 +54,8 @@ struct RequireHeader {
 /// passes the request on if the reply is 200. Every method is answered alike.
 #[utoipa::path(
     get, path = "/auth/check", operation_id = "check", tag = "gateways",
-    security(("bearer" = [])), extensions(("x-any-method" = json!(true))),
+    security(("bearer" = []), ("client_credentials" = [])),
+    extensions(("x-any-method" = json!(true))),
     params(
         (
             "permission" = inline(Option<Vec<Permission>>), Query, example = json!(["orders:read"]),
@@ -78,7 +80,8 @@ pub(super) async fn check(
 /// method is answered alike.
 #[utoipa::path(
     get, path = "/auth/check/{rest}", operation_id = "check_path", tag = "gateways",
-    security(("bearer" = [])), extensions(("x-any-method" = json!(true))),
+    security(("bearer" = []), ("client_credentials" = [])),
+    extensions(("x-any-method" = json!(true))),
     params(("rest" = String, Path, description = "Ignored"), RequireHeader),
     responses(Allowed, Refused<(BadToken, BadRequirement, NeedsRequired)>),
 )]
@@ -162,9 +165,10 @@ impl IntoResponses for Allowed {
         let reply = ResponseBuilder::new().description(
             "The request may pass. The body is empty, and so is a header without a value.",
         );
+        let required = Extensions::from_iter([("required", true)]);
         let reply = HEADERS.into_iter().fold(reply, |reply, (name, description)| {
             let header = HeaderBuilder::new().description(Some(description));
-            reply.header(name, header.extensions(Some(always_present())).build())
+            reply.header(name, header.extensions(Some(required.clone())).build())
         });
         BTreeMap::from([("200".to_owned(), reply.build().into())])
     }
