@@ -63,6 +63,10 @@ interop-clients: ## Use the API with generated clients and a browser (needs Pyth
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)
 	tests/key-rotation.sh
 
+.PHONY: interop
+interop: ## Check real gateways in front of an API (needs Python, nginx, HAProxy)
+	tests/interop.sh
+
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	@# Adds the secrets that a newer version needs.

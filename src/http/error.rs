@@ -36,6 +36,9 @@ pub(super) enum ApiError {
     InvalidBody(String),
     #[error("The query is not valid: {0}")]
     InvalidQuery(String),
+    /// The permissions that a gateway requires do not parse.
+    #[error("The required permissions are not valid: {0}")]
+    InvalidRequirement(String),
     #[error("Missing roles")]
     MissingRoles,
     #[error("Clients have no account")]
@@ -222,6 +225,7 @@ impl ApiError {
             Self::InvalidPassword(_) => (StatusCode::BAD_REQUEST, "invalid_password"),
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::InvalidRequirement(_) => (StatusCode::BAD_REQUEST, "invalid_requirement"),
             Self::MissingRoles => (StatusCode::BAD_REQUEST, "missing_roles"),
             Self::InvalidRoles(_) | Self::UnknownRoles(_) => {
                 (StatusCode::BAD_REQUEST, "invalid_roles")
@@ -490,6 +494,7 @@ pub(super) mod tests {
             (PasswordError::TooShort.into(), 400, "invalid_password", &[]),
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
+            (ApiError::InvalidRequirement("x".to_owned()), 400, "invalid_requirement", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
             (RoleNameError.into(), 400, "invalid_roles", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),

@@ -13,6 +13,7 @@ mod auth;
 mod authenticated;
 mod body;
 mod caller;
+mod check;
 mod connection;
 mod connections;
 mod cors;

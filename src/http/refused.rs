@@ -92,6 +92,10 @@ reasons! {
     NoParameters =>
         ApiError::InvalidQuery("unknown field `dry_run`, there are no fields".to_owned());
 
+    /// Errors of the permissions that a gateway requires.
+    BadRequirement =>
+        ApiError::InvalidRequirement(r#"unknown parameter "permision""#.to_owned());
+
     MissingCredentials => ApiError::MissingCredentials;
     MissingPassword => ApiError::MissingPassword;
     MissingRefreshToken => ApiError::MissingRefreshToken;
@@ -136,6 +140,9 @@ reasons! {
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
     NeedsTokensRevoke => ApiError::PermissionMissing(Permission::TOKENS_REVOKE);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
+
+    /// A permission that a gateway requires.
+    NeedsRequired => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
 
     /// The hashing queue is full.
     Overloaded => ApiError::Overloaded { retry_after: Duration::from_secs(3) };

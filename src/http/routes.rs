@@ -11,7 +11,7 @@ use super::error::ApiError;
 use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, dashboard, docs,
+    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, check, dashboard, docs,
     introspect, metrics, openapi, probes, revoke, sessions, token, well_known,
 };
 
@@ -43,6 +43,9 @@ fn open_routes(config: &mut ServiceConfig) {
 /// gateway, the reply 200 to a preflight would be a verdict.
 fn machine_routes(config: &mut ServiceConfig) {
     config
+        // First, because paths are matched in order and these are requested most.
+        .service(any_method("/auth/check", to(check::check)))
+        .service(any_method("/auth/check/{rest}", to(check::check_path)))
         .service(oauth_resource("/oauth/token", to(token::issue)))
         .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
         .configure(operator_routes);
@@ -196,6 +199,12 @@ fn resource<const N: usize>(path: &'static str, routes: [(Method, Route); N]) ->
 /// Builds the resource of a `POST` whose errors have the fields of RFC 6749, too.
 fn oauth_resource(path: &'static str, route: Route) -> impl HttpServiceFactory {
     resource(path, [(Method::POST, route)]).wrap(from_fn(add_oauth_fields))
+}
+
+/// Builds the resource at a path, for every method. `{rest}` matches slashes, too.
+fn any_method(path: &'static str, route: Route) -> Resource {
+    let pattern = path.replace("{rest}", "{rest:.*}");
+    web::resource(pattern).app_data(RouteMetrics::new(path)).route(route)
 }
 
 /// Returns the methods that a route answers: a route for `GET` also answers `HEAD`.

@@ -65,20 +65,20 @@ impl AccessClaims {
 }
 
 impl Subject {
-    /// Returns the `client_id` claim: that of a login at this service, or the client's own.
-    #[must_use]
-    pub fn client_id(&self) -> Cow<'_, str> {
-        match self {
-            Self::User { .. } => CLIENT_ID.into(),
-            Self::Client(id) => id.to_string().into(),
-        }
-    }
-
     /// Returns the username, or the id of the client.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         match self {
             Self::User { username, .. } => username.into(),
+            Self::Client(id) => id.to_string().into(),
+        }
+    }
+
+    /// Returns the client that the token was issued to (`client_id`).
+    #[must_use]
+    pub fn client_id(&self) -> Cow<'static, str> {
+        match self {
+            Self::User { .. } => CLIENT_ID.into(),
             Self::Client(id) => id.to_string().into(),
         }
     }

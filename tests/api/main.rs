@@ -18,6 +18,7 @@ mod admin;
 mod architecture;
 mod audit;
 mod auth;
+mod check;
 mod cluster;
 mod commands;
 mod connections;

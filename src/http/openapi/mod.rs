@@ -23,7 +23,7 @@ use super::error::ErrorBody;
 use super::refused::{ERROR_HEADERS, reference};
 use super::state::Api;
 use super::{
-    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, dashboard, docs,
+    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, check, dashboard, docs,
     introspect, metrics, probes, revoke, sessions, token, well_known,
 };
 
@@ -58,6 +58,8 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         account::change_password,
         account::delete_me,
         dashboard::dashboard,
+        check::check,
+        check::check_path,
         admin::list,
         admin::create,
         admin::read,
@@ -101,6 +103,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         (name = "sessions", description = "Login, refresh and logout"),
         (name = "account", description = "Registration and your own account"),
         (name = "protected", description = "Example of a protected resource"),
+        (name = "gateways", description = "Forward authentication"),
         (name = "administration", description = "All accounts, the signing keys and the audit log"),
         (name = "oauth", description = "Public keys, tokens of clients, introspection and revocation"),
         (name = "operations", description = "Probes and metrics"),
