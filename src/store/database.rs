@@ -7,6 +7,7 @@ use super::audit::AuditStore;
 use super::error::StoreError;
 use super::keys::KeyStore;
 use super::revocations::RevocationStore;
+use super::roles::RoleStore;
 use super::sessions::SessionStore;
 use super::users::UserStore;
 
@@ -16,7 +17,15 @@ use super::users::UserStore;
 /// [`StoreError::Unavailable`] if the database cannot do its work for now.
 #[async_trait]
 pub trait Store:
-    UserStore + SessionStore + RevocationStore + AuditStore + KeyStore + Send + Sync + 'static
+    UserStore
+    + SessionStore
+    + RevocationStore
+    + RoleStore
+    + AuditStore
+    + KeyStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Checks that the database can be written. Names the cause within about a second.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -112,7 +112,7 @@ impl KeyStore for PostgresStore {
 /// Steps of the changes.
 impl PostgresStore {
     /// Makes concurrent changes wait until the commit. Returns the time.
-    async fn lock_shared_state(
+    pub(super) async fn lock_shared_state(
         &self,
         connection: &mut PgConnection,
     ) -> Result<OffsetDateTime, StoreError> {
