@@ -10,7 +10,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::actors::{
-    Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, SessionActor, UserActor,
+    Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor, UserActor,
 };
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
@@ -72,7 +72,7 @@ impl Application {
         let (keys, tokens) = within(&config, open_keys(&config, &store, host)).await?;
         within(&config, announce_issuer(&config.tokens.issuer, &*store, &metrics)).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
-        let (users, sessions) = start_actors(
+        let (users, sessions, roles) = start_actors(
             &config,
             Arc::clone(&store),
             Arc::clone(&replica),
@@ -96,6 +96,7 @@ impl Application {
             readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
             users,
             sessions: sessions.clone(),
+            roles,
             keys,
             tokens,
             replica,
@@ -161,7 +162,7 @@ async fn start_actors(
     tokens: &Arc<Tokens>,
     database_clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
-) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>), StoreError> {
+) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>, Mailbox<RoleActor>), StoreError> {
     let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
     let timeout = config.http.request_timeout;
     let hashing =
@@ -177,15 +178,20 @@ async fn start_actors(
     let sessions = SessionActor::load(
         config,
         Arc::clone(&store),
-        replica,
+        Arc::clone(&replica),
         tokens,
         Arc::clone(&revocations),
         database_clock,
-        metrics,
+        Arc::clone(&metrics),
     )
     .await?;
+    let roles = RoleActor::new(config, Arc::clone(&store), replica, sessions.versions(), metrics);
     let users = UserActor::new(store, hashing, revocations, clock);
-    Ok((Mailbox::new(users.start(), timeout), Mailbox::new(sessions.start(), timeout)))
+    Ok((
+        Mailbox::new(users.start(), timeout),
+        Mailbox::new(sessions.start(), timeout),
+        Mailbox::new(roles.start(), timeout),
+    ))
 }
 
 fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Replica {

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::actors::ActorError;
 use crate::domain::{
     AccountError, AudienceError, KeyError, LackingPermissions, PasswordError, Permission,
-    RoleNameError, Roles, UsernameError,
+    PermissionError, RoleError, RoleNameError, Roles, UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -36,6 +36,14 @@ pub(super) enum ApiError {
     InvalidQuery(String),
     #[error("Missing roles")]
     MissingRoles,
+    #[error("Missing permissions")]
+    MissingPermissions,
+    #[error(transparent)]
+    InvalidPermissions(#[from] PermissionError),
+    #[error("A built-in role cannot be deleted")]
+    BuiltInRole,
+    #[error("An account has the role")]
+    RoleInUse,
     #[error("Clients have no account")]
     NotUser,
     #[error(transparent)]
@@ -181,6 +189,7 @@ impl ApiError {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one exhaustive match")]
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::MissingCredentials => (StatusCode::BAD_REQUEST, "missing_credentials"),
@@ -192,6 +201,10 @@ impl ApiError {
             Self::InvalidRoles(_) | Self::UnknownRoles(_) => {
                 (StatusCode::BAD_REQUEST, "invalid_roles")
             }
+            Self::MissingPermissions => (StatusCode::BAD_REQUEST, "missing_permissions"),
+            Self::InvalidPermissions(_) => (StatusCode::BAD_REQUEST, "invalid_permissions"),
+            Self::BuiltInRole => (StatusCode::CONFLICT, "built_in_role"),
+            Self::RoleInUse => (StatusCode::CONFLICT, "role_in_use"),
             Self::NotUser => (StatusCode::FORBIDDEN, "not_a_user"),
             Self::PermissionsLacking(_) => (StatusCode::FORBIDDEN, "permissions_lacking"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
@@ -316,6 +329,7 @@ impl From<ActorError> for ApiError {
     fn from(error: ActorError) -> Self {
         match &error {
             ActorError::Account(cause) => cause.clone().into(),
+            ActorError::Role(cause) => cause.clone().into(),
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
@@ -354,6 +368,18 @@ impl From<AccountError> for ApiError {
     }
 }
 
+impl From<RoleError> for ApiError {
+    fn from(error: RoleError) -> Self {
+        match error {
+            RoleError::NotFound => Self::NotFound,
+            RoleError::BuiltIn => Self::BuiltInRole,
+            RoleError::InUse => Self::RoleInUse,
+            RoleError::RequesterSignedOut => TokenRefusal::Revoked.into(),
+            RoleError::PermissionsLacking(lacking) => lacking.into(),
+        }
+    }
+}
+
 impl From<IssueError> for ApiError {
     fn from(error: IssueError) -> Self {
         match error {
@@ -376,6 +402,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::actors::AskError;
+    use crate::domain::Permissions;
 
     const SECRET: &str = "the disk at /dev/sda is on fire";
 
@@ -413,6 +440,11 @@ pub(super) mod tests {
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
             (RoleNameError.into(), 400, "invalid_roles", &[]),
+            (ApiError::MissingPermissions, 400, "missing_permissions", &[]),
+            (PermissionError.into(), 400, "invalid_permissions", &[]),
+            (LackingPermissions(Permissions::default()).into(), 403, "permissions_lacking", &[]),
+            (ApiError::BuiltInRole, 409, "built_in_role", &[]),
+            (ApiError::RoleInUse, 409, "role_in_use", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),

@@ -6,6 +6,7 @@
 mod account;
 mod admin;
 mod admin_keys;
+mod admin_roles;
 mod admin_sessions;
 mod audit;
 mod auth;
@@ -43,4 +44,4 @@ pub use openapi::openapi;
 pub use readiness::Readiness;
 pub use server::{BoundServer, ListenError};
 pub use state::Api;
-pub use views::{AccountView, KeyView, ManagedAccountView, SessionView};
+pub use views::{AccountView, KeyView, ManagedAccountView, RoleView, SessionView};

@@ -20,8 +20,8 @@ use utoipa::{IntoResponses, ToSchema};
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
 use crate::domain::{
-    AccountError, AudienceError, PasswordError, Permission, RoleName, RoleNameError, Roles,
-    UsernameError,
+    AccountError, AudienceError, LackingPermissions, PasswordError, Permission, PermissionError,
+    Permissions, RoleName, RoleNameError, Roles, UsernameError,
 };
 use crate::tokens::TokenRefusal;
 
@@ -97,6 +97,13 @@ reasons! {
     BadRoles => ApiError::InvalidRoles(RoleNameError), AccountError::UnknownRoles {
         known: Roles::from_iter([RoleName::ADMIN, RoleName::INTROSPECTOR, RoleName::USER]),
     };
+    BadRoleName => RoleNameError;
+    MissingPermissions => ApiError::MissingPermissions;
+    BadPermissions => PermissionError;
+    BuiltInRole => ApiError::BuiltInRole;
+    RoleInUse => ApiError::RoleInUse;
+    /// The requester grants what it lacks.
+    LacksPermissions => LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
@@ -113,6 +120,8 @@ reasons! {
     NeedsAuditRead => ApiError::PermissionMissing(Permission::AUDIT_READ);
     NeedsUsersRead => ApiError::PermissionMissing(Permission::USERS_READ);
     NeedsUsersWrite => ApiError::PermissionMissing(Permission::USERS_WRITE);
+    NeedsRolesRead => ApiError::PermissionMissing(Permission::ROLES_READ);
+    NeedsRolesWrite => ApiError::PermissionMissing(Permission::ROLES_WRITE);
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
@@ -151,6 +160,7 @@ tuple_of_reasons!(A B C D E F G);
 tuple_of_reasons!(A B C D E F G H);
 tuple_of_reasons!(A B C D E F G H I);
 tuple_of_reasons!(A B C D E F G H I J);
+tuple_of_reasons!(A B C D E F G H I J K);
 
 impl<R: Reasons> IntoResponses for Refused<R> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

@@ -7,8 +7,8 @@ use actix_web::{HttpResponse, Resource, Route, guard};
 use super::error::ApiError;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    openapi, probes, sessions, well_known,
+    account, admin, admin_keys, admin_roles, admin_sessions, audit, auth, dashboard, docs, metrics,
+    oauth, openapi, probes, sessions, well_known,
 };
 
 /// Configures all routes of the API.
@@ -66,6 +66,15 @@ fn admin_routes(config: &mut ServiceConfig) {
         .service(resource(
             "/admin/users/{id}/sessions/{session}",
             [(Method::DELETE, to(admin_sessions::end))],
+        ))
+        .service(resource("/admin/roles", [(Method::GET, to(admin_roles::list))]))
+        .service(resource(
+            "/admin/roles/{name}",
+            [
+                (Method::GET, to(admin_roles::read)),
+                (Method::PUT, to(admin_roles::set)),
+                (Method::DELETE, to(admin_roles::delete)),
+            ],
         ))
         .service(resource(
             "/admin/keys",

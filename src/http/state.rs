@@ -9,7 +9,7 @@ use super::connections::Connections;
 use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
-use crate::actors::{KeyActor, Mailbox, SessionActor, UserActor};
+use crate::actors::{KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -22,6 +22,7 @@ use crate::tokens::{IssueError, Tokens};
 pub struct Api {
     pub users: Mailbox<UserActor>,
     pub sessions: Mailbox<SessionActor>,
+    pub roles: Mailbox<RoleActor>,
     pub keys: Mailbox<KeyActor>,
     pub tokens: Arc<Tokens>,
     pub replica: Arc<Replica>,

@@ -309,6 +309,7 @@ fn run(
             clock: Arc::new(DatabaseClock::new(clock)),
             metrics: Arc::clone(metrics),
             backoff: Backoff::new(rng.fork()),
+            versions: watch::Sender::default(),
         };
         let notified = Arc::clone(&follower.notified);
         let following = async {

@@ -18,8 +18,8 @@ use utoipa::{Modify, OpenApi};
 use super::error::ErrorBody;
 use super::refused::always_present;
 use super::{
-    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    probes, sessions, well_known,
+    account, admin, admin_keys, admin_roles, admin_sessions, audit, auth, dashboard, docs, metrics,
+    oauth, probes, sessions, well_known,
 };
 
 /// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
@@ -67,6 +67,10 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin_sessions::list,
         admin_sessions::end_all,
         admin_sessions::end,
+        admin_roles::list,
+        admin_roles::read,
+        admin_roles::set,
+        admin_roles::delete,
         admin_keys::list,
         admin_keys::rotate,
         admin_keys::revoke_all,
@@ -89,7 +93,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         (name = "sessions", description = "Login, refresh and logout"),
         (name = "account", description = "Registration and your own account"),
         (name = "protected", description = "Example of a protected resource"),
-        (name = "administration", description = "All accounts, the signing keys and the audit log"),
+        (name = "administration", description = "All accounts, the roles, the signing keys and the audit log"),
         (name = "oauth", description = "Public keys, token introspection and revocation"),
         (name = "operations", description = "Probes and metrics"),
         (name = "documentation", description = "This documentation"),
