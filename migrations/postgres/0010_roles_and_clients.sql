@@ -36,6 +36,3 @@ create table client_secrets (
 );
 
 create index client_secrets_client_id on client_secrets (client_id);
-
--- Client of the requester.
-alter table audit_log add client_id uuid;

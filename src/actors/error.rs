@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::{AccountError, KeyError, RoleError};
+use crate::domain::{AccountError, ClientError, KeyError, RoleError};
 use crate::hashing::HashingError;
 use crate::keys::KeysError;
-use crate::store::{RoleWriteError, StoreError, WriteError};
+use crate::store::{ClientWriteError, RoleWriteError, StoreError, WriteError};
 use crate::tokens::CryptoError;
 
 /// Reason why an actor did not carry out a message. It can be cloned, since one failure answers
@@ -32,6 +32,15 @@ pub enum ActorError {
     /// The role cannot be changed.
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// The client cannot be changed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The client requests tokens too often.
+    #[error("the client requests too many tokens")]
+    TooManyTokens {
+        /// Time until the next token.
+        retry_after: Duration,
+    },
     /// The hashing queue is full.
     #[error("the hashing queue is full")]
     Overloaded {
@@ -78,6 +87,15 @@ impl From<RoleWriteError> for ActorError {
         match error {
             RoleWriteError::Role(error) => Self::Role(error),
             RoleWriteError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<ClientWriteError> for ActorError {
+    fn from(error: ClientWriteError) -> Self {
+        match error {
+            ClientWriteError::Client(error) => Self::Client(error),
+            ClientWriteError::Store(error) => Self::Store(error),
         }
     }
 }

@@ -49,6 +49,10 @@ uuid_newtype! {
     ClientId
 }
 uuid_newtype! {
+    /// Identifier of a secret of a client.
+    SecretId
+}
+uuid_newtype! {
     /// Identifier of a session (`sid`).
     SessionId
 }

@@ -2,6 +2,8 @@
 
 mod audience;
 mod audit;
+mod client;
+mod client_change;
 mod grants;
 mod ids;
 mod key_change;
@@ -21,8 +23,12 @@ mod username;
 
 pub use audience::{Audience, AudienceError};
 pub use audit::{AuditAction, AuditRecord};
+pub use client::{
+    Client, ClientName, ClientNameError, ClientRights, ClientSecret, ClientSet, SECRETS_PER_CLIENT,
+};
+pub use client_change::{ChangedClient, ClientChange, ClientEdit, ClientError, NewSecret};
 pub use grants::{Grantable, LackingPermissions};
-pub use ids::{ClientId, SessionId, TokenId, UserId};
+pub use ids::{ClientId, SecretId, SessionId, TokenId, UserId};
 pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};

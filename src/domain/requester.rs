@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use uuid::Uuid;
+
 use super::{ClientId, Permissions, SessionId, UserId};
 
 /// Maximum length of a stored `User-Agent`, in characters.
@@ -26,6 +28,12 @@ pub struct Requester {
 }
 
 impl Requester {
+    /// Returns the id of the user or client.
+    #[must_use]
+    pub fn id(&self) -> Option<Uuid> {
+        self.user_id.map(UserId::as_uuid).or(self.client_id.map(ClientId::as_uuid))
+    }
+
     /// The service itself.
     pub const SERVICE: Self = Self::COMMAND_LINE;
 

@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, AudienceError, KeyError, LackingPermissions, PasswordError, Permission,
-    PermissionError, RoleError, RoleNameError, Roles, UsernameError,
+    AccountError, AudienceError, ClientError, KeyError, LackingPermissions, PasswordError,
+    Permission, PermissionError, RoleError, RoleNameError, Roles, SECRETS_PER_CLIENT,
+    UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -52,6 +53,12 @@ pub(super) enum ApiError {
     UnknownRoles(Roles),
     #[error(transparent)]
     PermissionsLacking(#[from] LackingPermissions),
+    #[error("The client exists already")]
+    ClientExists,
+    #[error("A client has at most {SECRETS_PER_CLIENT} secrets")]
+    TooManySecrets,
+    #[error("The client requests tokens too often")]
+    TooManyTokens { retry_after: Duration },
     #[error(transparent)]
     InvalidAudience(#[from] AudienceError),
     #[error("Missing token")]
@@ -222,6 +229,8 @@ impl ApiError {
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::ClientExists => (StatusCode::CONFLICT, "client_exists"),
+            Self::TooManySecrets => (StatusCode::CONFLICT, "too_many_secrets"),
             Self::KeyTooNew(_) => (StatusCode::CONFLICT, "key_too_new"),
             Self::KeysNotUsed => (StatusCode::CONFLICT, "keys_not_used"),
             Self::NoPublicUrl => (StatusCode::NOT_FOUND, "no_public_url"),
@@ -229,6 +238,7 @@ impl ApiError {
             Self::NotJson | Self::NotForm => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
+            Self::TooManyTokens { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_tokens"),
             Self::TooManyPasswordChanges { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_password_changes")
             }
@@ -265,7 +275,8 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyPasswordChanges { retry_after }
+            Self::TooManyTokens { retry_after }
+            | Self::TooManyPasswordChanges { retry_after }
             | Self::TooManyRevocations { retry_after }
             | Self::Overloaded { retry_after } => Some(*retry_after),
             Self::Unavailable(_)
@@ -330,6 +341,10 @@ impl From<ActorError> for ApiError {
         match &error {
             ActorError::Account(cause) => cause.clone().into(),
             ActorError::Role(cause) => cause.clone().into(),
+            ActorError::Client(cause) => cause.clone().into(),
+            ActorError::TooManyTokens { retry_after } => {
+                Self::TooManyTokens { retry_after: *retry_after }
+            }
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
@@ -343,6 +358,18 @@ impl From<ActorError> for ApiError {
             ActorError::Store(cause) if !cause.is_transient() => Self::Internal(error.into()),
             ActorError::Store(_) | ActorError::Ask(_) => Self::Unavailable(error.into()),
             ActorError::Hashing(_) | ActorError::Crypto(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<ClientError> for ApiError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NameTaken => Self::ClientExists,
+            ClientError::NotFound => Self::NotFound,
+            ClientError::TooManySecrets => Self::TooManySecrets,
+            ClientError::RequesterSignedOut => TokenRefusal::Revoked.into(),
+            ClientError::PermissionsLacking(lacking) => lacking.into(),
         }
     }
 }

@@ -9,7 +9,8 @@ use super::connections::Connections;
 use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
-use crate::actors::{KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
+use crate::actors::{ClientActor, KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
+use crate::clients::ClientDirectory;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -24,6 +25,9 @@ pub struct Api {
     pub sessions: Mailbox<SessionActor>,
     pub roles: Mailbox<RoleActor>,
     pub keys: Mailbox<KeyActor>,
+    pub clients: Mailbox<ClientActor>,
+    /// The clients in memory.
+    pub directory: Arc<ClientDirectory>,
     pub tokens: Arc<Tokens>,
     pub replica: Arc<Replica>,
     /// Read by `/metrics` for the connection gauges. Everything else goes through an actor.

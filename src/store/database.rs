@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sqlx::Pool;
 
 use super::audit::AuditStore;
+use super::clients::ClientStore;
 use super::error::StoreError;
 use super::keys::KeyStore;
 use super::revocations::RevocationStore;
@@ -23,6 +24,7 @@ pub trait Store:
     + RoleStore
     + AuditStore
     + KeyStore
+    + ClientStore
     + Send
     + Sync
     + 'static

@@ -4,6 +4,7 @@
 //! of the same name and pass one contract suite (`tests/api/store`).
 
 mod audit;
+mod clients;
 mod columns;
 mod database;
 mod error;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use crate::config::{Database, DatabaseSettings};
 
 pub use audit::{AuditQuery, AuditStore, ListedAuditRecord};
+pub use clients::{ClientStore, ClientWriteError};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};

@@ -135,15 +135,7 @@ impl PostgresStore {
             self.write_key(connection, key).await?;
         }
         for revocation in &changed.revocations {
-            let insert = self.executor.query(
-                "insert into revocations (id, expires_at) values ($1, $2)
-                 on conflict (id) do update
-                 set expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
-                     xid = excluded.xid
-                 where revocations.expires_at < excluded.expires_at",
-            );
-            let insert = insert.bind(revocation.id.as_uuid()).bind(revocation.expires_at);
-            insert.execute(&mut *connection).await?;
+            self.insert_revocation(connection, revocation).await?;
         }
         let update = self.executor.query("update shared_state set version = $1");
         update.bind(changed.set.version).execute(connection).await?;

@@ -1,6 +1,8 @@
 //! The dialect of PostgreSQL 13 or later.
 
 mod audit;
+mod client_rows;
+mod clients;
 mod columns;
 mod database;
 mod executor;

@@ -309,6 +309,7 @@ fn credentials_from_row(row: &PgRow) -> Result<Credentials, StoreError> {
     Ok(Credentials { user: user_from_row(row)?, password_hash })
 }
 
-fn violates(error: &sqlx::Error, constraint: &str) -> bool {
+/// Returns `true` if a statement failed because of a constraint.
+pub(super) fn violates(error: &sqlx::Error, constraint: &str) -> bool {
     error.as_database_error().and_then(DatabaseError::constraint) == Some(constraint)
 }

@@ -1,6 +1,7 @@
 //! The dialect of SQLite: one file, one serving process.
 
 mod audit;
+mod clients;
 mod database;
 mod feed;
 mod key_rows;

@@ -275,8 +275,9 @@ fn revocation_from_row(row: &SqliteRow) -> Result<Revocation, StoreError> {
     })
 }
 
-/// SQLite errors name the columns of a constraint, not the constraint.
-fn violates_uniqueness_of(error: &sqlx::Error, column: &str) -> bool {
+/// Returns `true` if a statement failed because a column is unique. SQLite errors name the columns of
+/// a constraint, not the constraint.
+pub(super) fn violates_uniqueness_of(error: &sqlx::Error, column: &str) -> bool {
     error
         .as_database_error()
         .is_some_and(|error| error.is_unique_violation() && error.message().ends_with(column))
