@@ -7,13 +7,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
-use strum::VariantNames;
 use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, AudienceError, KeyError, PasswordError, Permission, Role, UnknownRole,
+    AccountError, AudienceError, ClientError, ClientNameError, KeyError, LackingPermissions,
+    PasswordError, Permission, PermissionError, RoleNameError, Roles, SECRETS_PER_CLIENT,
     UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
@@ -38,12 +38,39 @@ pub(super) enum ApiError {
     InvalidQuery(String),
     #[error("Missing roles")]
     MissingRoles,
-    #[error("Roles must be among these: {}", Role::VARIANTS.join(", "))]
-    InvalidRoles(#[from] UnknownRole),
+    #[error("Clients have no account")]
+    NotUser,
+    #[error(transparent)]
+    InvalidRoles(#[from] RoleNameError),
+    #[error("Roles must be among these: {}", .0.names().join(", "))]
+    UnknownRoles(Roles),
+    #[error(transparent)]
+    PermissionsLacking(#[from] LackingPermissions),
+    #[error(transparent)]
+    InvalidClientName(#[from] ClientNameError),
+    #[error(transparent)]
+    InvalidPermissions(#[from] PermissionError),
+    #[error("The client exists already")]
+    ClientExists,
+    #[error("A client has at most {SECRETS_PER_CLIENT} secrets")]
+    TooManySecrets,
+    #[error("The client requests tokens too often")]
+    TooManyTokens { retry_after: Duration },
     #[error(transparent)]
     InvalidAudience(#[from] AudienceError),
     #[error("Missing token")]
     MissingToken,
+    #[error("Missing grant_type")]
+    MissingGrantType,
+    #[error("grant_type must be client_credentials")]
+    UnsupportedGrantType,
+    #[error("The client does not have all permissions in scope")]
+    InvalidScope,
+    /// The client is unknown, disabled or expired, or the secret is wrong.
+    #[error("Invalid client_id or client_secret")]
+    InvalidClient,
+    #[error("The request has two kinds of credentials")]
+    TwoCredentials,
     #[error("Missing refresh token")]
     MissingRefreshToken,
     #[error("Missing password")]
@@ -60,7 +87,7 @@ pub(super) enum ApiError {
     AuthorizationHeader(#[from] AuthorizationHeaderError),
     #[error(transparent)]
     TokenRefused(#[from] TokenRefusal),
-    #[error("You do not have the permission {}", .0.into_str())]
+    #[error("You do not have the permission {0}")]
     PermissionMissing(Permission),
     #[error("The preflight was refused: {0}")]
     PreflightRefused(CorsError),
@@ -156,6 +183,11 @@ impl ApiError {
         ErrorBody { msg: self.to_string(), code: self.code() }
     }
 
+    /// Returns the error if the operating system provides no random bytes.
+    pub(super) fn no_random_bytes() -> Self {
+        Self::Internal("the operating system provides no random bytes".into())
+    }
+
     /// Returns the cause, which only failures of the service have.
     pub(super) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -187,9 +219,18 @@ impl ApiError {
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::MissingRoles => (StatusCode::BAD_REQUEST, "missing_roles"),
-            Self::InvalidRoles(_) => (StatusCode::BAD_REQUEST, "invalid_roles"),
+            Self::InvalidRoles(_) | Self::UnknownRoles(_) => {
+                (StatusCode::BAD_REQUEST, "invalid_roles")
+            }
+            Self::NotUser => (StatusCode::FORBIDDEN, "not_a_user"),
+            Self::PermissionsLacking(_) => (StatusCode::FORBIDDEN, "permissions_lacking"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
             Self::MissingToken => (StatusCode::BAD_REQUEST, "missing_token"),
+            Self::MissingGrantType => (StatusCode::BAD_REQUEST, "missing_grant_type"),
+            Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+            Self::InvalidScope => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Self::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
+            Self::TwoCredentials => (StatusCode::BAD_REQUEST, "two_credentials"),
             Self::MissingRefreshToken => (StatusCode::BAD_REQUEST, "missing_refresh_token"),
             Self::MissingPassword => (StatusCode::BAD_REQUEST, "missing_password"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
@@ -204,6 +245,10 @@ impl ApiError {
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::InvalidClientName(_) => (StatusCode::BAD_REQUEST, "invalid_client_name"),
+            Self::InvalidPermissions(_) => (StatusCode::BAD_REQUEST, "invalid_permissions"),
+            Self::ClientExists => (StatusCode::CONFLICT, "client_exists"),
+            Self::TooManySecrets => (StatusCode::CONFLICT, "too_many_secrets"),
             Self::KeyTooNew(_) => (StatusCode::CONFLICT, "key_too_new"),
             Self::KeysNotUsed => (StatusCode::CONFLICT, "keys_not_used"),
             Self::NoPublicUrl => (StatusCode::NOT_FOUND, "no_public_url"),
@@ -211,6 +256,7 @@ impl ApiError {
             Self::NotJson | Self::NotForm => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
+            Self::TooManyTokens { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_tokens"),
             Self::TooManyPasswordChanges { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_password_changes")
             }
@@ -228,6 +274,20 @@ impl ApiError {
         }
     }
 
+    /// Returns the `error` in a reply under `/oauth/` (RFC 6749 section 5.2, RFC 6750 section 3.1).
+    pub(super) fn oauth_code(&self) -> &'static str {
+        match self {
+            Self::InvalidClient | Self::AuthorizationHeader(_) => "invalid_client",
+            Self::TokenRefused(_) => "invalid_token",
+            Self::PermissionMissing(_) => "insufficient_scope",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            error if error.status_code().is_server_error() => "temporarily_unavailable",
+            Self::TooManyTokens { .. } => "temporarily_unavailable",
+            _ => "invalid_request",
+        }
+    }
+
     /// Returns the value of `WWW-Authenticate` (RFC 6750 section 3): only the scheme if the request
     /// contained no token.
     fn challenge(&self) -> Option<String> {
@@ -235,12 +295,12 @@ impl ApiError {
             Self::InvalidCredentials | Self::WrongPassword | Self::AuthorizationHeader(_) => {
                 Some("Bearer".to_owned())
             }
+            Self::InvalidClient => Some(r#"Basic realm="portcullis""#.to_owned()),
             Self::TokenRefused(_) | Self::InvalidRefreshToken => {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#))
             }
             Self::PermissionMissing(permission) => {
-                let scope = permission.into_str();
-                Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#))
+                Some(format!(r#"Bearer error="insufficient_scope", scope="{permission}""#))
             }
             _ => None,
         }
@@ -248,7 +308,8 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyPasswordChanges { retry_after }
+            Self::TooManyTokens { retry_after }
+            | Self::TooManyPasswordChanges { retry_after }
             | Self::TooManyRevocations { retry_after }
             | Self::Overloaded { retry_after } => Some(*retry_after),
             Self::Unavailable(_)
@@ -311,7 +372,11 @@ impl ResponseError for ApiError {
 impl From<ActorError> for ApiError {
     fn from(error: ActorError) -> Self {
         match &error {
-            ActorError::Account(cause) => (*cause).into(),
+            ActorError::Account(cause) => cause.clone().into(),
+            ActorError::Client(cause) => cause.clone().into(),
+            ActorError::TooManyTokens { retry_after } => {
+                Self::TooManyTokens { retry_after: *retry_after }
+            }
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
@@ -329,6 +394,18 @@ impl From<ActorError> for ApiError {
     }
 }
 
+impl From<ClientError> for ApiError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NameTaken => Self::ClientExists,
+            ClientError::NotFound => Self::NotFound,
+            ClientError::TooManySecrets => Self::TooManySecrets,
+            ClientError::RequesterSignedOut => TokenRefusal::Revoked.into(),
+            ClientError::PermissionsLacking(lacking) => lacking.into(),
+        }
+    }
+}
+
 impl From<AccountError> for ApiError {
     fn from(error: AccountError) -> Self {
         match error {
@@ -338,6 +415,8 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::RequesterSignedOut => TokenRefusal::Revoked.into(),
             AccountError::LastAdmin => Self::LastAdmin,
+            AccountError::UnknownRoles { known } => Self::UnknownRoles(known),
+            AccountError::PermissionsLacking(lacking) => lacking.into(),
             AccountError::TooManyPasswordChanges { retry_after } => {
                 Self::TooManyPasswordChanges { retry_after }
             }
@@ -406,7 +485,7 @@ pub(super) mod tests {
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
-            (UnknownRole("astronaut".to_owned()).into(), 400, "invalid_roles", &[]),
+            (RoleNameError.into(), 400, "invalid_roles", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
@@ -418,7 +497,7 @@ pub(super) mod tests {
             (AuthorizationHeaderError::NotBearer.into(), 401, "missing_bearer", BEARER),
             (AuthorizationHeaderError::Malformed.into(), 401, "bad_authorization", BEARER),
             (TokenRefusal::Expired.into(), 401, "token_expired", TOKEN_EXPIRED),
-            (ApiError::PermissionMissing(Permission::UsersRead), 403, "permission_missing", SCOPE),
+            (ApiError::PermissionMissing(Permission::USERS_READ), 403, "permission_missing", SCOPE),
             (
                 ApiError::PreflightRefused(CorsError::OriginNotAllowed),
                 403,

@@ -16,7 +16,10 @@ use utoipa::{IntoResponses, ToSchema};
 
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
-use crate::domain::{AudienceError, PasswordError, Permission, UnknownRole, UsernameError};
+use crate::domain::{
+    AccountError, AudienceError, ClientNameError, LackingPermissions, PasswordError, Permission,
+    PermissionError, Permissions, RoleName, RoleNameError, Roles, UsernameError,
+};
 use crate::tokens::TokenRefusal;
 
 /// Headers of error replies: name, description, and pattern of the value.
@@ -98,7 +101,9 @@ reasons! {
     BadPassword =>
         PasswordError::TooShort, PasswordError::TooLong, PasswordError::ContainsNul;
     BadAudience => AudienceError::example();
-    BadRoles => ApiError::InvalidRoles(UnknownRole("astronaut".to_owned()));
+    BadRoles => ApiError::InvalidRoles(RoleNameError), AccountError::UnknownRoles {
+        known: Roles::from_iter([RoleName::ADMIN, RoleName::INTROSPECTOR, RoleName::USER]),
+    };
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
@@ -110,13 +115,26 @@ reasons! {
     TooManyPasswordChanges =>
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
+    BadGrant => ApiError::MissingGrantType, ApiError::UnsupportedGrantType, ApiError::InvalidScope;
+    WrongClient => ApiError::InvalidClient;
+    TwoCredentials => ApiError::TwoCredentials;
+    TooManyTokens => ApiError::TooManyTokens { retry_after: Duration::from_secs(1) };
+    BadClient => ClientNameError, PermissionError, AudienceError::example();
+    ClientExists => ApiError::ClientExists;
+    TooManySecrets => ApiError::TooManySecrets;
     NotFound => ApiError::NotFound;
-    NeedsDashboardRead => ApiError::PermissionMissing(Permission::DashboardRead);
-    NeedsUsersRead => ApiError::PermissionMissing(Permission::UsersRead);
-    NeedsUsersWrite => ApiError::PermissionMissing(Permission::UsersWrite);
-    NeedsKeysRead => ApiError::PermissionMissing(Permission::KeysRead);
-    NeedsKeysWrite => ApiError::PermissionMissing(Permission::KeysWrite);
-    NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TokensIntrospect);
+    NeedsDashboardRead => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
+    NeedsAuditRead => ApiError::PermissionMissing(Permission::AUDIT_READ);
+    NeedsUsersRead => ApiError::PermissionMissing(Permission::USERS_READ);
+    NeedsUsersWrite => ApiError::PermissionMissing(Permission::USERS_WRITE);
+    NeedsClientsRead => ApiError::PermissionMissing(Permission::CLIENTS_READ);
+    NeedsClientsWrite =>
+        ApiError::PermissionMissing(Permission::CLIENTS_WRITE),
+        LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
+    NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
+    NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
+    NeedsTokensRevoke => ApiError::PermissionMissing(Permission::TOKENS_REVOKE);
+    NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
 
     /// The hashing queue is full.
     Overloaded => ApiError::Overloaded { retry_after: Duration::from_secs(3) };

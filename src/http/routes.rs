@@ -1,5 +1,6 @@
 //! The route table.
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PathConfig, QueryConfig, ServiceConfig, to};
@@ -7,10 +8,11 @@ use actix_web::{HttpResponse, Resource, Route, guard};
 
 use super::cors::{convert_refusals, cors};
 use super::error::ApiError;
+use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    openapi, probes, sessions, well_known,
+    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, dashboard, docs,
+    introspect, metrics, openapi, probes, revoke, sessions, token, well_known,
 };
 
 /// Configures all routes of the API. Browser applications on the allowed origins can call those of
@@ -41,7 +43,8 @@ fn open_routes(config: &mut ServiceConfig) {
 /// gateway, the reply 200 to a preflight would be a verdict.
 fn machine_routes(config: &mut ServiceConfig) {
     config
-        .service(resource("/oauth/introspect", [(Method::POST, to(oauth::introspect))]))
+        .service(oauth_resource("/oauth/token", to(token::issue)))
+        .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
         .configure(operator_routes);
 }
 
@@ -88,6 +91,7 @@ fn admin_routes(config: &mut ServiceConfig) {
             "/admin/users/{id}/sessions/{session}",
             [(Method::DELETE, to(admin_sessions::end))],
         ))
+        .configure(client_routes)
         .service(resource(
             "/admin/keys",
             [
@@ -100,6 +104,39 @@ fn admin_routes(config: &mut ServiceConfig) {
         .service(resource("/admin/audit", [(Method::GET, to(audit::read))]));
 }
 
+/// Configures the routes for the administration of clients.
+fn client_routes(config: &mut ServiceConfig) {
+    config
+        .service(resource(
+            "/admin/clients",
+            [(Method::GET, to(admin_clients::list)), (Method::POST, to(admin_clients::create))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}",
+            [
+                (Method::GET, to(admin_clients::read)),
+                (Method::PUT, to(admin_clients::set_rights)),
+                (Method::DELETE, to(admin_clients::delete)),
+            ],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/disable",
+            [(Method::POST, to(admin_clients::disable))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/enable",
+            [(Method::POST, to(admin_clients::enable))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/secrets",
+            [(Method::POST, to(admin_clients::add_secret))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/secrets/{secret}",
+            [(Method::DELETE, to(admin_clients::remove_secret))],
+        ));
+}
+
 /// Configures the public keys and the revocation of tokens. An application in a browser can verify
 /// and revoke its own (RFC 7009 section 2.3).
 fn token_routes(config: &mut ServiceConfig) {
@@ -109,7 +146,7 @@ fn token_routes(config: &mut ServiceConfig) {
             "/.well-known/oauth-authorization-server",
             [(Method::GET, to(well_known::metadata))],
         ))
-        .service(resource("/oauth/revoke", [(Method::POST, to(oauth::revoke))]));
+        .service(oauth_resource("/oauth/revoke", to(revoke::revoke)));
 }
 
 /// Configures the probes and the metrics.
@@ -154,6 +191,11 @@ fn resource<const N: usize>(path: &'static str, routes: [(Method, Route); N]) ->
     }
     let allowed = allowed.join(", ");
     resource.default_service(reply_with(move || ApiError::MethodNotAllowed(allowed.clone())))
+}
+
+/// Builds the resource of a `POST` whose errors have the fields of RFC 6749, too.
+fn oauth_resource(path: &'static str, route: Route) -> impl HttpServiceFactory {
+    resource(path, [(Method::POST, route)]).wrap(from_fn(add_oauth_fields))
 }
 
 /// Returns the methods that a route answers: a route for `GET` also answers `HEAD`.

@@ -21,7 +21,9 @@ use super::provider;
 use super::refresh::RefreshTokens;
 use super::root_key::{CryptoError, RootKey};
 use crate::config::TokenSettings;
-use crate::domain::{Audience, AudienceError, Generation, KeyId, KeySet, SessionId, User};
+use crate::domain::{
+    Audience, AudienceError, Client, Generation, KeyId, KeySet, Permissions, SessionId, User,
+};
 
 /// Issues and verifies tokens.
 pub struct Tokens {
@@ -156,13 +158,54 @@ impl Tokens {
         expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
-        let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let issuer = self.settings.issuer.as_str();
         let audience = audience.unwrap_or(&self.settings.audience);
-        let claims = Claims::new(user, session_id, issuer, audience, now, expires_at);
+        let claims = Claims::of_user(user, session_id, issuer, audience, now, expires_at);
+        self.sign(&claims, expires_at, now)
+    }
+
+    /// Returns the issuer (`iss`) of the tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Returns the expiry of a new token of a client.
+    #[must_use]
+    pub fn expiry_of_client_token(&self, client: &Client, now: OffsetDateTime) -> OffsetDateTime {
+        let expiry = now + self.settings.lifetime;
+        client.rights.expires_at.map_or(expiry, |client_expiry| client_expiry.min(expiry))
+    }
+
+    /// Issues an access token of a client itself, with some of its permissions.
+    ///
+    /// # Errors
+    /// Returns [`IssueError`].
+    pub fn issue_to_client(
+        &self,
+        client: &Client,
+        session_id: SessionId,
+        scope: &Permissions,
+        expires_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<IssuedToken, IssueError> {
+        let issuer = self.settings.issuer.as_str();
+        let audience = client.rights.audience.as_ref().unwrap_or(&self.settings.audience);
+        let claims =
+            Claims::of_client(client.id, session_id, scope, issuer, audience, now, expires_at);
+        self.sign(&claims, expires_at, now)
+    }
+
+    fn sign(
+        &self,
+        claims: &Claims<'_>,
+        expires_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<IssuedToken, IssueError> {
+        let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let ring = self.ring();
         let key = ring.signing_key(expires_at).ok_or(IssueError::NoKey)?;
-        Ok(IssuedToken { access_token: key.sign(&claims)?, expires_in })
+        Ok(IssuedToken { access_token: key.sign(claims)?, expires_in })
     }
 
     /// Verifies a token, except for its revocation and its audience, and returns its claims.
@@ -340,11 +383,11 @@ pub(super) mod tests {
     use serde_json::{Value, json};
     use time::macros::datetime;
 
-    use super::super::{VerifiedTokenCache, generate_key};
+    use super::super::{Subject, VerifiedTokenCache, generate_key};
     use super::*;
     use crate::domain::{
-        KeyChange, KeyEdit, KeyPeriods, KeyState, MAX_LEEWAY, Permission, Requester, Role, Roles,
-        SecretKey, UserId, UserVersion, Username,
+        KeyChange, KeyEdit, KeyPeriods, KeyState, MAX_LEEWAY, Permission, Permissions, Requester,
+        RoleName, Roles, SecretKey, UserId, UserVersion, Username,
     };
 
     pub(in crate::tokens) const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
@@ -397,7 +440,8 @@ pub(super) mod tests {
         User {
             id: UserId::random(),
             username: Username::parse("Alice").unwrap(),
-            roles: Roles::from_iter([Role::User]),
+            roles: Roles::from_iter([RoleName::USER]),
+            permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
             created_at: NOW,
             disabled_at: None,
             version: UserVersion::FIRST,
@@ -451,11 +495,13 @@ pub(super) mod tests {
         let header = issued.access_token.split('.').next().unwrap();
         assert!(tokens.ring().find_by_header(header).is_some(), "the header is the usual one");
         assert_eq!(issued.expires_in, Duration::from_hours(1));
-        assert_eq!(claims.user_id, user.id);
-        assert_eq!(claims.username, "Alice");
+        let subject = Subject::User { id: user.id, username: "Alice".to_owned() };
+        assert_eq!(claims.subject, subject);
+        assert_eq!(claims.roles, user.roles);
+        assert!(claims.is_for_service);
         assert_eq!(claims.session_id, session);
-        assert!(claims.permissions.contains(Permission::DashboardRead));
-        assert!(!claims.permissions.contains(Permission::UsersRead));
+        assert!(claims.permissions.contains(&Permission::DASHBOARD_READ));
+        assert!(!claims.permissions.contains(&Permission::USERS_READ));
     }
 
     #[test]

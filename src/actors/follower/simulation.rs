@@ -17,7 +17,7 @@ use tokio::time::{Instant, advance, sleep};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{KeySet, Revocation, RevocationId};
+use crate::domain::{ClientSet, KeySet, Revocation, RevocationId};
 use crate::revocation::Verdict;
 use crate::store::{FeedEntry, Snapshot};
 use crate::tokens::{KeyRing, RootKey, test_settings};
@@ -182,6 +182,10 @@ impl Feed for ModelFeed {
         Ok(KeySet::default())
     }
 
+    async fn read_clients(&mut self, _: Duration) -> Result<ClientSet, StoreError> {
+        Ok(ClientSet::default())
+    }
+
     fn request_full_reload(&mut self) {
         self.read_up_to = None;
     }
@@ -301,6 +305,7 @@ fn run(
         let feed =
             ModelFeed { world: Arc::clone(&world), rng: rng.fork(), cursor_kind, read_up_to: None };
         let follower = Follower {
+            clients: Arc::default(),
             feed: Box::new(feed),
             replica: Arc::clone(&replica),
             tokens: Arc::clone(tokens),

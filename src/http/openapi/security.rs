@@ -2,7 +2,6 @@
 //! `("bearer" = ["keys:read"])`. Clients have no account, so only what requires a permission is
 //! open to their access tokens.
 
-use strum::VariantNames;
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{
@@ -19,8 +18,8 @@ const BASIC: &str = "basic";
 const ABOUT_BEARER: &str =
     "Access token. A user gets one from `POST /auth/login`: `access_token` in the reply.";
 
-const ABOUT_CLIENT_CREDENTIALS: &str = "Logs a client in, and sends its access token. Without a choice below, the token has all \
-     permissions of the client.";
+const ABOUT_CLIENT_CREDENTIALS: &str =
+    "Logs a client in. Without a choice below, its token has all permissions of the client.";
 
 const ABOUT_BASIC: &str =
     "`client_id` and `client_secret` of a client, form-encoded (RFC 6749 section 2.3.1).";
@@ -28,7 +27,7 @@ const ABOUT_BASIC: &str =
 /// Adds the security schemes of a service at a URL, which is empty if none is known.
 pub(super) fn add_schemes(document: &mut OpenApi, public_url: &str) {
     let token_url = format!("{public_url}/oauth/token");
-    let scopes = Permission::VARIANTS.iter().map(|&name| (name, "")).collect();
+    let scopes = Permission::OF_SERVICE.iter().map(|name| (name.as_str(), "")).collect();
     let flow = Flow::ClientCredentials(ClientCredentials::new(token_url, scopes));
     let client_credentials = OAuth2::with_description([flow], ABOUT_CLIENT_CREDENTIALS);
     let bearer = HttpBuilder::new()
@@ -46,9 +45,10 @@ pub(super) fn add_schemes(document: &mut OpenApi, public_url: &str) {
 /// Adds the token of a client to an operation, where that of a user needs a permission.
 pub(super) fn admit_clients(operation: &mut Operation) {
     let Some(requirements) = &mut operation.security else { return };
-    for permission in Permission::VARIANTS {
-        if requirements.contains(&SecurityRequirement::new(BEARER, [*permission])) {
-            requirements.push(SecurityRequirement::new(CLIENT_CREDENTIALS, [*permission]));
+    for permission in Permission::OF_SERVICE {
+        let scope = [permission.as_str()];
+        if requirements.contains(&SecurityRequirement::new(BEARER, scope)) {
+            requirements.push(SecurityRequirement::new(CLIENT_CREDENTIALS, scope));
         }
     }
 }
