@@ -2,6 +2,7 @@
 //! of the changes as they learn of those of other instances.
 
 mod accounts;
+mod clients;
 mod error;
 mod input;
 mod keys;
@@ -13,12 +14,15 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{
-    Config, DatabaseSettings, KeyArgs, ManagementConfig, RoleArgs, UserArgs, UserCommand,
+    ClientArgs, Config, DatabaseSettings, KeyArgs, ManagementConfig, RoleArgs, UserArgs,
+    UserCommand,
 };
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
 use crate::tokens;
 use accounts::Accounts;
+use clients::Clients;
+use output::Printer;
 
 pub use error::CommandError;
 
@@ -48,10 +52,24 @@ pub async fn user(
 /// Returns an error if the arguments are invalid, if the role does not allow the operation, or if
 /// the database fails.
 pub async fn role(args: RoleArgs, config: ManagementConfig) -> Result<(), CommandError> {
-    let store = open(&config.database, SchemaPolicy::Require).await?;
-    let outcome = roles::run(args.command, args.json, &*store).await;
-    store.close().await;
-    outcome
+    on_database(&config.database, SchemaPolicy::Require, async |store| {
+        roles::run(args.command, args.json, &*store).await
+    })
+    .await
+}
+
+/// Runs `portcullis client`.
+///
+/// # Errors
+/// Returns an error if the arguments are invalid, if the client does not allow the operation, or if
+/// the database fails.
+pub async fn client(args: ClientArgs, config: Config) -> Result<(), CommandError> {
+    on_database(&config.database, SchemaPolicy::Require, async |store| {
+        let printer = Printer { json: args.json };
+        let clients = Clients { store: &*store, tokens: &config.tokens, printer };
+        clients.run(args.command).await
+    })
+    .await
 }
 
 /// Runs `portcullis key list`, which needs no secret.

@@ -9,7 +9,9 @@ use utoipa::ToSchema;
 use super::body::FormBody;
 use super::caller::{Caller, ClientForm};
 use super::error::ApiError;
-use super::refused::{BadForm, BadGrant, Internal, Refused, Stale, TooManyTokens, WrongClient};
+use super::refused::{
+    BadForm, BadGrant, Internal, Refused, Stale, TooManyTokens, TwoCredentials, WrongClient,
+};
 use super::state::Api;
 use crate::actors::{ActorError, AdmitClientToken};
 use crate::clients::AuthenticatedClient;
@@ -56,7 +58,7 @@ struct TokenView {
             status = 200, description = "The token", body = TokenView,
             headers(("Cache-Control" = String)),
         ),
-        Refused<(WrongClient, BadForm, BadGrant, TooManyTokens, Stale, Internal)>,
+        Refused<(WrongClient, TwoCredentials, BadForm, BadGrant, TooManyTokens, Stale, Internal)>,
     ),
 )]
 pub(super) async fn issue(
@@ -64,7 +66,8 @@ pub(super) async fn issue(
     request: HttpRequest,
     body: FormBody<RawTokenRequest>,
 ) -> Result<impl Responder, ApiError> {
-    let (caller, form) = Caller::read_form(&api, &request, body, None).await?;
+    let (caller, form) =
+        Caller::read_form(&api, &request, body, None).await.map_err(as_client_refusal)?;
     let Caller::Client(caller) = caller else { return Err(ApiError::InvalidClient) };
     match form.grant_type.as_deref() {
         Some("client_credentials") => {}
@@ -86,6 +89,14 @@ pub(super) async fn issue(
         expires_in: issued.expires_in.as_secs(),
         scope: scope.to_string(),
     }))
+}
+
+/// Returns the error of a request without the credentials of a client. Access tokens are none.
+fn as_client_refusal(error: ApiError) -> ApiError {
+    match error {
+        ApiError::AuthorizationHeader(_) | ApiError::TokenRefused(_) => ApiError::InvalidClient,
+        error => error,
+    }
 }
 
 /// Narrows the permissions of a client to the requested ones.

@@ -19,6 +19,7 @@ mod architecture;
 mod audit;
 mod auth;
 mod check;
+mod clients;
 mod cluster;
 mod commands;
 mod connections;
