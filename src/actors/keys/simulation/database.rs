@@ -103,8 +103,8 @@ pub(super) struct Database {
     dump: Option<Dump>,
     /// Number of restores.
     pub(super) restores: u32,
-    /// Times of the dump and of the restore, of the latest restore.
-    lost: Range<Duration>,
+    /// Times of the dump and of the restore, for each restore.
+    lost: Vec<Range<Duration>>,
     pub(super) violations: Vec<Violation>,
 }
 
@@ -143,7 +143,7 @@ impl World {
             histories: HashMap::new(),
             dump: None,
             restores: 0,
-            lost: Duration::ZERO..Duration::ZERO,
+            lost: Vec::new(),
             violations: Vec::new(),
         };
         Self { variant, began_at: Instant::now(), database: Mutex::new(database) }
@@ -258,13 +258,13 @@ impl Database {
         self.keys = dump.keys;
         self.revocations = dump.revocations;
         self.restores += 1;
-        self.lost = dump.at..at;
+        self.lost.push(dump.at..at);
     }
 
     /// Returns `true` for a token from between the dump and the time at which every instance knows
     /// of its restore.
     pub(super) fn is_lost(&self, issued_at: Duration) -> bool {
-        self.restores > 0 && (self.lost.start..self.lost.end + BOUND).contains(&issued_at)
+        self.lost.iter().any(|lost| (lost.start..lost.end + BOUND).contains(&issued_at))
     }
 
     pub(super) fn count(&self, state: KeyState) -> usize {
