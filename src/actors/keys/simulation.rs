@@ -322,7 +322,6 @@ fn wrong_variants_are_detected() {
         (Variant::OneMaxAge, Property::VerifiersKnowKeys),
         (Variant::NoStaleness, Property::VerifiersKnowKeys),
         (Variant::NoCache, Property::VerifiersKnowKeys),
-        (Variant::OwnMaxAge, Property::VerifiersKnowKeys),
         (Variant::StaleJwks, Property::VerifiersKnowKeys),
         (Variant::StaleJwks, Property::VerifiersForgetKeys),
         (Variant::LateKeys, Property::RevokedKeysDoNotSign),

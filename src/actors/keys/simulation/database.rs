@@ -35,8 +35,6 @@ pub(super) enum Variant {
     NoStaleness,
     /// Wrong: a pending key waits for stale instances and the verifiers, but not for a cache.
     NoCache,
-    /// Wrong: a pending key waits as the settings of its own instance say alone.
-    OwnMaxAge,
     /// Wrong: an instance signs for longer without storing it.
     UnstoredExtension,
     /// Wrong: a key is deleted one lifetime after its activation.
@@ -188,11 +186,6 @@ impl World {
         let Some(mut changed) = change.decide(set, now)? else { return Ok(None) };
         if self.variant == Variant::UnstoredExtension && matches!(change.edit, KeyEdit::Extend) {
             return Ok(Some(changed));
-        }
-        if self.variant == Variant::OwnMaxAge {
-            for key in changed.set.keys.iter_mut().filter(|key| key.published_at == now) {
-                key.known_at = now + change.periods.publication;
-            }
         }
         let is_revocation = matches!(change.edit, KeyEdit::Revoke(..) | KeyEdit::RevokeAll(_));
         database.judge(&changed, is_revocation, at);
