@@ -426,9 +426,9 @@ mod tests {
             "REQUEST_TIMEOUT must be at least 1, not 0",
             "JWT_SECRET_KEY is needed with Postgres, the same on every instance: \
              make one with `openssl rand -hex 32`",
+            "JWT_LEEWAY must be at most 60, not 61",
             "PBKDF2_ITERATIONS must be at least 100000, not 1000",
             "HASH_THREADS must be at most 1024, not 9999",
-            "JWT_LEEWAY must be at most 60, not 61",
             "LOG_FORMAT must be auto, json or pretty",
         ];
         assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));

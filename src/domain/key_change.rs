@@ -413,6 +413,17 @@ mod tests {
     }
 
     #[test]
+    fn new_key_is_published_for_as_long_as_the_one_before() {
+        let mut set = first_keys();
+        let hour = Duration::from_hours(1);
+        set.keys[1].known_at = set.keys[1].published_at + hour;
+
+        let rotated = decide(KeyEdit::Rotate(new_key(3)), &set, NOW + hour).unwrap().unwrap().set;
+
+        assert_eq!(rotated.keys[2].known_at, NOW + 2 * hour);
+    }
+
+    #[test]
     fn one_wrong_clock_activates_and_deletes_nothing() {
         let set = first_keys();
         let later = NOW + Duration::from_hours(24);

@@ -35,8 +35,6 @@ pub(super) enum Variant {
     NoStaleness,
     /// Wrong: a pending key waits for stale instances and the verifiers, but not for a cache.
     NoCache,
-    /// Wrong: a pending key waits as the settings of its own instance say alone.
-    OwnMaxAge,
     /// Wrong: an instance signs for longer without storing it.
     UnstoredExtension,
     /// Wrong: a key is deleted one lifetime after its activation.
@@ -103,8 +101,8 @@ pub(super) struct Database {
     dump: Option<Dump>,
     /// Number of restores.
     pub(super) restores: u32,
-    /// Times of the dump and of the restore, of the latest restore.
-    lost: Range<Duration>,
+    /// Times of the dump and of the restore, for each restore.
+    lost: Vec<Range<Duration>>,
     pub(super) violations: Vec<Violation>,
 }
 
@@ -143,7 +141,7 @@ impl World {
             histories: HashMap::new(),
             dump: None,
             restores: 0,
-            lost: Duration::ZERO..Duration::ZERO,
+            lost: Vec::new(),
             violations: Vec::new(),
         };
         Self { variant, began_at: Instant::now(), database: Mutex::new(database) }
@@ -188,11 +186,6 @@ impl World {
         let Some(mut changed) = change.decide(set, now)? else { return Ok(None) };
         if self.variant == Variant::UnstoredExtension && matches!(change.edit, KeyEdit::Extend) {
             return Ok(Some(changed));
-        }
-        if self.variant == Variant::OwnMaxAge {
-            for key in changed.set.keys.iter_mut().filter(|key| key.published_at == now) {
-                key.known_at = now + change.periods.publication;
-            }
         }
         let is_revocation = matches!(change.edit, KeyEdit::Revoke(..) | KeyEdit::RevokeAll(_));
         database.judge(&changed, is_revocation, at);
@@ -258,13 +251,13 @@ impl Database {
         self.keys = dump.keys;
         self.revocations = dump.revocations;
         self.restores += 1;
-        self.lost = dump.at..at;
+        self.lost.push(dump.at..at);
     }
 
     /// Returns `true` for a token from between the dump and the time at which every instance knows
     /// of its restore.
     pub(super) fn is_lost(&self, issued_at: Duration) -> bool {
-        self.restores > 0 && (self.lost.start..self.lost.end + BOUND).contains(&issued_at)
+        self.lost.iter().any(|lost| (lost.start..lost.end + BOUND).contains(&issued_at))
     }
 
     pub(super) fn count(&self, state: KeyState) -> usize {
