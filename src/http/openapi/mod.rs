@@ -23,8 +23,8 @@ use super::error::ErrorBody;
 use super::refused::{ERROR_HEADERS, reference};
 use super::state::Api;
 use super::{
-    account, admin, admin_keys, admin_sessions, audit, auth, check, dashboard, docs, metrics,
-    oauth, probes, sessions, well_known,
+    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, check, dashboard, docs,
+    introspect, metrics, probes, revoke, sessions, token, well_known,
 };
 
 /// Headers of every reply: name, description, and pattern of the value.
@@ -71,6 +71,15 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin_sessions::list,
         admin_sessions::end_all,
         admin_sessions::end,
+        admin_clients::list,
+        admin_clients::create,
+        admin_clients::read,
+        admin_clients::set_rights,
+        admin_clients::delete,
+        admin_clients::disable,
+        admin_clients::enable,
+        admin_clients::add_secret,
+        admin_clients::remove_secret,
         admin_keys::list,
         admin_keys::rotate,
         admin_keys::revoke_all,
@@ -78,8 +87,9 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         audit::read,
         well_known::jwks,
         well_known::metadata,
-        oauth::introspect,
-        oauth::revoke,
+        token::issue,
+        introspect::introspect,
+        revoke::revoke,
         probes::root,
         probes::live,
         probes::ready,
@@ -95,7 +105,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         (name = "protected", description = "Example of a protected resource"),
         (name = "gateways", description = "Forward authentication"),
         (name = "administration", description = "All accounts, the signing keys and the audit log"),
-        (name = "oauth", description = "Public keys, token introspection and revocation"),
+        (name = "oauth", description = "Public keys, tokens of clients, introspection and revocation"),
         (name = "operations", description = "Probes and metrics"),
         (name = "documentation", description = "This documentation"),
     ),
