@@ -65,15 +65,6 @@ impl AccessClaims {
 }
 
 impl Subject {
-    /// Returns the `client_id` claim: that of a login at this service, or the client's own.
-    #[must_use]
-    pub fn client_id(&self) -> Cow<'_, str> {
-        match self {
-            Self::User { .. } => CLIENT_ID.into(),
-            Self::Client(id) => id.to_string().into(),
-        }
-    }
-
     /// Returns the username, or the id of the client.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
