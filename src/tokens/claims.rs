@@ -73,6 +73,15 @@ impl Subject {
             Self::Client(id) => id.to_string().into(),
         }
     }
+
+    /// Returns the client that the token was issued to (`client_id`).
+    #[must_use]
+    pub fn client_id(&self) -> Cow<'static, str> {
+        match self {
+            Self::User { .. } => CLIENT_ID.into(),
+            Self::Client(id) => id.to_string().into(),
+        }
+    }
 }
 
 /// Writes the id.
