@@ -180,6 +180,8 @@ metrics! {
     revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
     /// 1 while the replica holds every live revocation, 0 after an eviction.
     revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
+    /// Sessions that are to be ended since their role lost a permission.
+    sessions_ending: IntGauge = "portcullis_sessions_ending", [], &[];
     /// Access tokens refused, by reason and by the algorithm in their header.
     tokens_refused: IntCounterVec = "portcullis_tokens_refused_total", ["reason", "algorithm"], &[];
     /// Signing keys, by state.

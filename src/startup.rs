@@ -10,7 +10,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::actors::{
-    ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, SessionActor, UserActor,
+    ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor,
+    UserActor,
 };
 use crate::clients::ClientDirectory;
 use crate::clock::{Clock, DatabaseClock};
@@ -74,7 +75,7 @@ impl Application {
         within(&config, announce(&config, &*store, &metrics)).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
         let directory = Arc::new(ClientDirectory::default());
-        let (users, sessions) = start_actors(
+        let (users, sessions, roles) = start_actors(
             &config,
             Arc::clone(&store),
             Arc::clone(&replica),
@@ -106,6 +107,7 @@ impl Application {
             readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
             users,
             sessions: sessions.clone(),
+            roles,
             keys,
             clients,
             directory,
@@ -174,7 +176,7 @@ async fn start_actors(
     (tokens, clients): (&Arc<Tokens>, &Arc<ClientDirectory>),
     database_clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
-) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>), StoreError> {
+) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>, Mailbox<RoleActor>), StoreError> {
     let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
     let timeout = config.http.request_timeout;
     let hashing =
@@ -190,16 +192,21 @@ async fn start_actors(
     let sessions = SessionActor::load(
         config,
         Arc::clone(&store),
-        replica,
+        Arc::clone(&replica),
         tokens,
         clients,
         Arc::clone(&revocations),
         database_clock,
-        metrics,
+        Arc::clone(&metrics),
     )
     .await?;
+    let roles = RoleActor::new(config, Arc::clone(&store), replica, sessions.versions(), metrics);
     let users = UserActor::new(store, hashing, revocations, clock);
-    Ok((Mailbox::new(users.start(), timeout), Mailbox::new(sessions.start(), timeout)))
+    Ok((
+        Mailbox::new(users.start(), timeout),
+        Mailbox::new(sessions.start(), timeout),
+        Mailbox::new(roles.start(), timeout),
+    ))
 }
 
 fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Replica {

@@ -6,12 +6,15 @@ mod error;
 mod input;
 mod keys;
 mod output;
+mod roles;
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseSettings, KeyArgs, ManagementConfig, UserArgs, UserCommand};
+use crate::config::{
+    Config, DatabaseSettings, KeyArgs, ManagementConfig, RoleArgs, UserArgs, UserCommand,
+};
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
 use crate::tokens;
@@ -37,6 +40,18 @@ pub async fn user(
         Accounts::new(store, &config.hashing, clock).run(args).await
     })
     .await
+}
+
+/// Runs `portcullis role`.
+///
+/// # Errors
+/// Returns an error if the arguments are invalid, if the role does not allow the operation, or if
+/// the database fails.
+pub async fn role(args: RoleArgs, config: ManagementConfig) -> Result<(), CommandError> {
+    let store = open(&config.database, SchemaPolicy::Require).await?;
+    let outcome = roles::run(args.command, args.json, &*store).await;
+    store.close().await;
+    outcome
 }
 
 /// Runs `portcullis key list`, which needs no secret.

@@ -12,6 +12,9 @@ pub enum Command {
     /// Manage accounts in the database. A running service applies the changes within its staleness
     /// bound
     User(UserArgs),
+    /// Manage roles and their permissions in the database. A running service applies the changes
+    /// within its staleness bound
+    Role(RoleArgs),
     /// Manage the keys that sign access tokens. A running service applies the changes within its
     /// staleness bound
     Key(KeyArgs),
@@ -45,7 +48,8 @@ pub enum UserCommand {
     Create {
         /// Username of the new account
         username: String,
-        /// Role of the account: user, admin or introspector; can be repeated
+        /// Role of the account, such as user or admin; can be repeated. `portcullis role list` shows
+        /// the roles
         #[arg(long = "role", value_name = "ROLE", default_value = "user")]
         roles: Vec<String>,
     },
@@ -79,7 +83,7 @@ pub enum UserCommand {
     SetRoles {
         /// Username of the account
         username: String,
-        /// New roles: user, admin, introspector
+        /// New roles, such as user or admin. `portcullis role list` shows the roles
         #[arg(required = true)]
         roles: Vec<String>,
     },
@@ -92,6 +96,45 @@ pub enum UserCommand {
     EndSessions {
         /// Username of the account
         username: String,
+    },
+}
+
+/// Arguments of `portcullis role`.
+#[derive(Clone, Debug, Args)]
+pub struct RoleArgs {
+    /// Operation on the roles.
+    #[command(subcommand)]
+    pub command: RoleCommand,
+
+    /// Print one JSON object per line instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// An operation on roles.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RoleCommand {
+    /// List all roles by name
+    List,
+    /// Show a role
+    Show {
+        /// Name of the role
+        name: String,
+    },
+    /// Set the permissions of a role, and create it if there is none. A permission that is taken
+    /// away ends the sessions of all accounts with the role
+    Set {
+        /// Name of the role: a-z, 0-9, `.`, `_` and `-`
+        name: String,
+        /// Permission of the role, such as orders:read; can be repeated. A built-in role keeps its
+        /// first ones
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<String>,
+    },
+    /// Delete a role that no account has
+    Delete {
+        /// Name of the role
+        name: String,
     },
 }
 

@@ -3,7 +3,7 @@
 use strum::{EnumString, IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 
-use super::{Requester, SessionId, User, UserId};
+use super::{Permissions, Requester, RoleName, SessionId, User, UserId};
 
 /// Audited action. The names of the variants are stable: clients and queries use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
@@ -51,6 +51,15 @@ pub enum AuditAction {
     /// An access token was revoked.
     #[strum(serialize = "token.revoked")]
     TokenRevoked,
+    /// A role was created.
+    #[strum(serialize = "role.created")]
+    RoleCreated,
+    /// The permissions of a role were replaced.
+    #[strum(serialize = "role.changed")]
+    RoleChanged,
+    /// A role was deleted.
+    #[strum(serialize = "role.deleted")]
+    RoleDeleted,
     /// A signing key was published.
     #[strum(serialize = "key.published")]
     KeyPublished,
@@ -100,11 +109,12 @@ pub struct AuditRecord {
     pub action: AuditAction,
     /// Performer of the action.
     pub requester: Requester,
-    /// Account that was acted on; `None` for an action on a key.
+    /// Account that was acted on; `None` for an action on a role, a client or a key.
     pub subject: Option<UserId>,
     /// Session that was acted on.
     pub session_id: Option<SessionId>,
-    /// Username, roles, client, or the id of a token, key or secret, depending on the action.
+    /// Username, roles, permissions, client, or the id of a token, key or secret, depending on the
+    /// action.
     pub detail: Option<String>,
 }
 
@@ -118,6 +128,19 @@ impl AuditRecord {
         requester: Requester,
     ) -> Self {
         let detail = Some(id.to_string());
+        Self { at, action, requester, subject: None, session_id: None, detail }
+    }
+
+    /// Creates the record of an action on a role, with its name and permissions as the detail.
+    #[must_use]
+    pub fn for_role(
+        at: OffsetDateTime,
+        action: AuditAction,
+        name: &RoleName,
+        permissions: &Permissions,
+        requester: Requester,
+    ) -> Self {
+        let detail = Some(format!("{name}: {permissions}"));
         Self { at, action, requester, subject: None, session_id: None, detail }
     }
 

@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 use crate::actors::ActorError;
 use crate::domain::{
     AccountError, AudienceError, ClientError, ClientNameError, KeyError, LackingPermissions,
-    PasswordError, Permission, PermissionError, RoleNameError, Roles, SECRETS_PER_CLIENT,
-    UsernameError,
+    PasswordError, Permission, PermissionError, RoleError, RoleNameError, Roles,
+    SECRETS_PER_CLIENT, UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -41,6 +41,12 @@ pub(super) enum ApiError {
     InvalidRequirement(String),
     #[error("Missing roles")]
     MissingRoles,
+    #[error("Missing permissions")]
+    MissingPermissions,
+    #[error("A built-in role cannot be deleted")]
+    BuiltInRole,
+    #[error("An account has the role")]
+    RoleInUse,
     #[error("Clients have no account")]
     NotUser,
     #[error(transparent)]
@@ -218,6 +224,7 @@ impl ApiError {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one exhaustive match")]
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::MissingCredentials => (StatusCode::BAD_REQUEST, "missing_credentials"),
@@ -230,6 +237,9 @@ impl ApiError {
             Self::InvalidRoles(_) | Self::UnknownRoles(_) => {
                 (StatusCode::BAD_REQUEST, "invalid_roles")
             }
+            Self::MissingPermissions => (StatusCode::BAD_REQUEST, "missing_permissions"),
+            Self::BuiltInRole => (StatusCode::CONFLICT, "built_in_role"),
+            Self::RoleInUse => (StatusCode::CONFLICT, "role_in_use"),
             Self::NotUser => (StatusCode::FORBIDDEN, "not_a_user"),
             Self::PermissionsLacking(_) => (StatusCode::FORBIDDEN, "permissions_lacking"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
@@ -382,6 +392,7 @@ impl From<ActorError> for ApiError {
     fn from(error: ActorError) -> Self {
         match &error {
             ActorError::Account(cause) => cause.clone().into(),
+            ActorError::Role(cause) => cause.clone().into(),
             ActorError::Client(cause) => cause.clone().into(),
             ActorError::TooManyTokens { retry_after } => {
                 Self::TooManyTokens { retry_after: *retry_after }
@@ -436,6 +447,18 @@ impl From<AccountError> for ApiError {
     }
 }
 
+impl From<RoleError> for ApiError {
+    fn from(error: RoleError) -> Self {
+        match error {
+            RoleError::NotFound => Self::NotFound,
+            RoleError::BuiltIn => Self::BuiltInRole,
+            RoleError::InUse => Self::RoleInUse,
+            RoleError::RequesterSignedOut => TokenRefusal::Revoked.into(),
+            RoleError::PermissionsLacking(lacking) => lacking.into(),
+        }
+    }
+}
+
 impl From<IssueError> for ApiError {
     fn from(error: IssueError) -> Self {
         match error {
@@ -459,6 +482,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::actors::AskError;
+    use crate::domain::Permissions;
 
     const SECRET: &str = "the disk at /dev/sda is on fire";
 
@@ -497,6 +521,11 @@ pub(super) mod tests {
             (ApiError::InvalidRequirement("x".to_owned()), 400, "invalid_requirement", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
             (RoleNameError.into(), 400, "invalid_roles", &[]),
+            (ApiError::MissingPermissions, 400, "missing_permissions", &[]),
+            (PermissionError.into(), 400, "invalid_permissions", &[]),
+            (LackingPermissions(Permissions::default()).into(), 403, "permissions_lacking", &[]),
+            (ApiError::BuiltInRole, 409, "built_in_role", &[]),
+            (ApiError::RoleInUse, 409, "role_in_use", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),

@@ -7,6 +7,7 @@ mod account;
 mod admin;
 mod admin_clients;
 mod admin_keys;
+mod admin_roles;
 mod admin_sessions;
 mod audit;
 mod auth;
@@ -50,4 +51,6 @@ pub use openapi::openapi;
 pub use readiness::Readiness;
 pub use server::{BoundServer, ListenError};
 pub use state::Api;
-pub use views::{AccountView, ClientView, KeyView, ManagedAccountView, NewClientView, SessionView};
+pub use views::{
+    AccountView, ClientView, KeyView, ManagedAccountView, NewClientView, RoleView, SessionView,
+};

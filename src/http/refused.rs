@@ -108,6 +108,13 @@ reasons! {
     BadRoles => ApiError::InvalidRoles(RoleNameError), AccountError::UnknownRoles {
         known: Roles::from_iter([RoleName::ADMIN, RoleName::INTROSPECTOR, RoleName::USER]),
     };
+    BadRoleName => RoleNameError;
+    MissingPermissions => ApiError::MissingPermissions;
+    BadPermissions => PermissionError;
+    BuiltInRole => ApiError::BuiltInRole;
+    RoleInUse => ApiError::RoleInUse;
+    /// The requester grants what it lacks.
+    LacksPermissions => LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
@@ -136,6 +143,8 @@ reasons! {
     NeedsClientsWrite =>
         ApiError::PermissionMissing(Permission::CLIENTS_WRITE),
         LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
+    NeedsRolesRead => ApiError::PermissionMissing(Permission::ROLES_READ);
+    NeedsRolesWrite => ApiError::PermissionMissing(Permission::ROLES_WRITE);
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
     NeedsTokensRevoke => ApiError::PermissionMissing(Permission::TOKENS_REVOKE);
@@ -178,6 +187,7 @@ tuple_of_reasons!(A B C D E F G);
 tuple_of_reasons!(A B C D E F G H);
 tuple_of_reasons!(A B C D E F G H I);
 tuple_of_reasons!(A B C D E F G H I J);
+tuple_of_reasons!(A B C D E F G H I J K);
 
 impl<R: Reasons> IntoResponses for Refused<R> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

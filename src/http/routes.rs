@@ -11,8 +11,8 @@ use super::error::ApiError;
 use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, check, dashboard, docs,
-    introspect, metrics, openapi, probes, revoke, sessions, token, well_known,
+    account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
+    dashboard, docs, introspect, metrics, openapi, probes, revoke, sessions, token, well_known,
 };
 
 /// Configures all routes of the API. Browser applications on the allowed origins can call those of
@@ -101,6 +101,15 @@ fn admin_routes(config: &mut ServiceConfig) {
             [(Method::DELETE, to(admin_sessions::end))],
         ))
         .configure(client_routes)
+        .service(resource("/admin/roles", [(Method::GET, to(admin_roles::list))]))
+        .service(resource(
+            "/admin/roles/{name}",
+            [
+                (Method::GET, to(admin_roles::read)),
+                (Method::PUT, to(admin_roles::set)),
+                (Method::DELETE, to(admin_roles::delete)),
+            ],
+        ))
         .service(resource(
             "/admin/keys",
             [

@@ -9,7 +9,7 @@ use super::connections::Connections;
 use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
-use crate::actors::{ClientActor, KeyActor, Mailbox, SessionActor, UserActor};
+use crate::actors::{ClientActor, KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -23,6 +23,7 @@ use crate::tokens::{IssueError, Tokens};
 pub struct Api {
     pub users: Mailbox<UserActor>,
     pub sessions: Mailbox<SessionActor>,
+    pub roles: Mailbox<RoleActor>,
     pub keys: Mailbox<KeyActor>,
     pub clients: Mailbox<ClientActor>,
     /// The clients in memory.

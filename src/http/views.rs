@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use crate::actors::SessionPage;
 use crate::clock::timestamp;
 use crate::domain::{
-    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Permissions, Roles,
-    SecretId, Session, SessionId, SigningKey, User, UserId,
+    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Permissions, Role,
+    RoleName, Roles, SecretId, Session, SessionId, SigningKey, User, UserId,
 };
 use crate::store::ListedUser;
 
@@ -80,6 +80,21 @@ pub struct SessionView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = bool, required)]
     pub(crate) current: Option<bool>,
+}
+
+/// Role.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Role)]
+pub struct RoleView {
+    #[schema(inline)]
+    pub(crate) name: RoleName,
+    #[schema(inline)]
+    pub(crate) permissions: Permissions,
+    /// `true` for a role that cannot be deleted and keeps its first permissions.
+    pub(crate) built_in: bool,
+    /// Number of sessions that are still to be ended since a permission was taken away.
+    #[schema(minimum = 0)]
+    pub(crate) ending_sessions: u64,
 }
 
 /// Signing key. Times are in the format of RFC 3339.
@@ -192,6 +207,17 @@ impl From<&ListedUser> for ManagedAccountView {
         };
         let disabled_at = user.disabled_at.map(timestamp);
         Self { account, disabled_at, broken: user.broken.clone() }
+    }
+}
+
+impl From<&Role> for RoleView {
+    fn from(role: &Role) -> Self {
+        Self {
+            name: role.name.clone(),
+            permissions: role.permissions.clone(),
+            built_in: role.name.built_in_permissions().is_some(),
+            ending_sessions: role.ending_sessions,
+        }
     }
 }
 

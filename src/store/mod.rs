@@ -13,6 +13,7 @@ mod keys;
 mod postgres;
 mod requesters;
 mod revocations;
+mod roles;
 mod schema;
 mod sessions;
 mod sqlite;
@@ -33,6 +34,7 @@ use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
+pub use roles::{ChangedRole, ListedRoles, RoleStore, RoleWriteError};
 pub use schema::SchemaPolicy;
 pub use sessions::{
     OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,

@@ -174,7 +174,7 @@ async fn refused_command_explains_and_sets_exit_code(database: TestDatabase) {
         ("create ROOT", "correct horse", 4, "the username is taken"),
         ("disable root", "", 4, "the account is the last administrator"),
         ("set-roles root user", "", 4, "the account is the last administrator"),
-        ("set-roles root god", "", 2, "bad role: `god` is not a known name"),
+        ("set-roles root god", "", 2, "roles must be among these: admin, introspector, user"),
         ("create bob", "short\n", 2, "bad password: Password must be at least 8 characters long"),
         (
             "create \u{265a}",

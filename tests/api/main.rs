@@ -33,6 +33,7 @@ mod oauth;
 mod observability;
 mod openapi;
 mod process;
+mod roles;
 mod sessions;
 mod store;
 mod tokens;

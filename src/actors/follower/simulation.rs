@@ -314,6 +314,7 @@ fn run(
             clock: Arc::new(DatabaseClock::new(clock)),
             metrics: Arc::clone(metrics),
             backoff: Backoff::new(rng.fork()),
+            versions: watch::Sender::default(),
         };
         let notified = Arc::clone(&follower.notified);
         let following = async {

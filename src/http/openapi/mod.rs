@@ -23,8 +23,8 @@ use super::error::ErrorBody;
 use super::refused::{ERROR_HEADERS, reference};
 use super::state::Api;
 use super::{
-    account, admin, admin_clients, admin_keys, admin_sessions, audit, auth, check, dashboard, docs,
-    introspect, metrics, probes, revoke, sessions, token, well_known,
+    account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
+    dashboard, docs, introspect, metrics, probes, revoke, sessions, token, well_known,
 };
 
 /// Headers of every reply: name, description, and pattern of the value.
@@ -80,6 +80,10 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin_clients::enable,
         admin_clients::add_secret,
         admin_clients::remove_secret,
+        admin_roles::list,
+        admin_roles::read,
+        admin_roles::set,
+        admin_roles::delete,
         admin_keys::list,
         admin_keys::rotate,
         admin_keys::revoke_all,
@@ -104,7 +108,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         (name = "account", description = "Registration and your own account"),
         (name = "protected", description = "Example of a protected resource"),
         (name = "gateways", description = "Forward authentication"),
-        (name = "administration", description = "All accounts, the signing keys and the audit log"),
+        (name = "administration", description = "Accounts, roles, clients, signing keys and the audit log"),
         (name = "oauth", description = "Public keys, tokens of clients, introspection and revocation"),
         (name = "operations", description = "Probes and metrics"),
         (name = "documentation", description = "This documentation"),

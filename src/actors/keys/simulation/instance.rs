@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use time::OffsetDateTime;
 use tokio::select;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
@@ -206,6 +206,7 @@ impl Instance {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&self.shared.metrics),
             backoff: Backoff::new(self.rng.borrow_mut().fork()),
+            versions: watch::Sender::default(),
         };
         let reloads = reader::start(keys.clone(), Arc::clone(&tokens), settings.read_timeout());
         let cache = VerifiedTokenCache::new(1 << 18);
