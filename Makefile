@@ -59,13 +59,16 @@ fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 interop-clients: ## Use the API with generated clients and a browser (needs Python, Node, Chromium)
 	tests/interop/clients.sh
 
+.PHONY: interop-gateways
+interop-gateways: ## Put gateways in front of an API (needs Python, nginx, HAProxy)
+	tests/interop/gateways.sh
+
+.PHONY: interop
+interop: interop-clients interop-gateways ## Use the service with software of others
+
 .PHONY: key-rotation
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)
 	tests/key-rotation.sh
-
-.PHONY: interop
-interop: ## Check real gateways in front of an API (needs Python, nginx, HAProxy)
-	tests/interop.sh
 
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana

@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::web::Query;
+use actix_web::http::header::HeaderName;
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use utoipa::openapi::extensions::Extensions;
@@ -70,7 +69,13 @@ pub(super) async fn check(
     request: HttpRequest,
     bearer: Authenticated,
 ) -> Result<impl Responder, ApiError> {
-    require_all(&bearer, &parse_query(request.query_string())?)?;
+    for (name, value) in form_urlencoded::parse(request.query_string().as_bytes()) {
+        // Another parameter may be a misspelt requirement.
+        if name != "permission" {
+            return Err(ApiError::InvalidRequirement(format!("unknown parameter {name:?}")));
+        }
+        require(&bearer, &value)?;
+    }
     check_path(request, bearer).await
 }
 
@@ -90,44 +95,24 @@ pub(super) async fn check_path(
     bearer: Authenticated,
 ) -> Result<impl Responder, ApiError> {
     for header in request.headers().get_all(X_AUTH_REQUIRE) {
-        require_all(&bearer, &parse_header(header)?)?;
+        // A header that is not ASCII has no permission.
+        let names = header.to_str().unwrap_or_default().split([' ', ',']);
+        let mut names = names.filter(|name| !name.is_empty()).peekable();
+        // It may be a template of the gateway that was not filled in.
+        if names.peek().is_none() {
+            let reason = "X-Auth-Require names no permission".to_owned();
+            return Err(ApiError::InvalidRequirement(reason));
+        }
+        names.try_for_each(|name| require(&bearer, name))?;
     }
     Ok(identity(&bearer.claims))
 }
 
-fn require_all(bearer: &Authenticated, permissions: &[Permission]) -> Result<(), ApiError> {
-    permissions.iter().try_for_each(|permission| bearer.require_permission(permission))
-}
-
-/// Parses `permission=orders:read&permission=…`. Another parameter is refused: it may be a misspelt
-/// requirement.
-fn parse_query(query: &str) -> Result<Vec<Permission>, ApiError> {
-    let parameters = Query::<Vec<(String, String)>>::from_query(query)
-        .map_err(|error| ApiError::InvalidRequirement(error.to_string()))?;
-    let parse = |(name, value): (String, String)| match name.as_str() {
-        "permission" => parse_permission(&value),
-        _ => Err(ApiError::InvalidRequirement(format!("unknown parameter {name:?}"))),
-    };
-    parameters.into_inner().into_iter().map(parse).collect()
-}
-
-/// Parses an `X-Auth-Require`. One without a permission is refused: it may be a template of the
-/// gateway that was not filled in.
-fn parse_header(header: &HeaderValue) -> Result<Vec<Permission>, ApiError> {
-    // A header that is not ASCII has no permission.
-    let names = header.to_str().unwrap_or_default().split([' ', ',']);
-    let permissions: Vec<_> =
-        names.filter(|name| !name.is_empty()).map(parse_permission).collect::<Result<_, _>>()?;
-    if permissions.is_empty() {
-        let reason = "X-Auth-Require names no permission".to_owned();
-        return Err(ApiError::InvalidRequirement(reason));
-    }
-    Ok(permissions)
-}
-
-fn parse_permission(name: &str) -> Result<Permission, ApiError> {
-    Permission::parse(name)
-        .map_err(|_| ApiError::InvalidRequirement(format!("{name:?} is no permission")))
+/// Requires a permission of the bearer.
+fn require(bearer: &Authenticated, permission: &str) -> Result<(), ApiError> {
+    let permission = Permission::parse(permission)
+        .map_err(|_| ApiError::InvalidRequirement(format!("{permission:?} is no permission")))?;
+    bearer.require_permission(&permission)
 }
 
 /// Returns the reply that lets a request pass. It has all identity headers, so that a gateway that
@@ -142,8 +127,8 @@ fn identity(claims: &AccessClaims) -> HttpResponse {
     HttpResponse::Ok()
         .insert_header((X_AUTH_USER_ID, user_id))
         .insert_header((X_AUTH_USERNAME, username))
-        .insert_header((X_AUTH_ROLES, claims.roles.to_string()))
-        .insert_header((X_AUTH_SCOPE, claims.permissions.to_string()))
+        .insert_header((X_AUTH_ROLES, claims.roles.names().join(" ")))
+        .insert_header((X_AUTH_SCOPE, claims.permissions.names().join(" ")))
         .insert_header((X_AUTH_SESSION_ID, claims.session_id.to_string()))
         .insert_header((X_AUTH_CLIENT_ID, &*claims.subject.client_id()))
         .finish()

@@ -18,6 +18,8 @@ use super::{
 /// Configures all routes of the API. Browser applications on the allowed origins can call those of
 /// [`open_routes`], and read the errors of unknown paths.
 pub(super) fn routes(config: &mut ServiceConfig, allowed_origins: &[String]) {
+    // First, because paths are matched in order and these are requested most.
+    config.configure(gateway_routes);
     if allowed_origins.is_empty() {
         config.configure(open_routes).configure(machine_routes);
     } else {
@@ -39,13 +41,17 @@ fn open_routes(config: &mut ServiceConfig) {
         .configure(documentation_routes);
 }
 
-/// Configures the routes without CORS: those that only gateways, services and probes use. To a
-/// gateway, the reply 200 to a preflight would be a verdict.
+/// Configures the routes for gateways. They have no CORS: to a gateway, the reply 200 to a preflight
+/// would be a verdict.
+fn gateway_routes(config: &mut ServiceConfig) {
+    config
+        .service(any_method("/auth/check", to(check::check)))
+        .service(any_method("/auth/check/{rest}", to(check::check_path)));
+}
+
+/// Configures the routes without CORS: those that only services and probes use.
 fn machine_routes(config: &mut ServiceConfig) {
     config
-        // First, because paths are matched in order and these are requested most.
-        .service(any_method("/auth/check", to(check::check)))
-        .service(any_method("/auth/check/{rest}", to(check::check_path)))
         .service(oauth_resource("/oauth/token", to(token::issue)))
         .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
         .configure(operator_routes);
@@ -205,15 +211,15 @@ fn resource<const N: usize>(path: &'static str, routes: [(Method, Route); N]) ->
     resource.default_service(reply_with(move || ApiError::MethodNotAllowed(allowed.clone())))
 }
 
-/// Builds the resource of a `POST` whose errors have the fields of RFC 6749, too.
-fn oauth_resource(path: &'static str, route: Route) -> impl HttpServiceFactory {
-    resource(path, [(Method::POST, route)]).wrap(from_fn(add_oauth_fields))
-}
-
 /// Builds the resource at a path, for every method. `{rest}` matches slashes, too.
 fn any_method(path: &'static str, route: Route) -> Resource {
     let pattern = path.replace("{rest}", "{rest:.*}");
     web::resource(pattern).app_data(RouteMetrics::new(path)).route(route)
+}
+
+/// Builds the resource of a `POST` whose errors have the fields of RFC 6749, too.
+fn oauth_resource(path: &'static str, route: Route) -> impl HttpServiceFactory {
+    resource(path, [(Method::POST, route)]).wrap(from_fn(add_oauth_fields))
 }
 
 /// Returns the methods that a route answers: a route for `GET` also answers `HEAD`.

@@ -4,6 +4,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -27,9 +28,10 @@ def free_port():
                 return port
 
 
-def render(template, **values):
-    """Writes a configuration file from a template, and returns its path."""
-    return write(Path(template).name, Template(Path(template).read_text()).safe_substitute(values))
+def render(name, **values):
+    """Writes a configuration file from the template beside the test, and returns its path."""
+    template = Template(Path(sys.path[0], name).read_text())
+    return write(name, template.safe_substitute(values))
 
 
 def write(name, text):

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Starts gateways with the files of examples/gateways, in front of a small API, and asks for it:
-# tests/interop/run.py. Arguments select gateways: tests/interop.sh nginx envoy. Takes up to two
+# tests/interop/gateways.py. Arguments select gateways: tests/interop/gateways.sh nginx envoy. Takes up to two
 # minutes, on loopback only. A database named by TEST_DATABASE_URL has to be empty.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
-tools=$PWD/target/interop
-export PROGRAM=$PWD/target/release/portcullis PYTHONPATH=$PWD/tests/shared
+tools=$PWD/target/interop-gateways
+[ -n "${PROGRAM:-}" ] || cargo build --release --locked
+export PROGRAM=${PROGRAM:-$PWD/target/release/portcullis} PYTHONPATH=$PWD/tests/shared
 
-cargo build --release --locked
 [ -d "$tools" ] || python3 -m venv "$tools"
-"$tools/bin/pip" install --quiet --requirement tests/interop/requirements.txt
+"$tools/bin/pip" install --quiet --requirement tests/interop/gateways_requirements.txt
 PATH=$PATH:/usr/sbin
 for package in nginx haproxy; do
     command -v "$package" >/dev/null && continue
@@ -21,4 +21,4 @@ for package in nginx haproxy; do
 done
 
 # -B: no compiled files beside the sources.
-exec tests/with-postgres.sh "$tools/bin/python" -B tests/interop/run.py "$@"
+exec tests/with-postgres.sh "$tools/bin/python" -B tests/interop/gateways.py "$@"
