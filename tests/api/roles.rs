@@ -258,7 +258,11 @@ async fn only_held_permissions_are_granted(database: TestDatabase) {
         assert!(refused.text.contains("keys:write"), "{method} {path}: {refused:?}");
     }
     let listed = helpdesk.send(Method::GET, "/admin/users?role=admin").await;
-    assert_eq!(listed.body["users"].as_array().unwrap().len(), 2, "nobody else has it: {listed:?}");
+    assert_eq!(
+        listed.body["users"].as_array().unwrap().len(),
+        2,
+        "no other account has it: {listed:?}"
+    );
     // What a requester holds, it grants.
     assert_eq!(helpdesk.set_role("new", &["users:read"]).await.status, 201);
 }
@@ -324,7 +328,7 @@ async fn reduced_role_ends_the_sessions_of_its_members(database: TestDatabase) {
     assert_eq!(bob.send(Method::GET, "/auth/me").await.status, 200);
 }
 
-/// The command line takes a permission away, and the first batch ends like that of a killed instance.
+/// The command line takes a permission away, and one batch runs before the service starts.
 async fn sessions_are_ended_after_a_restart(database: TestDatabase) {
     let mut first = Process::start(&database).await;
     let admin = Bearer::admin(&first.app, &database).await;
