@@ -20,7 +20,7 @@ use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readin
 use crate::keys::{self, Keys, KeysError, OpenKeysError};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{self, KeyStore, OpenError, SchemaPolicy, Store, StoreError};
+use crate::store::{self, KeyStore, OpenError, SchemaPolicy, SharedSetting, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::tokens::{CryptoError, KeyRing, Tokens};
 
@@ -72,7 +72,7 @@ impl Application {
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
         let store = open_store(&config.database).await?;
         let (keys, tokens) = within(&config, open_keys(&config, &store, host)).await?;
-        within(&config, announce_issuer(&config.tokens.issuer, &*store, &metrics)).await?;
+        within(&config, announce(&config, &*store, &metrics)).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
         let directory = Arc::new(ClientDirectory::default());
         let (users, sessions, roles) = start_actors(
@@ -120,6 +120,7 @@ impl Application {
             jwks_max_age: config.keys.jwks_max_age,
             body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
+            cors_allowed_origins: config.http.cors_allowed_origins.clone(),
             connections: Arc::clone(&connections),
             failures: FailureLog::default(),
         };
@@ -240,18 +241,28 @@ async fn within<T>(
     timeout(limit, step).await.unwrap_or(Err(StoreError::Timeout(limit).into()))
 }
 
-/// Stores the issuer. Instances with different ones refuse each other's access tokens.
-async fn announce_issuer(
-    issuer: &str,
+/// Stores the settings that all instances have to share. Those with another issuer or algorithm
+/// refuse each other's access tokens.
+async fn announce(
+    config: &Config,
     store: &dyn Store,
     metrics: &Metrics,
 ) -> Result<(), StartupError> {
+    let issuer = config.tokens.issuer.as_str();
     metrics.issuer_info.with_label_values(&[issuer]).set(1);
-    if let Some(former) = store.replace_issuer(issuer).await.map_err(OpenKeysError::Store)? {
+    if let Some(former) = store.announce(SharedSetting::Issuer, issuer).await? {
         tracing::warn!(
             issuer,
             former,
             "the issuer has changed: access tokens with the former one are refused"
+        );
+    }
+    let algorithm = config.keys.algorithm.into_str();
+    if let Some(former) = store.announce(SharedSetting::Algorithm, algorithm).await? {
+        tracing::warn!(
+            algorithm,
+            former,
+            "JWT_ALGORITHM has changed: access tokens with the former one are refused"
         );
     }
     Ok(())

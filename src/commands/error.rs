@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::domain::{
-    AccountError, KeyError, KeyIdError, PasswordError, PermissionError, RoleError, RoleNameError,
-    UsernameError,
+    AccountError, AudienceError, ClientError, ClientNameError, KeyError, KeyIdError, PasswordError,
+    PermissionError, RoleError, RoleNameError, UsernameError,
 };
 use crate::hashing::HashingError;
 use crate::keys::{KeysError, OpenKeysError};
-use crate::store::{OpenError, RoleWriteError, StoreError, WriteError};
+use crate::store::{ClientWriteError, OpenError, RoleWriteError, StoreError, WriteError};
 
 /// Failure of a command.
 #[derive(Debug, Error)]
@@ -40,6 +40,18 @@ pub enum CommandError {
     /// The role cannot be changed.
     #[error(transparent)]
     RoleChange(RoleError),
+    /// The name is not one of a client.
+    #[error("bad client")]
+    ClientName(#[from] ClientNameError),
+    /// The audience is not offered.
+    #[error("bad audience")]
+    Audience(#[from] AudienceError),
+    /// The text is not a time.
+    #[error("a time has the format of RFC 3339, such as 2027-05-01T09:30:00Z")]
+    Time,
+    /// The client cannot be changed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The id is not one of a key.
     #[error("bad key")]
     KeyId(#[from] KeyIdError),
@@ -75,17 +87,31 @@ impl CommandError {
             | Self::Permission(_)
             | Self::Account(AccountError::UnknownRoles { .. })
             | Self::KeyId(_)
+            | Self::ClientName(_)
+            | Self::Audience(_)
+            | Self::Time
             | Self::PasswordsDiffer => 2,
             Self::NoSuchUser(_)
             | Self::Account(AccountError::NotFound)
+            | Self::Client(ClientError::NotFound)
             | Self::RoleChange(RoleError::NotFound)
             | Self::Keys(KeysError::Key(KeyError::NotFound)) => 3,
             Self::Account(AccountError::UsernameTaken | AccountError::LastAdmin)
+            | Self::Client(ClientError::NameTaken | ClientError::TooManySecrets)
             | Self::RoleChange(RoleError::BuiltIn | RoleError::InUse)
             | Self::Keys(KeysError::Key(KeyError::TooEarly(_) | KeyError::NotUsed)) => 4,
             _ => 1,
         }
         .into()
+    }
+}
+
+impl From<ClientWriteError> for CommandError {
+    fn from(error: ClientWriteError) -> Self {
+        match error {
+            ClientWriteError::Client(error) => Self::Client(error),
+            ClientWriteError::Store(error) => Self::Store(error),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use crate::domain::{Session, User};
-use crate::http::{KeyView, ManagedAccountView, RoleView, SessionView};
+use crate::http::{ClientView, KeyView, ManagedAccountView, NewClientView, RoleView, SessionView};
 
 /// Prints accounts, roles and keys as tables or as JSON.
 pub(super) struct Printer {
@@ -35,6 +35,20 @@ impl Printer {
     /// Prints roles.
     pub(super) fn roles(&self, roles: impl IntoIterator<Item = RoleView>) -> io::Result<()> {
         if self.json { print_json(roles) } else { print_table(&roles_table(roles)) }
+    }
+
+    /// Prints clients.
+    pub(super) fn clients(&self, clients: impl IntoIterator<Item = ClientView>) -> io::Result<()> {
+        if self.json { print_json(clients) } else { print_table(&clients_table(clients)) }
+    }
+
+    /// Prints a client and its new secret.
+    pub(super) fn new_client(&self, new: NewClientView) -> io::Result<()> {
+        if self.json {
+            return print_json([new]);
+        }
+        print_table(&clients_table([new.client]))?;
+        writeln!(io::stdout(), "\nclient_secret: {}\nIt is not shown again.", new.client_secret)
     }
 
     /// Prints signing keys.
@@ -105,6 +119,24 @@ fn roles_table(roles: impl IntoIterator<Item = RoleView>) -> Table {
         let built_in = if role.built_in { "yes" } else { "no" };
         let ending_sessions = role.ending_sessions.to_string();
         [role.name.to_string(), role.permissions.to_string(), built_in.to_owned(), ending_sessions]
+    }));
+    table
+}
+
+fn clients_table(clients: impl IntoIterator<Item = ClientView>) -> Table {
+    let mut table =
+        table(["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRETS"]);
+    table.add_rows(clients.into_iter().map(|client| {
+        let secrets: Vec<_> = client.secrets.iter().map(|secret| secret.id.to_string()).collect();
+        [
+            client.name.to_string(),
+            client.client_id.to_string(),
+            client.permissions.to_string(),
+            client.created_at,
+            client.expires_at.unwrap_or_default(),
+            client.disabled_at.unwrap_or_default(),
+            secrets.join("\n"),
+        ]
     }));
     table
 }

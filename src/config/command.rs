@@ -15,6 +15,9 @@ pub enum Command {
     /// Manage roles and their permissions in the database. A running service applies the changes
     /// within its staleness bound
     Role(RoleArgs),
+    /// Manage clients: machines that introspect tokens or get tokens of their own. A running service
+    /// applies the changes within its staleness bound
+    Client(ClientArgs),
     /// Manage the keys that sign access tokens. A running service applies the changes within its
     /// staleness bound
     Key(KeyArgs),
@@ -136,6 +139,88 @@ pub enum RoleCommand {
         /// Name of the role
         name: String,
     },
+}
+
+/// Arguments of `portcullis client`.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArgs {
+    /// Operation on the clients.
+    #[command(subcommand)]
+    pub command: ClientCommand,
+
+    /// Print one JSON object per line instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// An operation on clients. A client is given by its name or its id.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Create a client and print its secret, which is not shown again
+    Create {
+        /// Name of the new client
+        name: String,
+        #[command(flatten)]
+        rights: ClientRightsArgs,
+    },
+    /// List all clients by name
+    List,
+    /// Show a client and the ids of its secrets
+    Show {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Replace the rights of a client. If they are narrower in any way, its tokens end
+    Set {
+        /// Name or id of the client
+        client: String,
+        #[command(flatten)]
+        rights: ClientRightsArgs,
+    },
+    /// Add a second secret and print it. Both are valid until one is removed
+    AddSecret {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Remove a secret and end the tokens that were issued for it
+    RemoveSecret {
+        /// Name or id of the client
+        client: String,
+        /// Id of the secret
+        secret: String,
+    },
+    /// Refuse a client and end its tokens
+    Disable {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Accept a disabled client again
+    Enable {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Delete a client and end its tokens
+    Delete {
+        /// Name or id of the client
+        client: String,
+    },
+}
+
+/// Rights of a client on the command line.
+#[derive(Clone, Debug, Args)]
+pub struct ClientRightsArgs {
+    /// Permission of the client, such as tokens:introspect; can be repeated
+    #[arg(long = "permission", value_name = "PERMISSION")]
+    pub permissions: Vec<String>,
+    /// Audience of its tokens, one of JWT_AUDIENCE or the issuer; can be repeated; all by default
+    #[arg(long, value_name = "NAME")]
+    pub audience: Vec<String>,
+    /// Audience of the tokens that it may introspect; can be repeated; all tokens by default
+    #[arg(long, value_name = "NAME")]
+    pub resource: Vec<String>,
+    /// Expiry of the client, such as 2027-05-01T09:30:00Z; never by default
+    #[arg(long, value_name = "TIME")]
+    pub expires_at: Option<String>,
 }
 
 /// Arguments of `portcullis key`.

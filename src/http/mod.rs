@@ -5,6 +5,7 @@
 
 mod account;
 mod admin;
+mod admin_clients;
 mod admin_keys;
 mod admin_roles;
 mod admin_sessions;
@@ -12,15 +13,19 @@ mod audit;
 mod auth;
 mod authenticated;
 mod body;
+mod caller;
+mod check;
 mod connection;
 mod connections;
+mod cors;
 mod credentials;
 mod dashboard;
 mod docs;
 mod error;
 mod failures;
+mod introspect;
 mod metrics;
-mod oauth;
+mod oauth_error;
 mod observe;
 mod openapi;
 mod origin;
@@ -30,11 +35,13 @@ mod probes;
 mod readiness;
 mod refused;
 mod request_id;
+mod revoke;
 mod route_metrics;
 mod routes;
 mod server;
 mod sessions;
 mod state;
+mod token;
 mod views;
 mod well_known;
 
@@ -44,4 +51,6 @@ pub use openapi::openapi;
 pub use readiness::Readiness;
 pub use server::{BoundServer, ListenError};
 pub use state::Api;
-pub use views::{AccountView, KeyView, ManagedAccountView, RoleView, SessionView};
+pub use views::{
+    AccountView, ClientView, KeyView, ManagedAccountView, NewClientView, RoleView, SessionView,
+};

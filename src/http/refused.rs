@@ -17,8 +17,8 @@ use utoipa::{IntoResponses, ToSchema};
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
 use crate::domain::{
-    AccountError, AudienceError, LackingPermissions, PasswordError, Permission, PermissionError,
-    Permissions, RoleName, RoleNameError, Roles, UsernameError,
+    AccountError, AudienceError, ClientNameError, LackingPermissions, PasswordError, Permission,
+    PermissionError, Permissions, RoleName, RoleNameError, Roles, UsernameError,
 };
 use crate::tokens::TokenRefusal;
 
@@ -92,6 +92,10 @@ reasons! {
     NoParameters =>
         ApiError::InvalidQuery("unknown field `dry_run`, there are no fields".to_owned());
 
+    /// Errors of the permissions that a gateway requires.
+    BadRequirement =>
+        ApiError::InvalidRequirement(r#"unknown parameter "permision""#.to_owned());
+
     MissingCredentials => ApiError::MissingCredentials;
     MissingPassword => ApiError::MissingPassword;
     MissingRefreshToken => ApiError::MissingRefreshToken;
@@ -119,19 +123,35 @@ reasons! {
     KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
     KeysNotUsed => ApiError::KeysNotUsed;
     NoPublicUrl => ApiError::NoPublicUrl;
+    ScopeTooLong => ApiError::ScopeTooLong;
     TooManyPasswordChanges =>
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
+    BadGrant => ApiError::MissingGrantType, ApiError::UnsupportedGrantType, ApiError::InvalidScope;
+    WrongClient => ApiError::InvalidClient;
+    TwoCredentials => ApiError::TwoCredentials;
+    TooManyTokens => ApiError::TooManyTokens { retry_after: Duration::from_secs(1) };
+    BadClient => ClientNameError, PermissionError, AudienceError::example();
+    ClientExists => ApiError::ClientExists;
+    TooManySecrets => ApiError::TooManySecrets;
     NotFound => ApiError::NotFound;
     NeedsDashboardRead => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
     NeedsAuditRead => ApiError::PermissionMissing(Permission::AUDIT_READ);
     NeedsUsersRead => ApiError::PermissionMissing(Permission::USERS_READ);
     NeedsUsersWrite => ApiError::PermissionMissing(Permission::USERS_WRITE);
+    NeedsClientsRead => ApiError::PermissionMissing(Permission::CLIENTS_READ);
+    NeedsClientsWrite =>
+        ApiError::PermissionMissing(Permission::CLIENTS_WRITE),
+        LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
     NeedsRolesRead => ApiError::PermissionMissing(Permission::ROLES_READ);
     NeedsRolesWrite => ApiError::PermissionMissing(Permission::ROLES_WRITE);
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
+    NeedsTokensRevoke => ApiError::PermissionMissing(Permission::TOKENS_REVOKE);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
+
+    /// A permission that a gateway requires.
+    NeedsRequired => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
 
     /// The hashing queue is full.
     Overloaded => ApiError::Overloaded { retry_after: Duration::from_secs(3) };

@@ -43,6 +43,8 @@ pub struct Api {
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins of browser applications that may call the API (CORS).
+    pub cors_allowed_origins: Vec<String>,
     pub connections: Arc<Connections>,
     pub readiness: Arc<Readiness>,
     pub failures: FailureLog,

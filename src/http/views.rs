@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use crate::actors::SessionPage;
 use crate::clock::timestamp;
 use crate::domain::{
-    KeyId, KeyState, Permissions, Role, RoleName, Roles, Session, SessionId, SigningKey, User,
-    UserId,
+    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Permissions, Role,
+    RoleName, Roles, SecretId, Session, SessionId, SigningKey, User, UserId,
 };
 use crate::store::ListedUser;
 
@@ -119,6 +119,54 @@ pub struct KeyView {
     pub(crate) signs_until: String,
 }
 
+/// Client. Times are in the format of RFC 3339.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Client)]
+pub struct ClientView {
+    #[schema(inline)]
+    pub(crate) client_id: ClientId,
+    #[schema(inline)]
+    pub(crate) name: ClientName,
+    #[schema(inline)]
+    pub(crate) permissions: Permissions,
+    /// Audience of its tokens; `null` for the default one.
+    #[schema(required)]
+    pub(crate) audience: Option<Vec<String>>,
+    /// Audience of the tokens that it may introspect; `null` for all tokens.
+    #[schema(required)]
+    pub(crate) resource: Option<Vec<String>>,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
+    pub(crate) created_at: String,
+    /// Expiry of the client; `null` for never.
+    #[schema(required, format = "date-time", example = "2027-05-01T09:30:00Z")]
+    pub(crate) expires_at: Option<String>,
+    /// Time since which the client is refused; `null` for an enabled client.
+    #[schema(required, format = "date-time", example = "2026-05-01T10:30:00Z")]
+    pub(crate) disabled_at: Option<String>,
+    pub(crate) secrets: Vec<SecretView>,
+}
+
+/// Secret of a client, without its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClientSecret)]
+pub(crate) struct SecretView {
+    #[schema(inline)]
+    pub(crate) id: SecretId,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
+    pub(crate) created_at: String,
+}
+
+/// Client with a secret that was generated just now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClientWithSecret)]
+pub struct NewClientView {
+    /// The secret. It is not shown again.
+    #[schema(example = "pcs_47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")]
+    pub(crate) client_secret: String,
+    #[serde(flatten)]
+    pub(crate) client: ClientView,
+}
+
 /// Page of the open sessions of a user, most recently used first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Sessions)]
@@ -183,6 +231,37 @@ impl From<&SigningKey> for KeyView {
             activated_at: key.activated_at.map(timestamp),
             signs_until: timestamp(key.signs_until),
         }
+    }
+}
+
+impl ClientView {
+    /// Creates the view of a client. The service has the name of the issuer in an audience.
+    #[must_use]
+    pub fn new(client: &Client, issuer: &str) -> Self {
+        let names = |audience: &Audience| audience.names(issuer).map(str::to_owned).collect();
+        let secret = |secret: &ClientSecret| SecretView {
+            id: secret.id,
+            created_at: timestamp(secret.created_at),
+        };
+        Self {
+            client_id: client.id,
+            name: client.name.clone(),
+            permissions: client.rights.permissions.clone(),
+            audience: client.rights.audience.as_ref().map(names),
+            resource: client.rights.resource.as_ref().map(names),
+            created_at: timestamp(client.created_at),
+            expires_at: client.rights.expires_at.map(timestamp),
+            disabled_at: client.disabled_at.map(timestamp),
+            secrets: client.secrets.iter().map(secret).collect(),
+        }
+    }
+}
+
+impl NewClientView {
+    /// Creates the view of a client with a new secret.
+    #[must_use]
+    pub fn new(client: &Client, issuer: &str, client_secret: String) -> Self {
+        Self { client_secret, client: ClientView::new(client, issuer) }
     }
 }
 

@@ -29,7 +29,7 @@ pub use clients::{ClientStore, ClientWriteError};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
-pub use keys::{KeyStore, KeyWriteError};
+pub use keys::{KeyStore, KeyWriteError, SharedSetting};
 use postgres::PostgresStore;
 #[cfg(test)]
 pub(crate) use postgres::Snapshot;

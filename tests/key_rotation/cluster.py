@@ -38,7 +38,7 @@ class Cluster:
         for instance in self.instances:
             instance.start(JWT_SECRET_KEY=secret)
         servers = [f"    server {it.name} 127.0.0.1:{it.port}" for it in self.instances]
-        config = render("balancer.cfg", port=self.port, servers="\n".join(servers))
+        config = render("tests/key_rotation/balancer.cfg", port=self.port, servers="\n".join(servers))
         run("balancer", ["haproxy", "-f", config], port=self.port)
         eventually(lambda: requests.get(f"{self.url}/health/ready").ok)
 

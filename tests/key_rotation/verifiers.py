@@ -153,7 +153,7 @@ class Envoy(Gateway):
 
     def __init__(self, program, issuer, jwks_uri, max_age):
         super().__init__()
-        config = render("envoy.yaml", port=self.port, issuer=issuer, audience=AUDIENCE,
+        config = render("tests/key_rotation/envoy.yaml", port=self.port, issuer=issuer, audience=AUDIENCE,
                         jwks_uri=jwks_uri, jwks_port=re.search(r":(\d+)/", jwks_uri)[1],
                         max_age=max_age)
         run("envoy", [program, "-c", config, "--concurrency", "1", "--disable-hot-restart",
@@ -191,5 +191,5 @@ class HAProxy(Gateway):
             lines.append(f'    http-request set-var(txn.verified) http_auth_bearer,'
                          f'jwt_verify("ES256","{path}")'
                          f' if {{ var(txn.kid) -m str -- {key["kid"]} }}')
-        return render("haproxy.cfg", port=self.port, issuer=self.issuer, audience=AUDIENCE,
+        return render("tests/key_rotation/haproxy.cfg", port=self.port, issuer=self.issuer, audience=AUDIENCE,
                       keys="\n".join(lines))

@@ -1,4 +1,4 @@
-"""Processes of the test, on loopback, in a temporary folder."""
+"""Processes of a test, on loopback, in a temporary folder."""
 
 import os
 import random
@@ -27,11 +27,15 @@ def free_port():
                 return port
 
 
-def render(name, **values):
-    """Writes a configuration file from the template of that name, and returns its path."""
-    template = Template(Path("tests/key_rotation", name).read_text())
+def render(template, **values):
+    """Writes a configuration file from a template, and returns its path."""
+    return write(Path(template).name, Template(Path(template).read_text()).safe_substitute(values))
+
+
+def write(name, text):
+    """Writes a file in the folder, and returns its path."""
     path = FOLDER / name
-    path.write_text(template.safe_substitute(values))
+    path.write_text(text)
     return str(path)
 
 
