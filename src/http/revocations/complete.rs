@@ -40,6 +40,9 @@ const RATE: f64 = 128.0 * 1024.0 * 1024.0;
 /// Complete replies at once, in bytes: those of a fleet of receivers that starts.
 const BURST: f64 = 8.0 * RATE;
 
+/// Bytes that a small reply counts for: at most 2,048 replies a second are complete.
+const SMALLEST: usize = 64 * 1024;
+
 /// Least time after which a receiver beyond the burst tries again.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
@@ -229,7 +232,7 @@ impl Budget {
         if self.used >= BURST {
             return Err(Duration::from_secs_f64((self.used - BURST) / RATE) + SHORTEST_RETRY);
         }
-        self.used += bytes as f64;
+        self.used += bytes.max(SMALLEST) as f64;
         Ok(())
     }
 }
