@@ -198,16 +198,11 @@ impl CompleteRead {
     /// Decompresses the revocations piece by piece, for receivers that do not.
     fn inflate(&self) -> impl Iterator<Item = io::Result<Bytes>> + use<> {
         let mut decoder = DeflateDecoder::new(Cursor::new(self.deflated.clone()));
-        iter::from_fn(move || {
-            let mut piece = vec![0; PIECE];
-            match decoder.read(&mut piece) {
-                Ok(0) => None,
-                Ok(size) => {
-                    piece.truncate(size);
-                    Some(Ok(piece.into()))
-                }
-                Err(error) => Some(Err(error)),
-            }
+        let mut piece = vec![0; PIECE];
+        iter::from_fn(move || match decoder.read(&mut piece) {
+            Ok(0) => None,
+            Ok(size) => Some(Ok(Bytes::copy_from_slice(&piece[..size]))),
+            Err(error) => Some(Err(error)),
         })
     }
 }
