@@ -61,6 +61,10 @@ label! {
     CheckResult { Clear, Revoked, FallbackClear, FallbackRevoked, FallbackFailed }
 }
 label! {
+    /// Reply to a receiver of the revocation feed.
+    ReceiverReply { Complete, Incremental, Empty, Refused }
+}
+label! {
     /// Cause of a read of the feed.
     FeedReadCause { Start, #[strum(serialize = "hint")] Notification, Poll, Retry }
 }
@@ -182,6 +186,14 @@ metrics! {
     revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
     /// Sessions that are to be ended since their role lost a permission.
     sessions_ending: IntGauge = "portcullis_sessions_ending", [], &[];
+    /// Receivers of the revocation feed that wait for a revocation.
+    receivers_waiting: IntGauge = "portcullis_receivers_waiting", [], &[];
+    /// Replies to receivers of the revocation feed, by kind.
+    receiver_replies: CounterBy<ReceiverReply> = "portcullis_receiver_replies_total", ["kind"], &[];
+    /// Size of the replies to receivers of the revocation feed.
+    receiver_reply_bytes: IntCounter = "portcullis_receiver_reply_bytes_total", [], &[];
+    /// Age at the arrival of the request of what receivers of the revocation feed were told.
+    receiver_age: Histogram = "portcullis_receiver_age_seconds", [], LATENCY;
     /// Access tokens refused, by reason and by the algorithm in their header.
     tokens_refused: IntCounterVec = "portcullis_tokens_refused_total", ["reason", "algorithm"], &[];
     /// Signing keys, by state.

@@ -2,6 +2,7 @@
 //! writer can hold. `docs/revocation.md` proves its freshness.
 
 mod filter;
+mod log;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +14,9 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
-use crate::domain::{CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
+use crate::domain::{CLOCK_SKEW_ALLOWANCE, FeedCursor, Revocation, RevocationId};
 use filter::Filter;
+pub use log::{LogRead, LogReply, LogRow, LogView, RevocationLog};
 
 /// Result of a check against the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub struct Replica {
     repaired_overflows: AtomicU64,
     /// Uptime in nanoseconds up to which all commits are applied; 0 before the first read.
     known_until: AtomicU64,
+    log: RevocationLog,
     max_staleness: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -48,7 +51,8 @@ pub struct Replica {
 /// Start of a read of the database, for [`Replica::finish_read`].
 #[derive(Clone, Copy, Debug)]
 pub struct ReadStart {
-    started_at: Duration,
+    /// Uptime at which the read starts.
+    pub started_at: Duration,
     /// Number of overflows that a full reload repairs; `None` if an eviction may be pending.
     repairable_overflows: Option<u64>,
 }
@@ -107,6 +111,7 @@ impl Replica {
             overflows: AtomicU64::new(0),
             repaired_overflows: AtomicU64::new(0),
             known_until: AtomicU64::new(0),
+            log: RevocationLog::new(),
             max_staleness,
             clock,
         }
@@ -192,6 +197,29 @@ impl Replica {
     #[must_use]
     pub fn staleness(&self) -> Option<Duration> {
         Some(self.clock.uptime().saturating_sub(self.known_until()?))
+    }
+
+    /// Returns the largest staleness with which the replica is trusted.
+    #[must_use]
+    pub fn max_staleness(&self) -> Duration {
+        self.max_staleness
+    }
+
+    /// Returns the log of the latest reads.
+    #[must_use]
+    pub fn log(&self) -> &RevocationLog {
+        &self.log
+    }
+
+    /// Returns every live revocation, with its expiry in seconds since the Unix epoch, and the position
+    /// in the feed after them. Returns `None` if the replica is incomplete.
+    #[must_use]
+    pub fn read_all(&self) -> Option<(FeedCursor, Vec<(RevocationId, i64)>)> {
+        let repaired = self.repaired_overflows.load(Ordering::Acquire);
+        // Taken first: the entries that the cursor sees are in place by then.
+        let cursor = self.log.latest().cursor().clone();
+        let entries = self.entries.iter().map(|(id, entry)| (*id, entry.expires_at)).collect();
+        (!self.has_overflowed_since(repaired)).then_some((cursor, entries))
     }
 
     /// Returns the number of revocations.

@@ -14,6 +14,7 @@ mod reply;
 mod revocation_writer;
 mod roles;
 mod sessions;
+mod shared_state;
 mod users;
 
 pub use clients::{AdmitClientToken, ChangeClient, ClientActor, ListClients, ReloadClients};
@@ -26,9 +27,10 @@ use revocation_writer::RevocationTarget;
 pub use revocation_writer::RevocationWriter;
 pub use roles::{ChangeRole, FindRole, ListRoles, RoleActor};
 pub use sessions::{
-    Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, Refresh, RequireOpen,
-    RevokeToken, SessionActor, SessionPage, TokenGrant,
+    Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, ReadRevocations, Refresh,
+    RequireOpen, RevokeToken, SessionActor, SessionPage, TokenGrant,
 };
+pub use shared_state::SharedState;
 pub use users::{
     ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers, Login,
     Ping, Register, SetPassword, UserActor,

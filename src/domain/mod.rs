@@ -4,6 +4,7 @@ mod audience;
 mod audit;
 mod client;
 mod client_change;
+mod feed_cursor;
 mod grants;
 mod ids;
 mod key_change;
@@ -17,6 +18,7 @@ mod roles;
 mod secret_key;
 mod session;
 mod signing_key;
+mod snapshot;
 mod user;
 mod user_change;
 mod username;
@@ -27,6 +29,7 @@ pub use client::{
     Client, ClientName, ClientNameError, ClientRights, ClientSecret, ClientSet, SECRETS_PER_CLIENT,
 };
 pub use client_change::{ChangedClient, ClientChange, ClientEdit, ClientError, NewSecret};
+pub use feed_cursor::{FeedCursor, FeedCursorError, ServerId};
 pub use grants::{Grantable, LackingPermissions};
 pub use ids::{ClientId, SecretId, SessionId, TokenId, UserId};
 pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
@@ -45,6 +48,7 @@ pub use session::{
     TokenUse,
 };
 pub use signing_key::{KeyId, KeyIdError, KeySet, KeyState, NewKey, SigningKey, WrappedKey};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use user::{User, UserVersion};
 pub use user_change::{AccountError, EditOutcome, Rights, UserChange, UserEdit};
 pub use username::{Username, UsernameError};

@@ -35,6 +35,7 @@ mod probes;
 mod readiness;
 mod refused;
 mod request_id;
+mod revocations;
 mod revoke;
 mod route_metrics;
 mod routes;
@@ -49,6 +50,7 @@ pub use connections::Connections;
 pub use failures::FailureLog;
 pub use openapi::openapi;
 pub use readiness::Readiness;
+pub use revocations::CompleteReads;
 pub use server::{BoundServer, ListenError};
 pub use state::Api;
 pub use views::{

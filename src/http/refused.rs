@@ -150,6 +150,7 @@ reasons! {
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
     NeedsTokensRevoke => ApiError::PermissionMissing(Permission::TOKENS_REVOKE);
+    NeedsRevocationsRead => ApiError::PermissionMissing(Permission::REVOCATIONS_READ);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
 
     /// A permission that a gateway requires.

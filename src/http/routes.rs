@@ -12,7 +12,8 @@ use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
 use super::{
     account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
-    dashboard, docs, introspect, metrics, openapi, probes, revoke, sessions, token, well_known,
+    dashboard, docs, introspect, metrics, openapi, probes, revocations, revoke, sessions, token,
+    well_known,
 };
 
 /// Configures all routes of the API. Browser applications on the allowed origins can call those of
@@ -54,6 +55,7 @@ fn machine_routes(config: &mut ServiceConfig) {
     config
         .service(oauth_resource("/oauth/token", to(token::issue)))
         .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
+        .service(resource("/revocations", [(Method::GET, to(revocations::follow))]))
         .configure(operator_routes);
 }
 

@@ -9,6 +9,7 @@ use super::connections::Connections;
 use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
+use super::revocations::CompleteReads;
 use crate::actors::{ClientActor, KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
@@ -48,6 +49,7 @@ pub struct Api {
     pub connections: Arc<Connections>,
     pub readiness: Arc<Readiness>,
     pub failures: FailureLog,
+    pub complete_reads: Arc<CompleteReads>,
 }
 
 impl Api {

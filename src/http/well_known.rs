@@ -54,6 +54,8 @@ struct MetadataView {
     token_endpoint: String,
     introspection_endpoint: String,
     revocation_endpoint: String,
+    /// Feed of the revocations, for services that verify tokens offline.
+    revocation_feed_endpoint: String,
     /// Empty: the service has no authorization endpoint.
     response_types_supported: Vec<String>,
     grant_types_supported: [&'static str; 1],
@@ -120,6 +122,7 @@ pub(super) async fn metadata(api: Data<Api>) -> Result<impl Responder, ApiError>
         token_endpoint: format!("{issuer}/oauth/token"),
         introspection_endpoint: format!("{issuer}/oauth/introspect"),
         revocation_endpoint: format!("{issuer}/oauth/revoke"),
+        revocation_feed_endpoint: format!("{issuer}/revocations"),
         response_types_supported: Vec::new(),
         grant_types_supported: ["client_credentials"],
         token_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,

@@ -31,8 +31,6 @@ pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
 pub use keys::{KeyStore, KeyWriteError, SharedSetting};
 use postgres::PostgresStore;
-#[cfg(test)]
-pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 pub use roles::{ChangedRole, ListedRoles, RoleStore, RoleWriteError};
 pub use schema::SchemaPolicy;

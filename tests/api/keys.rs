@@ -143,6 +143,7 @@ async fn metadata_names_the_public_url(database: TestDatabase) {
             "jwks_uri": format!("{url}/.well-known/jwks.json"),
             "introspection_endpoint": format!("{url}/oauth/introspect"),
             "revocation_endpoint": format!("{url}/oauth/revoke"),
+            "revocation_feed_endpoint": format!("{url}/revocations"),
             "response_types_supported": [],
             "grant_types_supported": [],
         }),

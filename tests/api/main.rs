@@ -34,6 +34,7 @@ mod oauth;
 mod observability;
 mod openapi;
 mod process;
+mod revocations;
 mod roles;
 mod sessions;
 mod store;

@@ -55,6 +55,7 @@ impl Handler<ChangeClient> for ClientActor {
                     for revocation in &changed.revocations {
                         replica.apply(revocation, now);
                     }
+                    replica.log().request_read();
                     directory.apply(&set);
                     Ok(changed.client)
                 }

@@ -24,7 +24,7 @@ use super::refused::{ERROR_HEADERS, reference};
 use super::state::Api;
 use super::{
     account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
-    dashboard, docs, introspect, metrics, probes, revoke, sessions, token, well_known,
+    dashboard, docs, introspect, metrics, probes, revocations, revoke, sessions, token, well_known,
 };
 
 /// Headers of every reply: name, description, and pattern of the value.
@@ -91,6 +91,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         audit::read,
         well_known::jwks,
         well_known::metadata,
+        revocations::follow,
         token::issue,
         introspect::introspect,
         revoke::revoke,

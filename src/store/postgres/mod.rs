@@ -15,9 +15,6 @@ mod requesters;
 mod revocations;
 mod roles;
 mod sessions;
-mod snapshot;
 mod users;
 
 pub(super) use database::{PostgresStore, describe};
-#[cfg(test)]
-pub(crate) use snapshot::Snapshot;

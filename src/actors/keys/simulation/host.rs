@@ -14,7 +14,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::database::{Database, Variant, World};
 use crate::clock::Clock;
-use crate::domain::{ChangedKeys, ClientSet, KeyChange, KeySet, Requester, WrappedKey};
+use crate::domain::{
+    ChangedKeys, ClientSet, FeedCursor, KeyChange, KeySet, Requester, ServerId, Snapshot,
+    WrappedKey,
+};
 use crate::store::{Feed, FeedBatch, KeyStore, KeyWriteError, SharedSetting, StoreError};
 
 /// Longest duration of a slow step of the database.
@@ -260,6 +263,7 @@ impl Feed for ModelFeed {
                 read_at: world.now(),
                 version: database.version,
                 is_full_reload: position.is_none(),
+                cursor: FeedCursor { server: ServerId([0; 8]), snapshot: Snapshot::below(1) },
             };
             (batch, database.revocations.len(), database.restores)
         });
