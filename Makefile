@@ -3,7 +3,7 @@
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-15s %s\n", $$1, $$2 }'
 
 .PHONY: run
 run: ## Serve on 127.0.0.1:5000 with a SQLite database
@@ -54,6 +54,17 @@ demo-cluster: ## Measure how fast a logout reaches three instances
 .PHONY: fuzz-api
 fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 	tests/schemathesis.sh
+
+.PHONY: interop-clients
+interop-clients: ## Use the API with generated clients and a browser (needs Python, Node, Chromium)
+	tests/interop/clients.sh
+
+.PHONY: interop-gateways
+interop-gateways: ## Put gateways in front of an API (needs Python, nginx, HAProxy)
+	tests/interop/gateways.sh
+
+.PHONY: interop
+interop: interop-clients interop-gateways ## Use the service with software of others
 
 .PHONY: key-rotation
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)

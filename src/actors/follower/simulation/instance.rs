@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::select;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::database::{
@@ -74,6 +75,7 @@ impl Parts {
             clock: Arc::new(DatabaseClock::new(clock)),
             metrics: Arc::clone(&self.metrics),
             backoff: Backoff::new(rng),
+            versions: watch::Sender::default(),
         }
     }
 }
