@@ -86,29 +86,28 @@ class Follower:
         if thread is not None and thread is not threading.current_thread():
             thread.join(self._timeout)
 
-    def may_read_keys(self) -> bool:
-        """Return whether an unknown key is worth a read of the keys: not if one has just been."""
-        return self._clock().monotonic - self._read_again_at >= UNKNOWN_KEY_INTERVAL
-
     def read_keys_again(self) -> None:
-        """Read the keys, for a token with an unknown one. Raises `RequestFailed`.
+        """Read the keys, for a token with an unknown one, unless this was done a moment ago.
 
-        Callers that arrive meanwhile wait for the same read, and share its failure for a while.
+        Callers share the read and its failure. Raises `RequestFailed`.
         """
         with self._reading_again:
-            if self.may_read_keys():
-                self._read_again_at = self._clock().monotonic
-                self._read_again_failure = "the keys are being read"
-                connection = self._service.connect(self._timeout)
-                try:
-                    self._read_keys(connection)
-                    self._read_again_failure = None
-                except (RequestFailed, ValueError) as error:
-                    self._read_again_failure = str(error)
-                finally:
-                    connection.close()
+            now = self._clock().monotonic
+            if now - self._read_again_at >= UNKNOWN_KEY_INTERVAL:
+                self._read_again_at = now
+                self._read_again_failure = self._try_to_read_keys()
             if self._read_again_failure is not None:
                 raise RequestFailed(self._read_again_failure)
+
+    def _try_to_read_keys(self) -> str | None:
+        connection = self._service.connect(self._timeout)
+        try:
+            self._read_keys(connection)
+        except (RequestFailed, ValueError) as error:
+            return str(error)
+        finally:
+            connection.close()
+        return None
 
     def _run(self) -> None:
         failures = 0

@@ -148,11 +148,12 @@ class Verifier:
             try:
                 return self._verify_in_memory(token, permissions)
             except _UnknownKey:
+                # It may be new.
                 self._follower.read_keys_again()
                 return self._verify_in_memory(token, permissions)
         except _UnknownKey as error:
-            self._counters["unavailable"] += 1
-            raise Unavailable("the keys are not there yet") from error
+            self._counters["invalid"] += 1
+            raise TokenInvalid("the key of the token is unknown") from error
         except RequestFailed as error:
             self._counters["unavailable"] += 1
             raise Unavailable(str(error)) from error
@@ -165,9 +166,7 @@ class Verifier:
         keys = self._follower.keys
         key = None if keys is None else keys.find(token)
         if key is None:
-            if self._follower.may_read_keys():
-                raise _UnknownKey
-            raise TokenInvalid("the key of the token is unknown")
+            raise _UnknownKey
         return key
 
     def _has_fresh_keys(self) -> bool:
