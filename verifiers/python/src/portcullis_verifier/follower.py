@@ -6,11 +6,11 @@ import os
 import random
 import threading
 import weakref
-from collections import Counter
 from functools import partial
 from urllib.parse import urlencode
 
 from portcullis_verifier.clock import Clock
+from portcullis_verifier.counters import Counters
 from portcullis_verifier.http import Connection, RequestFailed, Service
 from portcullis_verifier.keys import KeySet
 from portcullis_verifier.receiver import Receiver, Request
@@ -37,7 +37,7 @@ class Follower:
         self._longest_pause = min(LONGEST_PAUSE, max_staleness / 4)
         # Replaced as a whole; `None` before the first read.
         self.keys: KeySet | None = None
-        self.counters: Counter[str] = Counter()
+        self.counters = Counters()
         # Cause of the latest failure, until a read succeeds.
         self.problem: str | None = None
         self._read_again_at = float("-inf")
@@ -154,9 +154,9 @@ class Follower:
         fields = json.loads(reply.body)
         is_complete = self._receiver.apply(request, fields)
         entries = len(fields["revoked"])
-        self.counters["reads"] += 1
-        self.counters["complete_reads"] += is_complete
-        self.counters["entries"] += entries
+        self.counters.reads += 1
+        self.counters.complete_reads += is_complete
+        self.counters.entries += entries
         return entries
 
     def _read_keys(self, connection: Connection) -> None:
@@ -166,7 +166,7 @@ class Follower:
         keys = KeySet.from_jwks(json.loads(reply.body), cache_control, sent)
         if self.keys is None or self.keys.sent.monotonic <= sent.monotonic:
             self.keys = keys
-        self.counters["key_reads"] += 1
+        self.counters.key_reads += 1
 
     def _keys_due_in(self) -> float:
         """Return the time until the keys have to be read, in seconds: after half of their life."""
@@ -177,7 +177,7 @@ class Follower:
     def _failed(self, error: Exception, failures: int) -> float:
         """Note a failure. Return the pause before the next attempt, with jitter."""
         self._connection.close()
-        self.counters["failures"] += 1
+        self.counters.failures += 1
         if self.problem is None:
             logger.warning("failed to follow the revocation feed; retrying: %s", error)
         self.problem = str(error)

@@ -139,7 +139,9 @@ class Connection:
                 raise RequestFailed("the reply is too large")
             if time.monotonic() > deadline:
                 raise RequestFailed("the reply takes too long")
-        if is_zipped and not unzip.eof:
+        # `read1` leaves the reply open, and with it the connection in use.
+        response.close()
+        if response.length or (is_zipped and not unzip.eof):
             raise RequestFailed("the reply is incomplete")
         if response.status != OK:
             retry_after = response.headers.get("Retry-After", "")

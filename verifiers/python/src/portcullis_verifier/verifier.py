@@ -3,6 +3,7 @@
 import asyncio
 import json
 import ssl
+from dataclasses import asdict
 from types import TracebackType
 from urllib.parse import urlencode
 
@@ -109,7 +110,8 @@ class Verifier:
 
     def counters(self) -> dict[str, int]:
         """Return counts since the start, for your metrics."""
-        return {**self._counters, "revocations": len(self._receiver)}
+        self._counters.revocations = len(self._receiver)
+        return asdict(self._counters)
 
     def close(self) -> None:
         """Stop following. From `max_staleness` on, `verify` raises `Unavailable`."""
@@ -138,7 +140,10 @@ class Verifier:
             if verdict is Verdict.UNKNOWN or not self._has_fresh_keys():
                 raise _UnknownRevocation(claims)
         except TokenInvalid as error:
-            self._counters["revoked" if isinstance(error, TokenRevoked) else "invalid"] += 1
+            if isinstance(error, TokenRevoked):
+                self._counters.revoked += 1
+            else:
+                self._counters.invalid += 1
             raise
         return self._accept(claims, permissions)
 
@@ -152,10 +157,10 @@ class Verifier:
                 self._follower.read_keys_again()
                 return self._verify_in_memory(token, permissions)
         except _UnknownKey as error:
-            self._counters["invalid"] += 1
+            self._counters.invalid += 1
             raise TokenInvalid("the key of the token is unknown") from error
         except RequestFailed as error:
-            self._counters["unavailable"] += 1
+            self._counters.unavailable += 1
             raise Unavailable(str(error)) from error
         except _UnknownRevocation as unknown:
             return self._accept(self._introspected(token, unknown.claims), permissions)
@@ -178,9 +183,9 @@ class Verifier:
 
     def _accept(self, claims: Claims, permissions: tuple[str, ...]) -> Claims:
         if permissions and not set(permissions).issubset(str(claims.get("scope", "")).split()):
-            self._counters["forbidden"] += 1
+            self._counters.forbidden += 1
             raise PermissionMissing(f"the token needs the permission {' '.join(permissions)}")
-        self._counters["accepted"] += 1
+        self._counters.accepted += 1
         return claims
 
     def _introspected(self, token: str, claims: Claims) -> Claims:
@@ -188,10 +193,10 @@ class Verifier:
         try:
             is_active = self._introspect(token, claims["jti"])
         except (RequestFailed, ValueError) as error:
-            self._counters["unavailable"] += 1
+            self._counters.unavailable += 1
             raise Unavailable(f"failed to introspect: {error}") from error
         if not is_active:
-            self._counters["revoked"] += 1
+            self._counters.revoked += 1
             raise TokenRevoked("the token was revoked")
         return claims
 
@@ -209,7 +214,7 @@ class Verifier:
             )
         finally:
             connection.close()
-        self._counters["introspections"] += 1
+        self._counters.introspections += 1
         fields = json.loads(reply.body)
         if not isinstance(fields, dict) or not isinstance(fields.get("active"), bool):
             raise ValueError("the reply is malformed")
