@@ -2,7 +2,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from service import AUDIENCE, ISSUER, ScriptedService
+from scripted_service import AUDIENCE, ISSUER, ScriptedService
 
 from portcullis_verifier import Verifier
 

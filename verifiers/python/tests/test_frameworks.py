@@ -4,7 +4,7 @@ import pytest
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 from flask import Flask, g
-from service import ScriptedService, eventually
+from scripted_service import ScriptedService, eventually
 
 from portcullis_verifier import Claims, Verifier
 from portcullis_verifier.fastapi import require as fastapi_require

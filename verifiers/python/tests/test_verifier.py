@@ -6,7 +6,7 @@ import time
 
 import pytest
 from conftest import Verifiers
-from service import (
+from scripted_service import (
     ScriptedService,
     cut,
     eventually,
