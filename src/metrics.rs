@@ -61,6 +61,10 @@ label! {
     CheckResult { Clear, Revoked, FallbackClear, FallbackRevoked, FallbackFailed }
 }
 label! {
+    /// Reply to a receiver of the revocation feed.
+    ReceiverReply { Complete, Incremental, Empty, Refused }
+}
+label! {
     /// Cause of a read of the feed.
     FeedReadCause { Start, #[strum(serialize = "hint")] Notification, Poll, Retry }
 }
@@ -180,6 +184,12 @@ metrics! {
     revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
     /// 1 while the replica holds every live revocation, 0 after an eviction.
     revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
+    /// Receivers of the revocation feed that wait for a revocation.
+    receivers_waiting: IntGauge = "portcullis_receivers_waiting", [], &[];
+    /// Replies to receivers of the revocation feed, by kind.
+    receiver_replies: CounterBy<ReceiverReply> = "portcullis_receiver_replies_total", ["kind"], &[];
+    /// Size of the replies to receivers of the revocation feed.
+    receiver_reply_bytes: IntCounter = "portcullis_receiver_reply_bytes_total", [], &[];
     /// Access tokens refused, by reason and by the algorithm in their header.
     tokens_refused: IntCounterVec = "portcullis_tokens_refused_total", ["reason", "algorithm"], &[];
     /// Signing keys, by state.

@@ -2,6 +2,7 @@
 //! writer can hold. `docs/revocation.md` proves its freshness.
 
 mod filter;
+mod log;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 use crate::clock::Clock;
 use crate::domain::{CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
 use filter::Filter;
+pub use log::{LogRead, LogRow, LogView, RevocationLog};
 
 /// Result of a check against the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,7 @@ pub struct Replica {
     repaired_overflows: AtomicU64,
     /// Uptime in nanoseconds up to which all commits are applied; 0 before the first read.
     known_until: AtomicU64,
+    log: RevocationLog,
     max_staleness: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -48,7 +51,8 @@ pub struct Replica {
 /// Start of a read of the database, for [`Replica::finish_read`].
 #[derive(Clone, Copy, Debug)]
 pub struct ReadStart {
-    started_at: Duration,
+    /// Uptime at which the read starts.
+    pub started_at: Duration,
     /// Number of overflows that a full reload repairs; `None` if an eviction may be pending.
     repairable_overflows: Option<u64>,
 }
@@ -107,6 +111,7 @@ impl Replica {
             overflows: AtomicU64::new(0),
             repaired_overflows: AtomicU64::new(0),
             known_until: AtomicU64::new(0),
+            log: RevocationLog::new(),
             max_staleness,
             clock,
         }
@@ -192,6 +197,29 @@ impl Replica {
     #[must_use]
     pub fn staleness(&self) -> Option<Duration> {
         Some(self.clock.uptime().saturating_sub(self.known_until()?))
+    }
+
+    /// Returns the largest staleness with which the replica is trusted.
+    #[must_use]
+    pub fn max_staleness(&self) -> Duration {
+        self.max_staleness
+    }
+
+    /// Returns the log of the latest reads.
+    #[must_use]
+    pub fn log(&self) -> &RevocationLog {
+        &self.log
+    }
+
+    /// Calls a function for every revocation, with its expiry in seconds since the Unix epoch. Some may
+    /// be visited twice. Returns `false` if one may have been missed: the replica is incomplete.
+    #[must_use]
+    pub fn visit(&self, mut visit: impl FnMut(RevocationId, i64)) -> bool {
+        let repaired = self.repaired_overflows.load(Ordering::Acquire);
+        for (id, entry) in &self.entries {
+            visit(*id, entry.expires_at);
+        }
+        !self.has_overflowed_since(repaired)
     }
 
     /// Returns the number of revocations.

@@ -108,6 +108,7 @@ impl Application {
             trusted_proxies: config.http.trusted_proxies.clone(),
             connections: Arc::clone(&connections),
             failures: FailureLog::default(),
+            complete_reads: Arc::default(),
         };
         let (server, address) = server.serve(&api)?;
         Ok(Self { server, address, sessions, store, connections, settings: config.http })

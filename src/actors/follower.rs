@@ -17,8 +17,8 @@ use tokio::time::sleep;
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::RevocationSettings;
 use crate::metrics::{FeedReadCause, Metrics};
-use crate::revocation::Replica;
-use crate::store::{Feed, FeedBatch, Listener, Store, StoreError};
+use crate::revocation::{LogRead, LogRow, ReadStart, Replica};
+use crate::store::{Feed, FeedBatch, FeedEntry, Listener, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::tokens::Tokens;
 
@@ -47,7 +47,7 @@ pub(super) async fn start(
     clock: &Arc<DatabaseClock>,
     metrics: &Arc<Metrics>,
 ) -> Result<Vec<JoinHandle<()>>, StoreError> {
-    let notified = Arc::new(Notify::new());
+    let notified = replica.log().read_requests();
     let mut follower = Follower {
         feed: store.feed(),
         replica: Arc::clone(replica),
@@ -150,7 +150,23 @@ impl Follower {
         // Before the read counts: what it vouches for includes the keys.
         self.follow_keys(&batch).await?;
         self.replica.finish_read(read, batch.is_full_reload);
+        self.publish(read, batch);
         Ok(())
+    }
+
+    /// Publishes a read for the receivers of the feed, once the replica has its revocations.
+    fn publish(&self, read: ReadStart, batch: FeedBatch) {
+        let row = |entry: FeedEntry| LogRow {
+            id: entry.revocation.id,
+            expires_at: entry.revocation.expires_at.unix_timestamp(),
+            xid: entry.xid,
+        };
+        self.replica.log().publish(LogRead {
+            rows: batch.entries.into_iter().map(row).collect(),
+            cursor: batch.cursor,
+            is_full_reload: batch.is_full_reload,
+            began_at: read.started_at,
+        });
     }
 
     /// Reads the signing keys if the batch shows that they may have changed.

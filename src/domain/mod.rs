@@ -2,6 +2,7 @@
 
 mod audience;
 mod audit;
+mod feed_cursor;
 mod ids;
 mod key_change;
 mod password;
@@ -12,12 +13,14 @@ mod roles;
 mod secret_key;
 mod session;
 mod signing_key;
+mod snapshot;
 mod user;
 mod user_change;
 mod username;
 
 pub use audience::{Audience, AudienceError};
 pub use audit::{AuditAction, AuditRecord};
+pub use feed_cursor::{FeedCursor, FeedCursorError, ServerId};
 pub use ids::{SessionId, TokenId, UserId};
 pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
 pub use password::{Password, PasswordError};
@@ -33,6 +36,7 @@ pub use session::{
     TokenUse,
 };
 pub use signing_key::{KeyId, KeyIdError, KeySet, KeyState, NewKey, SigningKey, WrappedKey};
+pub use snapshot::{Snapshot, SnapshotError};
 pub use user::{User, UserVersion};
 pub use user_change::{AccountError, EditOutcome, UserChange, UserEdit};
 pub use username::{Username, UsernameError};

@@ -66,6 +66,9 @@ pub enum Permission {
     /// Rotate and revoke the signing keys.
     #[strum(serialize = "keys:write")]
     KeysWrite,
+    /// Follow the revocations of all tokens.
+    #[strum(serialize = "revocations:read")]
+    RevocationsRead,
     /// Introspect (RFC 7662) and revoke (RFC 7009) the tokens of all users.
     #[strum(serialize = "tokens:introspect")]
     TokensIntrospect,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::config::HttpSettings;
@@ -29,6 +30,7 @@ pub struct Connections {
     /// Networks without a limit for each address.
     trusted_proxies: Vec<IpNet>,
     is_draining: AtomicBool,
+    drain_begins: Notify,
     open: Mutex<Open>,
     metrics: Arc<Metrics>,
 }
@@ -54,6 +56,7 @@ impl Connections {
             max_per_address: settings.max_connections_per_address,
             trusted_proxies: settings.trusted_proxies.clone(),
             is_draining: AtomicBool::default(),
+            drain_begins: Notify::new(),
             open: Mutex::default(),
             metrics,
         }
@@ -86,10 +89,19 @@ impl Connections {
         self.is_draining.load(Ordering::Relaxed)
     }
 
+    /// Waits until the drain starts.
+    pub(super) async fn until_draining(&self) {
+        let drain_begins = self.drain_begins.notified();
+        if !self.is_draining() {
+            drain_begins.await;
+        }
+    }
+
     /// Starts the drain, and waits until every connection is closed, at most `limit`. Callers
     /// and load balancers reconnect to other instances meanwhile.
     pub async fn drain(&self, limit: Duration) {
         self.is_draining.store(true, Ordering::Relaxed);
+        self.drain_begins.notify_waiters();
         let all_closed = async {
             while self.open().total > 0 {
                 sleep(POLL_INTERVAL).await;

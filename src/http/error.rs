@@ -297,6 +297,10 @@ impl ResponseError for ApiError {
             let seconds = delay.as_millis().div_ceil(1_000).max(1);
             reply.insert_header((RETRY_AFTER, seconds.to_string()));
         }
+        if let Self::RevocationsStale(_) = self {
+            // So that the load balancer finds another instance.
+            reply.force_close();
+        }
         if let Self::MethodNotAllowed(allowed) = self {
             reply.insert_header((ALLOW, allowed.as_str()));
         }
@@ -350,6 +354,12 @@ impl From<IssueError> for ApiError {
             IssueError::NoKey => Self::Unavailable(error.into()),
             IssueError::Sign(_) => Self::Internal(error.into()),
         }
+    }
+}
+
+impl From<std::io::Error> for ApiError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Internal(error.into())
     }
 }
 

@@ -109,6 +109,7 @@ reasons! {
     NeedsUsersWrite => ApiError::PermissionMissing(Permission::UsersWrite);
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KeysRead);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KeysWrite);
+    NeedsRevocationsRead => ApiError::PermissionMissing(Permission::RevocationsRead);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TokensIntrospect);
 
     /// The hashing queue is full.

@@ -8,7 +8,7 @@ use super::error::ApiError;
 use super::route_metrics::RouteMetrics;
 use super::{
     account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    openapi, probes, sessions, well_known,
+    openapi, probes, revocations, sessions, well_known,
 };
 
 /// Configures all routes of the API.
@@ -87,6 +87,7 @@ fn token_routes(config: &mut ServiceConfig) {
             "/.well-known/oauth-authorization-server",
             [(Method::GET, to(well_known::metadata))],
         ))
+        .service(resource("/revocations", [(Method::GET, to(revocations::follow))]))
         .service(resource("/oauth/introspect", [(Method::POST, to(oauth::introspect))]))
         .service(resource("/oauth/revoke", [(Method::POST, to(oauth::revoke))]));
 }

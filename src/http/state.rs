@@ -9,6 +9,7 @@ use super::connections::Connections;
 use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
+use super::revocations::CompleteReads;
 use crate::actors::{KeyActor, Mailbox, SessionActor, UserActor};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -41,6 +42,7 @@ pub struct Api {
     pub connections: Arc<Connections>,
     pub readiness: Arc<Readiness>,
     pub failures: FailureLog,
+    pub complete_reads: Arc<CompleteReads>,
 }
 
 impl Api {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
-use crate::domain::{KeySet, Revocation};
+use crate::domain::{FeedCursor, KeySet, Revocation};
 
 /// Reader of the revocations with a cursor, and of the signing keys.
 #[async_trait]
@@ -39,12 +39,16 @@ pub struct FeedBatch {
     pub version: i64,
     /// Whether the batch contains the whole table.
     pub is_full_reload: bool,
+    /// Position after the batch: it sees every revocation that this batch or an earlier one contains.
+    pub cursor: FeedCursor,
 }
 
 /// Revocation in the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FeedEntry {
     pub revocation: Revocation,
+    /// Transaction id; a position on SQLite. The snapshot of the cursor refers to it.
+    pub xid: u64,
     /// Time of its insertion, just before the commit, by the clock of the database.
     pub revoked_at: OffsetDateTime,
 }

@@ -27,8 +27,6 @@ pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
 pub use keys::{KeyStore, KeyWriteError};
 use postgres::PostgresStore;
-#[cfg(test)]
-pub(crate) use postgres::Snapshot;
 pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 pub use schema::SchemaPolicy;
 pub use sessions::{PresentedToken, Rotation, Rotations, SessionQuery, SessionStore};

@@ -30,6 +30,7 @@ mod oauth;
 mod observability;
 mod openapi;
 mod process;
+mod revocations;
 mod sessions;
 mod store;
 mod tokens;

@@ -17,9 +17,9 @@ use tokio::time::{Instant, advance, sleep};
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::{KeySet, Revocation, RevocationId};
+use crate::domain::{FeedCursor, KeySet, Revocation, RevocationId, ServerId, Snapshot};
 use crate::revocation::Verdict;
-use crate::store::{FeedEntry, Snapshot};
+use crate::store::FeedEntry;
 use crate::tokens::{KeyRing, RootKey, test_settings};
 
 const BOUND: Duration = Duration::from_secs(5);
@@ -108,10 +108,9 @@ impl Database {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let in_progress: Vec<u64> = self.running.values().copied().collect();
-        let xmin = in_progress.iter().min().unwrap_or(&self.next_xid);
-        let list: Vec<_> = in_progress.iter().map(u64::to_string).collect();
-        format!("{xmin}:{}:{}", self.next_xid, list.join(",")).parse().unwrap()
+        let mut in_progress: Vec<u64> = self.running.values().copied().collect();
+        in_progress.sort_unstable();
+        Snapshot::new(self.next_xid, in_progress).unwrap()
     }
 }
 
@@ -199,20 +198,25 @@ impl ModelFeed {
         let highest = database.rows.iter().map(|row| row.1).max().unwrap_or(0);
         let cursor = self.read_up_to.as_ref().filter(|(server, before, _)| {
             self.cursor_kind == CursorKind::Trusting
-                || (*server == database.server && seen.may_follow(before))
+                || (*server == database.server && seen.sees_all_of(before))
         });
         let is_new = |xid: u64| match (cursor, self.cursor_kind) {
             (None, _) => true,
             (Some((_, _, highest)), CursorKind::Serial) => xid > *highest,
-            (Some((_, before, _)), CursorKind::EndOfSnapshot) => !before.has_begun(xid),
+            (Some((_, before, _)), CursorKind::EndOfSnapshot) => xid >= before.xmax(),
             (Some((_, before, _)), _) => !before.sees(xid),
         };
         let rows = database.rows.iter().filter(|row| is_new(row.1));
-        let entries =
-            rows.map(|row| FeedEntry { revocation: revocation(row.0), revoked_at: READ_AT });
+        let entries = rows.map(|row| FeedEntry {
+            revocation: revocation(row.0),
+            xid: row.1,
+            revoked_at: READ_AT,
+        });
         let is_full_reload = cursor.is_none();
         let (entries, version) = (entries.collect(), KeySet::default().version);
-        let batch = FeedBatch { entries, read_at: READ_AT, version, is_full_reload };
+        let server = ServerId(database.server.to_be_bytes());
+        let cursor = FeedCursor { server, snapshot: seen.clone() };
+        let batch = FeedBatch { entries, read_at: READ_AT, version, is_full_reload, cursor };
         (batch, (database.server, seen, highest))
     }
 }

@@ -19,7 +19,7 @@ use super::error::ErrorBody;
 use super::refused::always_present;
 use super::{
     account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    probes, sessions, well_known,
+    probes, revocations, sessions, well_known,
 };
 
 /// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
@@ -74,6 +74,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         audit::read,
         well_known::jwks,
         well_known::metadata,
+        revocations::follow,
         oauth::introspect,
         oauth::revoke,
         probes::root,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
+use ring::digest::{SHA256, digest};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::key_rows;
-use super::snapshot::Snapshot;
-use crate::domain::{KeySet, Revocation};
+use crate::domain::{FeedCursor, KeySet, Revocation, ServerId, Snapshot};
 use crate::store::columns::from_micros;
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
@@ -24,10 +24,11 @@ use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
 /// lag. Every expiry is one that can be read, so that no row fails the others.
 const SELECT: &str = "
     select null::uuid as id, null::bigint as expires_at, null::bigint as revoked_at,
-           pg_current_snapshot()::text as snapshot,
+           null::text as xid, pg_current_snapshot()::text as snapshot,
            case when not pg_is_in_recovery() then
                concat_ws(' ', (select system_identifier from pg_control_system()),
-                         pg_postmaster_start_time(), to_regclass('revocations_xid')::oid)
+                         extract(epoch from pg_postmaster_start_time()),
+                         to_regclass('revocations_xid')::oid)
            end as server,
            (extract(epoch from clock_timestamp()) * 1000000)::bigint as read_at,
            (select version from shared_state) as version
@@ -35,21 +36,15 @@ const SELECT: &str = "
     select id,
            (extract(epoch from greatest(timestamptz 'epoch',
                 least(timestamptz '9999-12-31 UTC', expires_at))) * 1000000)::bigint,
-           (extract(epoch from revoked_at) * 1000000)::bigint, null, null, null, null
+           (extract(epoch from revoked_at) * 1000000)::bigint, xid::text,
+           null, null, null, null
     from revocations ";
 
 /// Feed with a separate connection: requests that exhaust the pool do not delay it.
 pub(super) struct PostgresFeed {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
-    cursor: Option<Cursor>,
-}
-
-/// Position in the feed of one server.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Cursor {
-    server: String,
-    snapshot: Snapshot,
+    cursor: Option<FeedCursor>,
 }
 
 impl PostgresFeed {
@@ -68,12 +63,12 @@ impl Feed for PostgresFeed {
             None => with_timeout(timeout, self.options.connect()).await?,
         };
         let previous = self.cursor.as_ref();
-        let (mut cursor, mut batch) = read_since(previous, &mut connection, timeout).await?;
-        if previous.is_some_and(|previous| !cursor.may_follow(previous)) {
-            (cursor, batch) = read_since(None, &mut connection, timeout).await?;
+        let mut batch = read_since(previous, &mut connection, timeout).await?;
+        if previous.is_some_and(|previous| !may_follow(&batch.cursor, previous)) {
+            batch = read_since(None, &mut connection, timeout).await?;
         }
         self.connection = Some(connection);
-        self.cursor = Some(cursor);
+        self.cursor = Some(batch.cursor.clone());
         Ok(batch)
     }
 
@@ -92,11 +87,11 @@ impl Feed for PostgresFeed {
 /// Reads the revocations after a cursor in one statement, which sees one snapshot. It has no
 /// parameters, so it uses the simple protocol: one round trip, and no session behind a pooler.
 async fn read_since(
-    cursor: Option<&Cursor>,
+    cursor: Option<&FeedCursor>,
     connection: &mut PgConnection,
     timeout: Duration,
-) -> Result<(Cursor, FeedBatch), StoreError> {
-    let condition = cursor.map(Cursor::condition).unwrap_or_default();
+) -> Result<FeedBatch, StoreError> {
+    let condition = cursor.map(condition_after).unwrap_or_default();
     let mut rows = raw_sql(AssertSqlSafe(format!("{SELECT}{condition}"))).fetch(connection);
     let header = with_timeout(timeout, rows.try_next()).await?.ok_or(sqlx::Error::RowNotFound)?;
     let mut entries = Vec::new();
@@ -105,39 +100,53 @@ async fn read_since(
     }
     let read_at = parse_time(&header, "read_at")?;
     let version = header.try_get("version")?;
-    let batch = FeedBatch { entries, read_at, version, is_full_reload: cursor.is_none() };
-    Ok((Cursor::from_row(&header)?, batch))
+    let is_full_reload = cursor.is_none();
+    Ok(FeedBatch { entries, read_at, version, is_full_reload, cursor: parse_cursor(&header)? })
 }
 
-impl Cursor {
-    /// Parses the header row.
-    fn from_row(row: &PgRow) -> Result<Self, StoreError> {
-        let server: Option<String> = row.try_get("server")?;
-        let snapshot: &str = row.try_get("snapshot")?;
-        let snapshot = snapshot
-            .parse()
-            .map_err(|error| StoreError::inconsistent("pg_current_snapshot", "text", error))?;
-        Ok(Self { server: server.ok_or(StoreError::Replica)?, snapshot })
-    }
+/// Returns `true` if a cursor may be later than another one.
+fn may_follow(cursor: &FeedCursor, earlier: &FeedCursor) -> bool {
+    cursor.server == earlier.server && cursor.snapshot.sees_all_of(&earlier.snapshot)
+}
 
-    fn may_follow(&self, earlier: &Self) -> bool {
-        self.server == earlier.server && self.snapshot.may_follow(&earlier.snapshot)
-    }
+/// Returns the SQL condition for the rows after a cursor.
+///
+/// Rows from a dump have transaction ids of another server. Ids that this server has not yet
+/// assigned are excluded; otherwise every read would return their rows again.
+fn condition_after(cursor: &FeedCursor) -> String {
+    let in_progress: Vec<_> = cursor.snapshot.in_progress().iter().map(u64::to_string).collect();
+    format!(
+        "where (xid >= '{}'::xid8 or xid = any ('{{{}}}'::xid8[]))
+           and xid < pg_snapshot_xmax(pg_current_snapshot())",
+        cursor.snapshot.xmax(),
+        in_progress.join(",")
+    )
+}
 
-    /// Returns the SQL condition for the rows after this cursor.
-    ///
-    /// Rows from a dump have transaction ids of another server. Ids that this server has not yet
-    /// assigned are excluded; otherwise every read would return their rows again.
-    fn condition(&self) -> String {
-        let unseen = self.snapshot.unseen_condition("xid");
-        format!("where {unseen} and xid < pg_snapshot_xmax(pg_current_snapshot())")
-    }
+fn parse_cursor(header: &PgRow) -> Result<FeedCursor, StoreError> {
+    let server: Option<String> = header.try_get("server")?;
+    let server = server.ok_or(StoreError::Replica)?;
+    let snapshot: &str = header.try_get("snapshot")?;
+    let snapshot: Snapshot = snapshot
+        .parse()
+        .map_err(|error| StoreError::inconsistent("pg_current_snapshot", "text", error))?;
+    Ok(FeedCursor { server: server_id(&server), snapshot })
+}
+
+/// Returns the first bytes of the digest of a server's identity.
+fn server_id(identity: &str) -> ServerId {
+    let digest = digest(&SHA256, identity.as_bytes());
+    let mut bytes = [0; 8];
+    bytes.iter_mut().zip(digest.as_ref()).for_each(|(byte, digested)| *byte = *digested);
+    ServerId(bytes)
 }
 
 fn entry_from_row(row: &PgRow) -> Result<FeedEntry, StoreError> {
     let id = row.try_get::<Uuid, _>("id")?.into();
     let revocation = Revocation { id, expires_at: parse_time(row, "expires_at")? };
-    Ok(FeedEntry { revocation, revoked_at: parse_time(row, "revoked_at")? })
+    let xid: &str = row.try_get("xid")?;
+    let xid = xid.parse().map_err(|error| StoreError::inconsistent("revocations", "xid", error))?;
+    Ok(FeedEntry { revocation, xid, revoked_at: parse_time(row, "revoked_at")? })
 }
 
 fn parse_time(row: &PgRow, column: &'static str) -> Result<OffsetDateTime, StoreError> {

@@ -11,9 +11,6 @@ mod listener;
 mod pool;
 mod revocations;
 mod sessions;
-mod snapshot;
 mod users;
 
 pub(super) use database::{PostgresStore, describe};
-#[cfg(test)]
-pub(crate) use snapshot::Snapshot;

@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 use tokio::time::sleep;
 
 use crate::config::DatabaseSettings;
+use crate::domain::ServerId;
 use crate::store::columns::from_micros;
 use crate::store::database::{PoolStatus, Store};
 use crate::store::error::{OpenFailure, StoreError, sqlite_primary_code, within};
@@ -68,6 +69,8 @@ pub(crate) struct SqliteStore {
     pub(super) pool: SqlitePool,
     /// Options for the separate connection of each feed.
     pub(super) options: SqliteConnectOptions,
+    /// Identity of the file for cursors.
+    pub(super) server: ServerId,
 }
 
 impl SqliteStore {
@@ -103,7 +106,7 @@ impl SqliteStore {
             .acquire_timeout(settings.acquire_timeout)
             .after_release(|connection, _| Box::pin(is_clean(connection)))
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options })
+        Ok(Self { pool, options, server: ServerId::random() })
     }
 
     /// Begins a transaction that holds the write lock from its start.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::database::NOW;
 use super::key_rows;
-use crate::domain::{KeySet, Revocation};
+use crate::domain::{FeedCursor, KeySet, Revocation, ServerId, Snapshot};
 use crate::store::columns::from_micros;
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
@@ -21,13 +21,16 @@ use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
 pub(super) struct SqliteFeed {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
+    /// Identity of the file. Random at each start, since a file that was replaced by an older one has
+    /// none that would change.
+    server: ServerId,
     /// Highest position that had been assigned at the last read.
     position: Option<i64>,
 }
 
 impl SqliteFeed {
-    pub(super) fn new(options: SqliteConnectOptions) -> Self {
-        Self { options, connection: None, position: None }
+    pub(super) fn new(options: SqliteConnectOptions, server: ServerId) -> Self {
+        Self { options, connection: None, server, position: None }
     }
 }
 
@@ -40,9 +43,11 @@ impl Feed for SqliteFeed {
             None => with_timeout(timeout, self.options.connect()).await?,
         };
         let previous = self.position;
-        let (mut position, mut batch) = read_since(previous, &mut connection, timeout).await?;
+        let (mut position, mut batch) =
+            read_since(self.server, previous, &mut connection, timeout).await?;
         if previous.is_some_and(|previous| position < previous) {
-            (position, batch) = read_since(None, &mut connection, timeout).await?;
+            self.server = ServerId::random();
+            (position, batch) = read_since(self.server, None, &mut connection, timeout).await?;
         }
         self.connection = Some(connection);
         self.position = Some(position);
@@ -63,6 +68,7 @@ impl Feed for SqliteFeed {
 
 /// Reads the revocations after a position in one statement, which sees one state of the file.
 async fn read_since(
+    server: ServerId,
     position: Option<i64>,
     connection: &mut SqliteConnection,
     timeout: Duration,
@@ -70,11 +76,12 @@ async fn read_since(
     // The header row contains the highest position that was assigned, the time and the version. Every
     // expiry is one that can be read, so that no row fails the others.
     let select = format!(
-        "select null as id, null as expires_at, null as revoked_at,
+        "select null as id, null as expires_at, null as revoked_at, null as position,
                 coalesce((select seq from sqlite_sequence where name = 'revocations'), 0) as last,
                 {NOW} as read_at, (select version from shared_state) as version
          union all
-         select id, max(0, min(253402214400000000, expires_at)), revoked_at, null, null, null
+         select id, max(0, min(253402214400000000, expires_at)), revoked_at, position,
+                null, null, null
          from revocations where position > ?1"
     );
     let select = sqlx::query(AssertSqlSafe(select)).bind(position.unwrap_or(0));
@@ -86,14 +93,24 @@ async fn read_since(
     }
     let read_at = parse_time(&header, "read_at")?;
     let version = header.try_get("version")?;
-    let batch = FeedBatch { entries, read_at, version, is_full_reload: position.is_none() };
-    Ok((header.try_get("last")?, batch))
+    let last: i64 = header.try_get("last")?;
+    let snapshot = Snapshot::below(to_xid(last)? + 1);
+    let cursor = FeedCursor { server, snapshot };
+    let is_full_reload = position.is_none();
+    Ok((last, FeedBatch { entries, read_at, version, is_full_reload, cursor }))
 }
 
 fn entry_from_row(row: &SqliteRow) -> Result<FeedEntry, StoreError> {
     let id = row.try_get::<Uuid, _>("id")?.into();
     let revocation = Revocation { id, expires_at: parse_time(row, "expires_at")? };
-    Ok(FeedEntry { revocation, revoked_at: parse_time(row, "revoked_at")? })
+    let xid = to_xid(row.try_get("position")?)?;
+    Ok(FeedEntry { revocation, xid, revoked_at: parse_time(row, "revoked_at")? })
+}
+
+/// Converts a position, of which SQLite assigns none below 1.
+fn to_xid(position: i64) -> Result<u64, StoreError> {
+    let inconsistent = |error| StoreError::inconsistent("revocations", "position", error);
+    u64::try_from(position).map_err(inconsistent)
 }
 
 fn parse_time(row: &SqliteRow, column: &'static str) -> Result<OffsetDateTime, StoreError> {

@@ -68,7 +68,7 @@ impl RevocationStore for SqliteStore {
     }
 
     fn feed(&self) -> Box<dyn Feed> {
-        Box::new(SqliteFeed::new(self.options.clone()))
+        Box::new(SqliteFeed::new(self.options.clone(), self.server))
     }
 
     fn listener(&self) -> Option<Box<dyn Listener>> {

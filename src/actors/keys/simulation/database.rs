@@ -166,7 +166,7 @@ impl World {
         let is_revocation = matches!(change.edit, KeyEdit::Revoke(..) | KeyEdit::RevokeAll(_));
         database.judge(&changed, is_revocation, at);
         if self.variant != Variant::LateKeysAlone {
-            let entry = |&revocation| FeedEntry { revocation, revoked_at: now };
+            let entry = |&revocation| FeedEntry { revocation, xid: 0, revoked_at: now };
             database.revocations.extend(changed.revocations.iter().map(entry));
         }
         let former = mem::replace(&mut database.keys, changed.set.keys.clone());

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::database::{Database, Variant, World};
 use crate::clock::Clock;
-use crate::domain::{ChangedKeys, KeyChange, KeySet, WrappedKey};
+use crate::domain::{ChangedKeys, FeedCursor, KeyChange, KeySet, ServerId, Snapshot, WrappedKey};
 use crate::store::{Feed, FeedBatch, KeyStore, KeyWriteError, StoreError};
 
 /// Longest duration of a slow step of the database.
@@ -253,6 +253,7 @@ impl Feed for ModelFeed {
             read_at: world.now(),
             version: database.version,
             is_full_reload,
+            cursor: FeedCursor { server: ServerId([0; 8]), snapshot: Snapshot::below(1) },
         });
         let read = timeout(limit, read).await.map_err(|_| StoreError::Timeout(limit))?;
         let mut batch = read?;

@@ -1,0 +1,269 @@
+//! `/revocations`: the revocation feed, which verifiers follow.
+
+mod complete;
+
+use std::io;
+use std::time::Duration;
+
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::{AcceptEncoding, Encoding};
+use actix_web::web::{Data, Header, Query};
+use prometheus::IntGauge;
+use serde::{Deserialize, Serialize};
+use tokio::select;
+use tokio::time::{sleep, timeout};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::authenticated::Authenticated;
+use super::error::ApiError;
+use super::refused::{BadQuery, BadToken, NeedsRevocationsRead, Overloaded, Refused, Stale};
+use super::state::Api;
+use crate::domain::{FeedCursor, Permission};
+use crate::metrics::ReceiverReply;
+use crate::revocation::LogView;
+pub use complete::CompleteReads;
+
+/// Shortest time between two replies with revocations to a receiver, and shortest wait before a
+/// reply without any.
+const PACE: Duration = Duration::from_millis(200);
+
+/// Longest nonce, in bytes.
+const MAX_NONCE: usize = 128;
+
+/// Query of the feed.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFeedQuery {
+    /// `cursor` of the latest reply, from any instance. Without it the reply is complete.
+    cursor: Option<String>,
+    /// Longest wait for a revocation, in seconds; at most half of `bound_ms` is waited.
+    #[param(minimum = 0)]
+    wait: Option<f64>,
+    /// Text that the reply repeats: no other reply can be taken for it.
+    #[param(max_length = 128)]
+    nonce: Option<String>,
+}
+
+/// Checked query of the feed.
+struct FeedQuery {
+    cursor: Option<FeedCursor>,
+    /// Whether the reply with this cursor had revocations: then the next one is [`PACE`] later.
+    is_paced: bool,
+    wait: Duration,
+    nonce: String,
+}
+
+/// Revocations after a cursor.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Revocations)]
+struct RevocationsView {
+    /// `nonce` of the request, empty without one.
+    nonce: String,
+    /// Position after these revocations, for the next request.
+    #[schema(example = "0ZmVlZC1pZHOACA")]
+    cursor: String,
+    /// Arrival of the request minus the beginning of the read of the database that is answered from,
+    /// in milliseconds; negative if the read began later. Everything committed before that read is
+    /// in this reply, or was in an earlier one.
+    #[schema(example = 12)]
+    age_ms: i64,
+    /// Time of the database, in seconds since the Unix epoch.
+    #[schema(example = 1_767_323_045)]
+    now: i64,
+    /// Staleness bound of the service, in milliseconds.
+    #[schema(example = 5_000)]
+    bound_ms: u64,
+    /// Whether these are all live revocations.
+    complete: bool,
+    /// Revocations: the id of a token (`jti`), of a session (`sid`) or of a key (the first half of its
+    /// thumbprint, as a UUID), with the time from which no token that bears it is valid, in seconds
+    /// since the Unix epoch. An id may come again, with another time; the latest counts.
+    #[schema(
+        value_type = Vec<Vec<Value>>,
+        example = json!([["7c4b7bc8-2d4b-4c0e-8d3c-2c7a4b1f9a10", 1_767_326_705]]),
+    )]
+    revoked: Vec<(Uuid, i64)>,
+}
+
+/// Counts a receiver until it is dropped.
+struct Waiting(IntGauge);
+
+/// Follow the revocations
+///
+/// For services that verify access tokens offline. The reply is sent at once if there are
+/// revocations after the cursor, otherwise when there are, or after `wait`. A receiver gets at most
+/// five replies a second. An instance that may not know the latest revocations closes the connection,
+/// so that the next request reaches another one.
+#[utoipa::path(
+    get, path = "/revocations", operation_id = "revocations", tag = "oauth",
+    security(("bearer" = ["revocations:read"])), params(RawFeedQuery),
+    responses(
+        (status = 200, description = "The revocations", body = RevocationsView),
+        Refused<(BadToken, BadQuery, NeedsRevocationsRead, Stale, Overloaded)>,
+    ),
+)]
+pub(super) async fn follow(
+    api: Data<Api>,
+    bearer: Authenticated,
+    query: Query<RawFeedQuery>,
+    accepted: Option<Header<AcceptEncoding>>,
+) -> Result<HttpResponse, ApiError> {
+    let arrived_at = api.clock.uptime();
+    bearer.require_permission(Permission::RevocationsRead)?;
+    let query = FeedQuery::parse(query.into_inner(), &api)?;
+    let accepts_gzip = accepted.is_some_and(|Header(accepted)| {
+        let supported = [Encoding::gzip(), Encoding::identity()];
+        accepted.negotiate(supported.iter()) == Some(Encoding::gzip())
+    });
+    let result = answer(&api, arrived_at, &query, accepts_gzip).await;
+    match &result {
+        Ok(reply) => {
+            if let BodySize::Sized(bytes) = reply.body().size() {
+                api.metrics.receiver_reply_bytes.inc_by(bytes);
+            }
+        }
+        Err(_) => api.metrics.receiver_replies.inc(ReceiverReply::Refused),
+    }
+    result
+}
+
+/// Answers from one view of the log, the latest one after the wait.
+async fn answer(
+    api: &Api,
+    arrived_at: Duration,
+    query: &FeedQuery,
+    accepts_gzip: bool,
+) -> Result<HttpResponse, ApiError> {
+    api.require_fresh()?;
+    let log = api.replica.log();
+    if let Some(cursor) = &query.cursor {
+        know_server(api, cursor, arrived_at).await?;
+        if log.latest().serves(cursor) {
+            wait_for_rows(api, cursor, query).await;
+        }
+    }
+    let view = log.latest();
+    if let Some(cursor) = query.cursor.as_ref().filter(|cursor| view.serves(cursor)) {
+        api.require_fresh()?;
+        let reply = RevocationsView::new(api, arrived_at, query, &view, cursor, false);
+        let is_empty = reply.revoked.is_empty();
+        let kind = if is_empty { ReceiverReply::Empty } else { ReceiverReply::Incremental };
+        api.metrics.receiver_replies.inc(kind);
+        return Ok(HttpResponse::Ok().json(reply));
+    }
+    let (view, complete) = api.complete_reads.take(api).await?;
+    api.require_fresh()?;
+    let reply = RevocationsView::new(api, arrived_at, query, &view, &complete.cursor, true);
+    api.metrics.receiver_replies.inc(ReceiverReply::Complete);
+    let json = serde_json::to_vec(&reply).map_err(io::Error::from)?;
+    Ok(complete.respond(json, accepts_gzip)?)
+}
+
+/// Waits for a read if a cursor is from another server: it may be the one that this instance is about
+/// to meet.
+async fn know_server(api: &Api, cursor: &FeedCursor, arrived_at: Duration) -> Result<(), ApiError> {
+    let log = api.replica.log();
+    if log.latest().cursor().server == cursor.server {
+        return Ok(());
+    }
+    let limit = api.replica.max_staleness() / 2;
+    let read = timeout(limit, log.wait_for_read(arrived_at)).await;
+    read.map_err(|error| ApiError::Unavailable(error.into()))
+}
+
+/// Waits until there are revocations after the cursor, the receiver has waited, or the instance shuts
+/// down.
+async fn wait_for_rows(api: &Api, cursor: &FeedCursor, query: &FeedQuery) {
+    let _waiting = Waiting::new(&api.metrics.receivers_waiting);
+    let rows = async {
+        if query.is_paced {
+            sleep(PACE).await;
+        }
+        api.replica.log().wait_for_rows(cursor).await;
+    };
+    select! {
+        () = rows => {}
+        () = sleep(query.wait.max(PACE)) => {}
+        () = api.connections.until_draining() => {}
+    }
+}
+
+impl FeedQuery {
+    fn parse(raw: RawFeedQuery, api: &Api) -> Result<Self, ApiError> {
+        let invalid = |reason: &str| ApiError::InvalidQuery(reason.to_owned());
+        let (is_paced, cursor) = match raw.cursor.map(|text| parse_cursor(&text)) {
+            Some(Some((is_paced, cursor))) => (is_paced, Some(cursor)),
+            Some(None) => return Err(invalid("cursor must be the `cursor` of a reply")),
+            None => (false, None),
+        };
+        let wait = Duration::try_from_secs_f64(raw.wait.unwrap_or_default())
+            .map_err(|_| invalid("wait must be a number of seconds"))?
+            .min(api.replica.max_staleness() / 2);
+        let nonce = raw.nonce.unwrap_or_default();
+        if nonce.len() > MAX_NONCE {
+            return Err(invalid("nonce must have at most 128 bytes"));
+        }
+        Ok(Self { cursor, is_paced, wait, nonce })
+    }
+}
+
+/// Parses a cursor: 1 if the reply with it had revocations, otherwise 0, then the position.
+fn parse_cursor(text: &str) -> Option<(bool, FeedCursor)> {
+    let (is_paced, position) = match text.split_at_checked(1)? {
+        ("0", position) => (false, position),
+        ("1", position) => (true, position),
+        _ => return None,
+    };
+    Some((is_paced, position.parse().ok()?))
+}
+
+impl RevocationsView {
+    /// Creates the reply to a receiver that knows everything up to `known`, or gets it in the rest of
+    /// a complete reply.
+    fn new(
+        api: &Api,
+        arrived_at: Duration,
+        query: &FeedQuery,
+        view: &LogView,
+        known: &FeedCursor,
+        complete: bool,
+    ) -> Self {
+        let rows = view.rows_after(&known.snapshot);
+        let revoked: Vec<_> = rows.map(|row| (row.id.as_uuid(), row.expires_at)).collect();
+        // The receiver may have got its cursor from an instance that is ahead.
+        let is_ahead = known.snapshot.sees_all_of(&view.cursor().snapshot);
+        let cursor = if is_ahead { known } else { view.cursor() };
+        Self {
+            nonce: query.nonce.clone(),
+            cursor: format!("{}{cursor}", u8::from(!complete && !revoked.is_empty())),
+            age_ms: age_in_millis(arrived_at, view.read_began_at()),
+            now: api.clock.now().unix_timestamp(),
+            bound_ms: u64::try_from(api.replica.max_staleness().as_millis()).unwrap_or(u64::MAX),
+            complete,
+            revoked,
+        }
+    }
+}
+
+/// Returns the age of a read at the arrival of a request, rounded up: never too young.
+fn age_in_millis(arrived_at: Duration, read_began_at: Duration) -> i64 {
+    let micros = |uptime: Duration| i64::try_from(uptime.as_micros()).unwrap_or(i64::MAX);
+    let youth = micros(read_began_at).saturating_sub(micros(arrived_at) + 1);
+    -youth.div_euclid(1_000)
+}
+
+impl Waiting {
+    fn new(receivers: &IntGauge) -> Self {
+        receivers.inc();
+        Self(receivers.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,211 @@
+//! The log: the revocations of the latest reads, in the order of the reads, for the receivers of the
+//! feed. `docs/revocation.md` proves what a receiver knows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use crate::domain::{FeedCursor, RevocationId, ServerId, Snapshot};
+
+/// Number of rows of a full block.
+const BLOCK_LEN: usize = 1_024;
+
+/// Maximum number of blocks: 131,072 rows of 32 bytes, or 4 MiB.
+const MAX_BLOCKS: usize = 128;
+
+/// Log of the latest reads. A reader takes the [`LogView`] of one moment.
+pub struct RevocationLog {
+    latest: ArcSwap<LogView>,
+    /// Wakes the receivers when the log has new rows.
+    has_grown: Notify,
+    /// Wakes those who wait for a read, whether it found rows or not.
+    was_read: Notify,
+    read_requests: Arc<Notify>,
+}
+
+/// Result of a read, for [`RevocationLog::publish`].
+pub struct LogRead {
+    /// Every row that the read returned, whether the replica held it or not: otherwise the log would
+    /// lack the revocations of this instance.
+    pub rows: Vec<LogRow>,
+    /// Position after the rows.
+    pub cursor: FeedCursor,
+    /// Whether the rows are the whole table.
+    pub is_full_reload: bool,
+    /// Uptime at which the read began.
+    pub began_at: Duration,
+}
+
+/// Row of the table of revocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRow {
+    pub id: RevocationId,
+    /// Expiry in seconds since the Unix epoch.
+    pub expires_at: i64,
+    /// Transaction id, to which the snapshots refer.
+    pub xid: u64,
+}
+
+/// State of the log after one read. It never changes.
+#[derive(Clone, Debug)]
+pub struct LogView {
+    cursor: FeedCursor,
+    /// Sees every row that the log lacks.
+    floor: Snapshot,
+    read_began_at: Duration,
+    /// Oldest block first. All but the last one are full.
+    blocks: Vec<Arc<Block>>,
+}
+
+/// Part of the log. Views share the blocks.
+#[derive(Clone, Debug)]
+struct Block {
+    rows: Vec<LogRow>,
+    /// Sees every row of this block and of those before.
+    seen_by: Snapshot,
+}
+
+impl RevocationLog {
+    /// Creates a log without a read.
+    pub(super) fn new() -> Self {
+        let snapshot = Snapshot::below(0);
+        let view = LogView {
+            floor: snapshot.clone(),
+            cursor: FeedCursor { server: ServerId([0; 8]), snapshot },
+            read_began_at: Duration::ZERO,
+            blocks: Vec::new(),
+        };
+        Self {
+            latest: ArcSwap::from_pointee(view),
+            has_grown: Notify::new(),
+            was_read: Notify::new(),
+            read_requests: Arc::default(),
+        }
+    }
+
+    /// Publishes a read, after the replica has its rows. Only the follower calls this.
+    pub fn publish(&self, read: LogRead) {
+        let has_rows = !read.rows.is_empty();
+        self.latest.store(Arc::new(self.latest.load().after(read)));
+        self.was_read.notify_waiters();
+        if has_rows {
+            self.has_grown.notify_waiters();
+        }
+    }
+
+    /// Returns the state after the latest read.
+    #[must_use]
+    pub fn latest(&self) -> Arc<LogView> {
+        self.latest.load_full()
+    }
+
+    /// Waits until the log has rows that a cursor does not see.
+    pub async fn wait_for_rows(&self, cursor: &FeedCursor) {
+        loop {
+            let has_grown = self.has_grown.notified();
+            if self.latest.load().rows_after(&cursor.snapshot).next().is_some() {
+                return;
+            }
+            has_grown.await;
+        }
+    }
+
+    /// Causes a read, and waits until one is published that began at `uptime` or later.
+    pub async fn wait_for_read(&self, uptime: Duration) {
+        self.read_requests.notify_one();
+        loop {
+            let was_read = self.was_read.notified();
+            if self.latest.load().read_began_at >= uptime {
+                return;
+            }
+            was_read.await;
+        }
+    }
+
+    /// Returns what tells the follower to read.
+    #[must_use]
+    pub fn read_requests(&self) -> Arc<Notify> {
+        Arc::clone(&self.read_requests)
+    }
+}
+
+impl LogView {
+    /// Returns the position after the latest read.
+    #[must_use]
+    pub fn cursor(&self) -> &FeedCursor {
+        &self.cursor
+    }
+
+    /// Returns the uptime at which the latest read began. Everything that was committed before is in
+    /// the log, or below its floor.
+    #[must_use]
+    pub fn read_began_at(&self) -> Duration {
+        self.read_began_at
+    }
+
+    /// Returns `true` if the log has every row that a cursor does not see.
+    #[must_use]
+    pub fn serves(&self, cursor: &FeedCursor) -> bool {
+        cursor.server == self.cursor.server && cursor.snapshot.sees_all_of(&self.floor)
+    }
+
+    /// Returns the rows that a snapshot does not see. The log must serve the cursor that has it.
+    pub fn rows_after(&self, snapshot: &Snapshot) -> impl Iterator<Item = &LogRow> {
+        let blocks = self.blocks.iter().rev();
+        let blocks = blocks.take_while(|block| !snapshot.sees_all_of(&block.seen_by));
+        blocks.flat_map(|block| &block.rows).filter(|row| !snapshot.sees(row.xid))
+    }
+
+    fn after(&self, read: LogRead) -> Self {
+        let LogRead { rows, cursor, is_full_reload, began_at } = read;
+        if is_full_reload {
+            return Self::from_table(rows, cursor, began_at);
+        }
+        let mut view = Self { cursor, read_began_at: began_at, ..self.clone() };
+        view.append(&rows);
+        view
+    }
+
+    /// Creates the view after a read of the whole table. It has the rows with the highest ids.
+    fn from_table(mut rows: Vec<LogRow>, cursor: FeedCursor, began_at: Duration) -> Self {
+        // Rows from a dump can have ids that this server has not assigned yet. Whoever has a cursor of
+        // this server got them with it.
+        rows.retain(|row| cursor.snapshot.sees(row.xid));
+        let excess = rows.len().saturating_sub(BLOCK_LEN * MAX_BLOCKS);
+        let mut floor = Snapshot::below(0);
+        if let Some(last) = excess.checked_sub(1) {
+            let (_, highest, _) = rows.select_nth_unstable_by_key(last, |row| row.xid);
+            floor = cursor.snapshot.truncated(highest.xid + 1);
+            rows.drain(..excess);
+        }
+        rows.sort_unstable_by_key(|row| row.xid);
+        let block = |rows: &[LogRow]| {
+            let end = rows.last().map_or(0, |row| row.xid + 1);
+            Arc::new(Block { rows: rows.to_vec(), seen_by: cursor.snapshot.truncated(end) })
+        };
+        let blocks = rows.chunks(BLOCK_LEN).map(block).collect();
+        Self { cursor, floor, read_began_at: began_at, blocks }
+    }
+
+    /// Appends the rows of a read after which the cursor is that of the view.
+    fn append(&mut self, mut rows: &[LogRow]) {
+        let seen_by = &self.cursor.snapshot;
+        while !rows.is_empty() {
+            if self.blocks.last().is_none_or(|block| block.rows.len() == BLOCK_LEN) {
+                let block = Block { rows: Vec::new(), seen_by: seen_by.clone() };
+                self.blocks.push(Arc::new(block));
+            }
+            let Some(last) = self.blocks.last_mut().map(Arc::make_mut) else { return };
+            let (fitting, rest) = rows.split_at(rows.len().min(BLOCK_LEN - last.rows.len()));
+            last.rows.extend_from_slice(fitting);
+            last.seen_by = seen_by.clone();
+            rows = rest;
+        }
+        let excess = self.blocks.len().saturating_sub(MAX_BLOCKS);
+        if let Some(dropped) = self.blocks.drain(..excess).next_back() {
+            self.floor = dropped.seen_by.clone();
+        }
+    }
+}
