@@ -59,6 +59,14 @@ fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)
 	tests/key-rotation.sh
 
+.PHONY: test-verifiers
+test-verifiers: ## Test the verifiers for Python and JavaScript (needs Python, Node)
+	tests/verifiers.sh
+
+.PHONY: demo
+demo: ## Show how a logout ends at APIs and a gateway (needs Python, Node, nginx)
+	examples/demo.sh
+
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	@# Adds the secrets that a newer version needs.

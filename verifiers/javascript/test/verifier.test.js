@@ -8,7 +8,7 @@ import { requireToken as expressToken } from '../src/express.js'
 import { requireToken as fastifyToken } from '../src/fastify.js'
 import { Service } from '../src/http.js'
 import { PermissionMissing, TokenInvalid, TokenRevoked, Unavailable } from '../src/index.js'
-import { ScriptedService, answer, cut, eventually, refuse, repeatFirstReply, stall } from './service.js'
+import { ScriptedService, answer, cut, eventually, refuse, repeatFirstReply, stall } from './scripted_service.js'
 
 let service
 beforeEach(async () => (service = await ScriptedService.start()))
