@@ -66,10 +66,10 @@ class Portcullis:
             check=True,
         ).stdout
 
-    def new_client(self, *permissions: str) -> dict[str, str]:
+    def new_client(self, *permissions: str) -> tuple[str, str]:
         options = [part for permission in permissions for part in ("--permission", permission)]
         client = json.loads(self.command("client", "create", "orders", *options, "--json"))
-        return {name: client[name] for name in ("client_id", "client_secret")}
+        return client["client_id"], client["client_secret"]
 
     def log_in(self) -> str:
         credentials = {"username": "testuser", "password": "testpass"}

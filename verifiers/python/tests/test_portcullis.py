@@ -25,10 +25,12 @@ def portcullis(tmp_path: Path) -> Iterator[Portcullis]:
 
 @pytest.fixture
 def verifier(portcullis: Portcullis) -> Iterator[Verifier]:
+    client_id, client_secret = portcullis.new_client("revocations:read", "tokens:introspect")
     verifier = Verifier(
         ISSUER,
         AUDIENCE,
-        **portcullis.new_client("revocations:read", "tokens:introspect"),
+        client_id=client_id,
+        client_secret=client_secret,
         max_staleness=MAX_STALENESS,
         introspect=True,
         url=portcullis.url,
