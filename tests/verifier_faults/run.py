@@ -163,8 +163,9 @@ def measure_logouts(cluster, watchers, pause, count, label):
 def under_fault(name, cluster, watchers, begin, end, log_out_at):
     """Logs out before and during a fault, which lasts longer than the bound; heals it, and prints the
     latest acceptance after an acknowledgement."""
-    tokens = {f"{name}-{moment}": cluster.log_in(moment) for moment in range(8)}
-    valid = f"{name}-valid"
+    prefix = name.replace(" ", "-")
+    tokens = {f"{prefix}-{moment}": cluster.log_in(moment) for moment in range(8)}
+    valid = f"{prefix}-valid"
     tokens[valid] = cluster.log_in(9)
     for key, token in tokens.items():
         for watcher in watchers:

@@ -46,14 +46,16 @@ export class Follower {
    * @param {Receiver} receiver
    * @param {Clock} clock
    * @param {number} maxStaleness
+   * @param {KeySet | undefined} keys
    * @param {(message: string) => void} onProblem
    */
-  constructor(service, receiver, clock, maxStaleness, onProblem) {
+  constructor(service, receiver, clock, maxStaleness, keys, onProblem) {
     this.#service = service
     this.#receiver = receiver
     this.#clock = clock
     this.#timeout = maxStaleness / 4
     this.#longestPause = Math.min(LONGEST_PAUSE, maxStaleness / 4)
+    this.keys = keys
     this.#onProblem = onProblem
   }
 

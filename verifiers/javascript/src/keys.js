@@ -16,17 +16,16 @@ const DEFAULT_MAX_AGE = 300
  * @typedef {{ key: CryptoKey | Uint8Array, revocationId: string }} Key
  */
 
-/** Keys of one reply. They may be used for `maxAge` seconds after the request was sent. */
+/** Keys that may be used for `maxAge` seconds after they were asked for. */
 export class KeySet {
-  #keys
-
   /**
-   * @param {Map<string, Key>} keys
+   * @param {(kid: string) => Key | undefined} find
    * @param {Stamp} sent
    * @param {number} maxAge
    */
-  constructor(keys, sent, maxAge) {
-    this.#keys = keys
+  constructor(find, sent, maxAge) {
+    /** Returns the key with that id, if it is among these. */
+    this.find = find
     this.sent = sent
     this.maxAge = maxAge
   }
@@ -47,16 +46,20 @@ export class KeySet {
       keys.set(jwk.kid, { key, revocationId: revocationId(jwk.kid) })
     }
     const maxAge = /\bmax-age=(\d+)/.exec(cacheControl ?? '')?.[1]
-    return new KeySet(keys, sent, maxAge === undefined ? DEFAULT_MAX_AGE : Number(maxAge))
+    const find = (/** @type {string} */ kid) => keys.get(kid)
+    return new KeySet(find, sent, maxAge === undefined ? DEFAULT_MAX_AGE : Number(maxAge))
   }
 
   /**
-   * Returns the key with that id, if it is among these.
+   * Uses the secret of a service with `JWT_ALGORITHM=HS256`, for every token.
    *
-   * @param {string} kid
+   * @param {string} secret
+   * @param {Stamp} now
+   * @returns {KeySet}
    */
-  find(kid) {
-    return this.#keys.get(kid)
+  static fromSecret(secret, now) {
+    const key = new TextEncoder().encode(secret)
+    return new KeySet((kid) => ({ key, revocationId: revocationId(kid) }), now, Infinity)
   }
 
   /**

@@ -4,11 +4,10 @@ import { systemClock } from './clock.js'
 import { PermissionMissing, TokenInvalid, TokenRevoked, Unavailable } from './errors.js'
 import { Follower } from './follower.js'
 import { RequestFailed, Service } from './http.js'
-import { revocationId } from './keys.js'
+import { KeySet } from './keys.js'
 import { Receiver } from './receiver.js'
 import { TokenRules } from './tokens.js'
 
-/** @import { Key } from './keys.js' */
 /** @import { Claims } from './tokens.js' */
 
 /** Longest wait for an introspection, in seconds. */
@@ -44,8 +43,6 @@ export class Verifier {
   #receiver
   #follower
   #introspects
-  /** @type {Uint8Array | undefined} */
-  #secret
   #counters = { accepted: 0, invalid: 0, revoked: 0, forbidden: 0, unavailable: 0, introspections: 0 }
 
   /** @param {Settings} settings */
@@ -65,11 +62,11 @@ export class Verifier {
       throw new TypeError('maxStaleness has to be positive, and leeway not negative')
     }
     if (!issuer || !audience) throw new TypeError('issuer and audience are required')
-    this.#secret = secret === undefined ? undefined : new TextEncoder().encode(secret)
-    this.#rules = new TokenRules(issuer, audience, leeway, this.#secret ? 'HS256' : 'ES256')
+    const keys = secret === undefined ? undefined : KeySet.fromSecret(secret, systemClock())
+    this.#rules = new TokenRules(issuer, audience, leeway, keys ? 'HS256' : 'ES256')
     this.#service = new Service(url, clientId, clientSecret)
     this.#receiver = new Receiver(maxStaleness, leeway, systemClock)
-    this.#follower = new Follower(this.#service, this.#receiver, systemClock, maxStaleness, log)
+    this.#follower = new Follower(this.#service, this.#receiver, systemClock, maxStaleness, keys, log)
     this.#introspects = introspect
   }
 
@@ -135,18 +132,20 @@ export class Verifier {
    * @returns {Promise<Claims>}
    */
   async #verify(token) {
-    const { claims, key } = await this.#verifySignature(token)
+    const { claims, key, keys } = await this.#verifySignature(token)
     const verdict = this.#receiver.check([claims.jti, claims.sid, key.revocationId])
     if (verdict === 'revoked') throw new TokenRevoked('the token was revoked')
-    if (verdict === 'clear' && this.#hasFreshKeys()) return claims
-    await this.#introspect(token, claims.jti)
+    // A revocation of a key is forgotten when no verifier holds the key any longer.
+    if (verdict === 'unknown' || !keys.isFresh(systemClock())) {
+      await this.#introspect(token, claims.jti)
+    }
     return claims
   }
 
   /** @param {string} token */
   async #verifySignature(token) {
     try {
-      return await this.#rules.verify(token, (kid) => this.#findKey(kid))
+      return await this.#verifyWith(this.#follower.keys, token)
     } catch (error) {
       if (!(error instanceof UnknownKey)) throw error
     }
@@ -155,25 +154,23 @@ export class Verifier {
     await this.#follower.readKeysAgain().catch((error) => {
       throw new Unavailable(error.message)
     })
-    return await this.#rules.verify(token, (kid) => this.#findKey(kid)).catch((error) => {
+    return await this.#verifyWith(this.#follower.keys, token).catch((error) => {
       throw error instanceof UnknownKey ? new TokenInvalid('the key of the token is unknown') : error
     })
   }
 
   /**
-   * @param {string} kid
-   * @returns {Key}
+   * @param {KeySet | undefined} keys
+   * @param {string} token
    */
-  #findKey(kid) {
-    if (this.#secret !== undefined) return { key: this.#secret, revocationId: revocationId(kid) }
-    const key = this.#follower.keys?.find(kid)
-    if (key === undefined) throw new UnknownKey()
-    return key
-  }
-
-  #hasFreshKeys() {
-    // A revocation of a key is forgotten when no verifier holds the key any longer.
-    return this.#secret !== undefined || this.#follower.keys?.isFresh(systemClock()) === true
+  async #verifyWith(keys, token) {
+    if (keys === undefined) throw new UnknownKey()
+    const verified = await this.#rules.verify(token, (kid) => {
+      const key = keys.find(kid)
+      if (key === undefined) throw new UnknownKey()
+      return key
+    })
+    return { ...verified, keys }
   }
 
   /**

@@ -5,9 +5,10 @@ export class Follower {
      * @param {Receiver} receiver
      * @param {Clock} clock
      * @param {number} maxStaleness
+     * @param {KeySet | undefined} keys
      * @param {(message: string) => void} onProblem
      */
-    constructor(service: Service, receiver: Receiver, clock: Clock, maxStaleness: number, onProblem: (message: string) => void);
+    constructor(service: Service, receiver: Receiver, clock: Clock, maxStaleness: number, keys: KeySet | undefined, onProblem: (message: string) => void);
     /** @type {Promise<void>} Resolves once the first complete read and the keys are there. */
     ready: Promise<void>;
     /** @type {KeySet | undefined} Replaced as a whole; `undefined` before the first read. */

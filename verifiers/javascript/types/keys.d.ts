@@ -9,7 +9,7 @@ export function revocationId(kid: string): string;
  *
  * @typedef {{ key: CryptoKey | Uint8Array, revocationId: string }} Key
  */
-/** Keys of one reply. They may be used for `maxAge` seconds after the request was sent. */
+/** Keys that may be used for `maxAge` seconds after they were asked for. */
 export class KeySet {
     /**
      * Reads a JWK set (RFC 7517). Other kinds of keys are skipped.
@@ -21,26 +21,29 @@ export class KeySet {
      */
     static fromJwks(jwks: any, cacheControl: string | null, sent: Stamp): Promise<KeySet>;
     /**
-     * @param {Map<string, Key>} keys
+     * Uses the secret of a service with `JWT_ALGORITHM=HS256`, for every token.
+     *
+     * @param {string} secret
+     * @param {Stamp} now
+     * @returns {KeySet}
+     */
+    static fromSecret(secret: string, now: Stamp): KeySet;
+    /**
+     * @param {(kid: string) => Key | undefined} find
      * @param {Stamp} sent
      * @param {number} maxAge
      */
-    constructor(keys: Map<string, Key>, sent: Stamp, maxAge: number);
+    constructor(find: (kid: string) => Key | undefined, sent: Stamp, maxAge: number);
+    /** Returns the key with that id, if it is among these. */
+    find: (kid: string) => Key | undefined;
     sent: Stamp;
     maxAge: number;
-    /**
-     * Returns the key with that id, if it is among these.
-     *
-     * @param {string} kid
-     */
-    find(kid: string): Key | undefined;
     /**
      * Returns whether the keys may still be used.
      *
      * @param {Stamp} now
      */
     isFresh(now: Stamp): boolean;
-    #private;
 }
 /**
  * A key, and the id under which the feed lists it when it was revoked.

@@ -5,7 +5,7 @@ from vectors import FEED, TOKENS, play
 
 from portcullis_verifier import TokenInvalid
 from portcullis_verifier.clock import system_clock
-from portcullis_verifier.keys import KeySet, SharedSecret, revocation_id
+from portcullis_verifier.keys import KeySet, revocation_id
 from portcullis_verifier.tokens import TokenRules
 
 
@@ -15,9 +15,9 @@ def test_receiver_passes_vector(vector: dict[str, Any]) -> None:
 
 
 def verdict_on(case: dict[str, Any]) -> str:
-    keys: KeySet | SharedSecret = KeySet.from_jwks(TOKENS["jwks"], "max-age=300", system_clock())
+    keys = KeySet.from_jwks(TOKENS["jwks"], "max-age=300", system_clock())
     if case.get("with_secret"):
-        keys = SharedSecret(TOKENS["secret"])
+        keys = KeySet.from_secret(TOKENS["secret"], system_clock())
     rules = TokenRules(TOKENS["issuer"], TOKENS["audience"], TOKENS["leeway"])
     try:
         key = keys.find(case["token"])

@@ -30,13 +30,18 @@ class Follower:
     """Follows the service from `start` to `close`, in one thread, with one request at a time."""
 
     def __init__(
-        self, service: Service, receiver: Receiver, clock: Clock, max_staleness: float
+        self,
+        service: Service,
+        receiver: Receiver,
+        clock: Clock,
+        max_staleness: float,
+        keys: KeySet | None,
     ) -> None:
         self._service, self._receiver, self._clock = service, receiver, clock
         self._timeout = max_staleness / 4
         self._longest_pause = min(LONGEST_PAUSE, max_staleness / 4)
         # Replaced as a whole; `None` before the first read.
-        self.keys: KeySet | None = None
+        self.keys = keys
         self.counters = Counters()
         # Cause of the latest failure, until a read succeeds.
         self.problem: str | None = None
@@ -123,6 +128,7 @@ class Follower:
                 pause = self._failed(error, failures)
                 failures += 1
             self._stopping.wait(pause)
+        self._connection.close()
 
     def _follow(self) -> float:
         """Read the keys if they are due, then the feed. Return the pause before the next read."""

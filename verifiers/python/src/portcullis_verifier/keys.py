@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import math
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +18,6 @@ from portcullis_verifier.errors import TokenInvalid
 TOKEN_TYPES = ("at+jwt", "application/at+jwt")
 # Lifetime of keys whose reply names none, in seconds.
 DEFAULT_MAX_AGE = 300.0
-# Headers are remembered up to this number. The service writes one for each key.
-MAX_HEADERS = 1000
 
 
 @dataclass(frozen=True)
@@ -31,48 +30,46 @@ class Key:
 
 
 class KeySet:
-    """Keys of one reply. They may be used for `max_age` seconds after the request was sent."""
+    """Keys that may be used for `max_age` seconds after they were asked for."""
 
-    def __init__(self, keys: Iterable[tuple[str, Key]], sent: Stamp, max_age: float) -> None:
-        self._by_kid = dict(keys)
+    def __init__(
+        self, algorithm: str, find_by_kid: Callable[[str], Key | None], sent: Stamp, max_age: float
+    ) -> None:
+        self._algorithm, self._find_by_kid = algorithm, find_by_kid
         self._by_header: dict[str, Key] = {}
-        self.sent = sent
-        self.max_age = max_age
+        self.sent, self.max_age = sent, max_age
 
     @staticmethod
     def from_jwks(jwks: Any, cache_control: str, sent: Stamp) -> "KeySet":
         """Read a JWK set (RFC 7517). Other kinds of keys are skipped. Raises `ValueError`."""
         if not isinstance(jwks, dict) or not isinstance(jwks.get("keys"), list):
             raise ValueError("not a JWK set")
-        keys = [(jwk["kid"], _public_key(jwk)) for jwk in jwks["keys"] if _is_ours(jwk)]
+        keys = {jwk["kid"]: _public_key(jwk) for jwk in jwks["keys"] if _is_ours(jwk)}
         max_age = re.search(r"\bmax-age=(\d+)", cache_control)
-        return KeySet(keys, sent, float(max_age[1]) if max_age else DEFAULT_MAX_AGE)
+        return KeySet("ES256", keys.get, sent, float(max_age[1]) if max_age else DEFAULT_MAX_AGE)
+
+    @staticmethod
+    def from_secret(secret: str, now: Stamp) -> "KeySet":
+        """Use the secret of a service with `JWT_ALGORITHM=HS256`, for every token."""
+        encoded = base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode()
+        key = jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": "HS256"})
+        return KeySet("HS256", lambda kid: Key(key, "HS256", revocation_id(kid)), now, math.inf)
 
     def find(self, token: str) -> Key | None:
         """Return the key of a token, or `None` if it is not among these.
 
         Raises `TokenInvalid` if the header is not one of an access token.
         """
-        encoded = token.partition(".")[0]
-        # Each key has one header, so it is read once.
-        key = self._by_header.get(encoded)
-        if key is None:
-            key = self._by_kid.get(read_header(token, "ES256"))
-            if key is not None and len(self._by_header) < MAX_HEADERS:
-                self._by_header[encoded] = key
-        return key
+        key = self._by_header.get(token.partition(".")[0])
+        return key or self._find_by_kid(read_header(token, self._algorithm))
 
+    def remember(self, token: str, key: Key) -> None:
+        """Remember the header of a token that the key has signed: each key has one."""
+        self._by_header.setdefault(token.partition(".")[0], key)
 
-class SharedSecret:
-    """The secret of a service with `JWT_ALGORITHM=HS256`."""
-
-    def __init__(self, secret: str) -> None:
-        encoded = base64.urlsafe_b64encode(secret.encode()).rstrip(b"=").decode()
-        self._key = jwt.PyJWK.from_dict({"kty": "oct", "k": encoded, "alg": "HS256"})
-
-    def find(self, token: str) -> Key:
-        """Return the secret as the key of a token. Raises `TokenInvalid`."""
-        return Key(self._key, "HS256", revocation_id(read_header(token, "HS256")))
+    def is_fresh(self, now: Stamp) -> bool:
+        """Return whether the keys may still be used."""
+        return self.sent.elapsed(now) <= self.max_age
 
 
 def read_header(token: str, algorithm: str) -> str:

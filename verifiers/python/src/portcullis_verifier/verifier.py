@@ -11,7 +11,7 @@ from portcullis_verifier.clock import system_clock
 from portcullis_verifier.errors import PermissionMissing, TokenInvalid, TokenRevoked, Unavailable
 from portcullis_verifier.follower import Follower
 from portcullis_verifier.http import RequestFailed, Service
-from portcullis_verifier.keys import Key, SharedSecret
+from portcullis_verifier.keys import KeySet
 from portcullis_verifier.receiver import Receiver, Verdict
 from portcullis_verifier.tokens import Claims, TokenRules
 
@@ -63,12 +63,14 @@ class Verifier:
     ) -> None:
         if max_staleness <= 0 or leeway < 0:
             raise ValueError("max_staleness has to be positive, and leeway not negative")
+        if not issuer or not audience:
+            raise ValueError("issuer and audience must not be empty")
         self._rules = TokenRules(issuer, audience, leeway)
         self._introspects = introspect
         self._service = Service(url or issuer, client_id, client_secret, ssl_context)
         self._receiver = Receiver(max_staleness, leeway, system_clock)
-        self._follower = Follower(self._service, self._receiver, system_clock, max_staleness)
-        self._secret = None if secret is None else SharedSecret(secret)
+        keys = None if secret is None else KeySet.from_secret(secret, system_clock())
+        self._follower = Follower(self._service, self._receiver, system_clock, max_staleness, keys)
         self._counters = self._follower.counters
 
     def wait_until_ready(self, timeout: float) -> None:
@@ -132,12 +134,17 @@ class Verifier:
 
     def _verify_in_memory(self, token: str, permissions: tuple[str, ...]) -> Claims:
         try:
-            key = self._find_key(token)
+            keys = self._follower.keys
+            key = None if keys is None else keys.find(token)
+            if keys is None or key is None:
+                raise _UnknownKey
             claims = self._rules.decode(token, key)
+            keys.remember(token, key)
             verdict = self._receiver.check((claims["jti"], claims["sid"], key.revocation_id))
             if verdict is Verdict.REVOKED:
                 raise TokenRevoked("the token was revoked")
-            if verdict is Verdict.UNKNOWN or not self._has_fresh_keys():
+            # A revocation of a key is forgotten when no verifier holds the key any longer.
+            if verdict is Verdict.UNKNOWN or not keys.is_fresh(system_clock()):
                 raise _UnknownRevocation(claims)
         except TokenInvalid as error:
             if isinstance(error, TokenRevoked):
@@ -164,22 +171,6 @@ class Verifier:
             raise Unavailable(str(error)) from error
         except _UnknownRevocation as unknown:
             return self._accept(self._introspected(token, unknown.claims), permissions)
-
-    def _find_key(self, token: str) -> Key:
-        if self._secret is not None:
-            return self._secret.find(token)
-        keys = self._follower.keys
-        key = None if keys is None else keys.find(token)
-        if key is None:
-            raise _UnknownKey
-        return key
-
-    def _has_fresh_keys(self) -> bool:
-        # A revocation of a key is forgotten when no verifier holds the key any longer.
-        keys = self._follower.keys
-        return self._secret is not None or (
-            keys is not None and keys.sent.elapsed(system_clock()) <= keys.max_age
-        )
 
     def _accept(self, claims: Claims, permissions: tuple[str, ...]) -> Claims:
         if permissions and not set(permissions).issubset(str(claims.get("scope", "")).split()):
