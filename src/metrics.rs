@@ -190,6 +190,8 @@ metrics! {
     receiver_replies: CounterBy<ReceiverReply> = "portcullis_receiver_replies_total", ["kind"], &[];
     /// Size of the replies to receivers of the revocation feed.
     receiver_reply_bytes: IntCounter = "portcullis_receiver_reply_bytes_total", [], &[];
+    /// Age at the arrival of the request of what receivers of the revocation feed were told.
+    receiver_age: Histogram = "portcullis_receiver_age_seconds", [], LATENCY;
     /// Access tokens refused, by reason and by the algorithm in their header.
     tokens_refused: IntCounterVec = "portcullis_tokens_refused_total", ["reason", "algorithm"], &[];
     /// Signing keys, by state.

@@ -14,9 +14,9 @@ use moka::sync::Cache;
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
-use crate::domain::{CLOCK_SKEW_ALLOWANCE, Revocation, RevocationId};
+use crate::domain::{CLOCK_SKEW_ALLOWANCE, FeedCursor, Revocation, RevocationId};
 use filter::Filter;
-pub use log::{LogRead, LogRow, LogView, RevocationLog};
+pub use log::{LogRead, LogReply, LogRow, LogView, RevocationLog};
 
 /// Result of a check against the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,15 +211,15 @@ impl Replica {
         &self.log
     }
 
-    /// Calls a function for every revocation, with its expiry in seconds since the Unix epoch. Some may
-    /// be visited twice. Returns `false` if one may have been missed: the replica is incomplete.
+    /// Returns every live revocation, with its expiry in seconds since the Unix epoch, and the position
+    /// in the feed after them. Returns `None` if the replica is incomplete.
     #[must_use]
-    pub fn visit(&self, mut visit: impl FnMut(RevocationId, i64)) -> bool {
+    pub fn read_all(&self) -> Option<(FeedCursor, Vec<(RevocationId, i64)>)> {
         let repaired = self.repaired_overflows.load(Ordering::Acquire);
-        for (id, entry) in &self.entries {
-            visit(*id, entry.expires_at);
-        }
-        !self.has_overflowed_since(repaired)
+        // Taken first: the entries that the cursor sees are in place by then.
+        let cursor = self.log.latest().cursor().clone();
+        let entries = self.entries.iter().map(|(id, entry)| (*id, entry.expires_at)).collect();
+        (!self.has_overflowed_since(repaired)).then_some((cursor, entries))
     }
 
     /// Returns the number of revocations.

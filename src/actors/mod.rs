@@ -22,8 +22,8 @@ pub use reply::CancelOnDrop;
 use revocation_writer::RevocationTarget;
 pub use revocation_writer::RevocationWriter;
 pub use sessions::{
-    Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, Refresh, RequireOpen,
-    RevokeToken, SessionActor, SessionPage, TokenGrant,
+    Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, ReadRevocations, Refresh,
+    RequireOpen, RevokeToken, SessionActor, SessionPage, TokenGrant,
 };
 pub use users::{
     ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers, Login,

@@ -141,6 +141,7 @@ impl RevocationWriter {
             for revocation in &ended.revocations {
                 replica.apply(revocation, ended.committed_at);
             }
+            replica.log().request_read();
             Ok(user)
         });
         changed.await.unwrap_or(Err(AskError::Stopped.into()))
@@ -227,6 +228,7 @@ impl Committer {
         for revocation in written.chain(&committed.revocations) {
             self.replica.apply(revocation, committed.committed_at);
         }
+        self.replica.log().request_read();
 
         let duration = self.clock.uptime().saturating_sub(started_at);
         let count = revocations.len() - committed.locked.len();

@@ -22,7 +22,7 @@ use super::refused::{BadQuery, BadToken, NeedsRevocationsRead, Overloaded, Refus
 use super::state::Api;
 use crate::domain::{FeedCursor, Permission};
 use crate::metrics::ReceiverReply;
-use crate::revocation::LogView;
+use crate::revocation::LogReply;
 pub use complete::CompleteReads;
 
 /// Shortest time between two replies with revocations to a receiver, and shortest wait before a
@@ -146,19 +146,19 @@ async fn answer(
         }
     }
     let view = log.latest();
-    if let Some(cursor) = query.cursor.as_ref().filter(|cursor| view.serves(cursor)) {
-        api.require_fresh()?;
-        let reply = RevocationsView::new(api, arrived_at, query, &view, cursor, false);
-        let is_empty = reply.revoked.is_empty();
+    if let Some(reply) = query.cursor.as_ref().and_then(|cursor| view.reply(cursor, arrived_at)) {
+        let is_empty = reply.rows.is_empty();
         let kind = if is_empty { ReceiverReply::Empty } else { ReceiverReply::Incremental };
+        let reply = RevocationsView::new(api, query, reply, false)?;
         api.metrics.receiver_replies.inc(kind);
         return Ok(HttpResponse::Ok().json(reply));
     }
-    let (view, complete) = api.complete_reads.take(api).await?;
-    api.require_fresh()?;
-    let reply = RevocationsView::new(api, arrived_at, query, &view, &complete.cursor, true);
-    api.metrics.receiver_replies.inc(ReceiverReply::Complete);
+    let complete = api.complete_reads.take(api).await?;
+    let later = log.latest().reply(&complete.cursor, arrived_at);
+    let later = later.ok_or_else(|| ApiError::Unavailable("the log has moved on".into()))?;
+    let reply = RevocationsView::new(api, query, later, true)?;
     let json = serde_json::to_vec(&reply).map_err(io::Error::from)?;
+    api.metrics.receiver_replies.inc(ReceiverReply::Complete);
     Ok(complete.respond(json, accepts_gzip)?)
 }
 
@@ -221,38 +221,30 @@ fn parse_cursor(text: &str) -> Option<(bool, FeedCursor)> {
 }
 
 impl RevocationsView {
-    /// Creates the reply to a receiver that knows everything up to `known`, or gets it in the rest of
-    /// a complete reply.
+    /// Creates the reply, or the beginning of a complete one.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::RevocationsStale`].
     fn new(
         api: &Api,
-        arrived_at: Duration,
         query: &FeedQuery,
-        view: &LogView,
-        known: &FeedCursor,
+        reply: LogReply,
         complete: bool,
-    ) -> Self {
-        let rows = view.rows_after(&known.snapshot);
-        let revoked: Vec<_> = rows.map(|row| (row.id.as_uuid(), row.expires_at)).collect();
-        // The receiver may have got its cursor from an instance that is ahead.
-        let is_ahead = known.snapshot.sees_all_of(&view.cursor().snapshot);
-        let cursor = if is_ahead { known } else { view.cursor() };
-        Self {
+    ) -> Result<Self, ApiError> {
+        api.require_fresh()?;
+        let LogReply { rows, cursor, age_ms } = reply;
+        let age = Duration::from_millis(age_ms.try_into().unwrap_or_default());
+        api.metrics.receiver_age.observe(age.as_secs_f64());
+        Ok(Self {
             nonce: query.nonce.clone(),
-            cursor: format!("{}{cursor}", u8::from(!complete && !revoked.is_empty())),
-            age_ms: age_in_millis(arrived_at, view.read_began_at()),
+            cursor: format!("{}{cursor}", u8::from(!complete && !rows.is_empty())),
+            age_ms,
             now: api.clock.now().unix_timestamp(),
             bound_ms: u64::try_from(api.replica.max_staleness().as_millis()).unwrap_or(u64::MAX),
             complete,
-            revoked,
-        }
+            revoked: rows.iter().map(|row| (row.id.as_uuid(), row.expires_at)).collect(),
+        })
     }
-}
-
-/// Returns the age of a read at the arrival of a request, rounded up: never too young.
-fn age_in_millis(arrived_at: Duration, read_began_at: Duration) -> i64 {
-    let micros = |uptime: Duration| i64::try_from(uptime.as_micros()).unwrap_or(i64::MAX);
-    let youth = micros(read_began_at).saturating_sub(micros(arrived_at) + 1);
-    -youth.div_euclid(1_000)
 }
 
 impl Waiting {

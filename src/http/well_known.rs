@@ -50,6 +50,8 @@ struct MetadataView {
     jwks_uri: String,
     introspection_endpoint: String,
     revocation_endpoint: String,
+    /// Feed of the revocations, for services that verify tokens offline.
+    revocation_feed_endpoint: String,
     /// Empty: the service has no authorization endpoint.
     response_types_supported: Vec<String>,
     /// Empty: the service has no token endpoint.
@@ -113,6 +115,7 @@ pub(super) async fn metadata(api: Data<Api>) -> Result<impl Responder, ApiError>
         jwks_uri: format!("{issuer}/.well-known/jwks.json"),
         introspection_endpoint: format!("{issuer}/oauth/introspect"),
         revocation_endpoint: format!("{issuer}/oauth/revoke"),
+        revocation_feed_endpoint: format!("{issuer}/revocations"),
         response_types_supported: Vec::new(),
         grant_types_supported: Vec::new(),
     }))

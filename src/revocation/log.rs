@@ -59,6 +59,18 @@ pub struct LogView {
     blocks: Vec<Arc<Block>>,
 }
 
+/// Reply to a receiver.
+#[derive(Clone, Debug)]
+pub struct LogReply {
+    /// Revocations that the receiver may lack.
+    pub rows: Vec<LogRow>,
+    /// Position after them.
+    pub cursor: FeedCursor,
+    /// Arrival of the request minus the beginning of the read that the reply is taken from, in
+    /// milliseconds, rounded up. Negative if the read began later.
+    pub age_ms: i64,
+}
+
 /// Part of the log. Views share the blocks.
 #[derive(Clone, Debug)]
 struct Block {
@@ -112,9 +124,15 @@ impl RevocationLog {
         }
     }
 
+    /// Causes a read. A revocation that this instance has committed then reaches its receivers at once,
+    /// also where the database sends no notifications.
+    pub fn request_read(&self) {
+        self.read_requests.notify_one();
+    }
+
     /// Causes a read, and waits until one is published that began at `uptime` or later.
     pub async fn wait_for_read(&self, uptime: Duration) {
-        self.read_requests.notify_one();
+        self.request_read();
         loop {
             let was_read = self.was_read.notified();
             if self.latest.load().read_began_at >= uptime {
@@ -149,6 +167,20 @@ impl LogView {
     #[must_use]
     pub fn serves(&self, cursor: &FeedCursor) -> bool {
         cursor.server == self.cursor.server && cursor.snapshot.sees_all_of(&self.floor)
+    }
+
+    /// Returns the reply to a receiver that knows everything a cursor sees, `None` if the log does not
+    /// serve the cursor.
+    #[must_use]
+    pub fn reply(&self, known: &FeedCursor, arrived_at: Duration) -> Option<LogReply> {
+        if !self.serves(known) {
+            return None;
+        }
+        // The receiver may have got its cursor from an instance that is ahead.
+        let is_ahead = known.snapshot.sees_all_of(&self.cursor.snapshot);
+        let cursor = if is_ahead { known.clone() } else { self.cursor.clone() };
+        let rows = self.rows_after(&known.snapshot).copied().collect();
+        Some(LogReply { rows, cursor, age_ms: age_in_millis(arrived_at, self.read_began_at) })
     }
 
     /// Returns the rows that a snapshot does not see. The log must serve the cursor that has it.
@@ -208,4 +240,12 @@ impl LogView {
             self.floor = dropped.seen_by.clone();
         }
     }
+}
+
+/// Returns the time from the beginning of a read until a request arrived, rounded up.
+fn age_in_millis(arrived_at: Duration, read_began_at: Duration) -> i64 {
+    let micros = |uptime: Duration| i64::try_from(uptime.as_micros()).unwrap_or(i64::MAX);
+    // The microsecond is for what the conversion has cut off.
+    let youth = micros(read_began_at).saturating_sub(micros(arrived_at)).saturating_sub(1);
+    -youth.div_euclid(1_000)
 }

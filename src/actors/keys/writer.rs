@@ -47,6 +47,7 @@ impl KeyWriter {
         for revocation in &changed.revocations {
             self.replica.apply(revocation, now);
         }
+        self.replica.log().request_read();
         self.tokens.apply(&changed.set);
         Ok(Some(changed.set))
     }

@@ -15,9 +15,9 @@ use flate2::write::DeflateEncoder;
 use flate2::{Compression, Crc, CrcWriter};
 use futures_util::stream;
 use tokio::time::timeout;
-use uuid::Uuid;
 
-use crate::domain::FeedCursor;
+use crate::actors::ReadRevocations;
+use crate::domain::{FeedCursor, RevocationId};
 use crate::http::error::ApiError;
 use crate::http::state::Api;
 use crate::revocation::LogView;
@@ -76,24 +76,16 @@ struct Budget {
 }
 
 impl CompleteReads {
-    /// Returns a complete read, with a view of the log that has all later revocations.
+    /// Returns a complete read. The log usually has the later revocations.
     ///
     /// # Errors
-    /// Returns [`ApiError::Overloaded`] if too many replies were complete, and
-    /// [`ApiError::Unavailable`] if the replica is incomplete.
-    pub(super) async fn take(
-        &self,
-        api: &Api,
-    ) -> Result<(Arc<LogView>, Arc<CompleteRead>), ApiError> {
+    /// Returns [`ApiError::Overloaded`] beyond the limit, or the error of a read from the database.
+    pub(super) async fn take(&self, api: &Api) -> Result<Arc<CompleteRead>, ApiError> {
         let complete = timeout(api.body_timeout, self.make_once(api)).await;
         let complete = complete.unwrap_or_else(|error| Err(ApiError::Unavailable(error.into())))?;
-        let view = api.replica.log().latest();
-        if !view.serves(&complete.cursor) {
-            return Err(ApiError::Unavailable("the log has moved on meanwhile".into()));
-        }
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
         match budget.spend(complete.deflated.len(), api.clock.uptime()) {
-            Ok(()) => Ok((view, complete)),
+            Ok(()) => Ok(complete),
             Err(retry_after) => Err(ApiError::Overloaded { retry_after }),
         }
     }
@@ -112,7 +104,7 @@ impl CompleteReads {
         let api = api.clone();
         // A task of its own: it would be in vain if its caller left, and then the next one.
         let making = rt::spawn(async move {
-            let complete = Arc::new(CompleteRead::from_replica(&api).await?);
+            let complete = Arc::new(CompleteRead::make(&api).await?);
             *latest = Some(Arc::clone(&complete));
             Ok(complete)
         });
@@ -121,25 +113,35 @@ impl CompleteReads {
 }
 
 impl CompleteRead {
-    async fn from_replica(api: &Api) -> Result<Self, ApiError> {
-        // Taken before the replica is visited, which has its revocations by then.
-        let cursor = api.replica.log().latest().cursor().clone();
+    /// Takes the revocations from the replica, or from the database if the replica is incomplete.
+    async fn make(api: &Api) -> Result<Self, ApiError> {
         let made_at = api.clock.uptime();
         let replica = Arc::clone(&api.replica);
-        let made = web::block(move || {
-            let mut revoked = Vec::new();
-            let is_complete =
-                replica.visit(|id, expires_at| revoked.push((id.as_uuid(), expires_at)));
-            is_complete.then(|| Self::new(cursor, made_at, &revoked)).transpose()
+        let from_replica = in_background(move || {
+            let all = replica.read_all();
+            all.map(|(cursor, revoked)| Self::new(cursor, made_at, &revoked)).transpose()
         });
-        let made = made.await.map_err(|error| ApiError::Internal(error.into()))?;
-        made?.ok_or_else(|| ApiError::Unavailable("the replica is incomplete".into()))
+        if let Some(complete) = from_replica.await? {
+            return Ok(complete);
+        }
+        let batch = api.sessions.ask(ReadRevocations).await?;
+        in_background(move || {
+            let revocations = batch.entries.iter().map(|entry| entry.revocation);
+            let revoked = revocations.map(|one| (one.id, one.expires_at.unix_timestamp()));
+            Self::new(batch.cursor, made_at, &revoked.collect::<Vec<_>>())
+        })
+        .await
     }
 
-    fn new(cursor: FeedCursor, made_at: Duration, revoked: &[(Uuid, i64)]) -> io::Result<Self> {
+    fn new(
+        cursor: FeedCursor,
+        made_at: Duration,
+        revoked: &[(RevocationId, i64)],
+    ) -> io::Result<Self> {
         let mut json = CrcWriter::new(DeflateEncoder::new(Vec::new(), Compression::fast()));
         for (index, chunk) in revoked.chunks(CHUNK).enumerate() {
-            let list = serde_json::to_vec(chunk)?;
+            let pair = |&(id, expires_at): &(RevocationId, i64)| (id.as_uuid(), expires_at);
+            let list = serde_json::to_vec(&chunk.iter().map(pair).collect::<Vec<_>>())?;
             let separator: &[u8] = if index > 0 { b"," } else { b"" };
             json.write_all(separator)?;
             json.write_all(&list[1..list.len() - 1])?;
@@ -205,6 +207,13 @@ impl CompleteRead {
             }
         })
     }
+}
+
+/// Does work that takes long on another thread.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, ApiError> {
+    Ok(web::block(work).await.map_err(|error| ApiError::Internal(error.into()))??)
 }
 
 impl Budget {
