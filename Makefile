@@ -3,7 +3,7 @@
 
 .PHONY: help
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-12s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 .PHONY: run
 run: ## Serve on 127.0.0.1:5000 with a SQLite database
@@ -62,6 +62,10 @@ key-rotation: ## Rotate signing keys under load, with other verifiers watching (
 .PHONY: test-verifiers
 test-verifiers: ## Test the verifiers for Python and JavaScript (needs Python, Node)
 	tests/verifiers.sh
+
+.PHONY: verifier-faults
+verifier-faults: ## Measure how soon a logout holds at the verifiers, and under faults (needs Python, Node, HAProxy, nginx)
+	tests/verifier-faults.sh
 
 .PHONY: demo
 demo: ## Show how a logout ends at APIs and a gateway (needs Python, Node, nginx)
