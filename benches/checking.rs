@@ -10,8 +10,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{SigningAlgorithm, TokenSettings};
 use portcullis::domain::{
-    Audience, KeyChange, KeyEdit, KeyPeriods, KeySet, PasswordHash, Requester, Revocation, Role,
-    Roles, SecretKey, SessionId, TokenId, User, UserId, UserVersion, Username,
+    Audience, KeyChange, KeyEdit, KeyPeriods, KeySet, PasswordHash, Permission, Permissions,
+    Requester, Revocation, RoleName, Roles, SecretKey, SessionId, TokenId, User, UserId,
+    UserVersion, Username,
 };
 use portcullis::revocation::Replica;
 use portcullis::tokens::{KeyRing, RootKey, Tokens, VerifiedTokenCache, generate_key};
@@ -54,7 +55,8 @@ fn alice() -> User {
     User {
         id: UserId::random(),
         username: Username::parse("alice").unwrap(),
-        roles: Roles::from_iter([Role::User]),
+        roles: Roles::from_iter([RoleName::USER]),
+        permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
         created_at: SystemClock.now(),
         disabled_at: None,
         version: UserVersion::FIRST,

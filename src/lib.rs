@@ -26,6 +26,7 @@
 //! `tests/api/architecture.rs` tests the layers; `docs/architecture.md` explains them.
 
 pub mod actors;
+pub mod clients;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -10,8 +10,9 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::actors::{
-    Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, SessionActor, UserActor,
+    ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, SessionActor, UserActor,
 };
+use crate::clients::ClientDirectory;
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
 use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readiness};
@@ -72,11 +73,12 @@ impl Application {
         let (keys, tokens) = within(&config, open_keys(&config, &store, host)).await?;
         within(&config, announce_issuer(&config.tokens.issuer, &*store, &metrics)).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
+        let directory = Arc::new(ClientDirectory::default());
         let (users, sessions) = start_actors(
             &config,
             Arc::clone(&store),
             Arc::clone(&replica),
-            &tokens,
+            (&tokens, &directory),
             database_clock,
             Arc::clone(&metrics),
         )
@@ -91,12 +93,22 @@ impl Application {
             Arc::clone(&clock),
         );
         let keys = Mailbox::new(keys.start(), config.http.request_timeout);
+        let clients = ClientActor::new(
+            &config,
+            Arc::clone(&store),
+            Arc::clone(&directory),
+            Arc::clone(&replica),
+            Arc::clone(&clock),
+        );
+        let clients = Mailbox::new(clients.start(), config.http.request_timeout);
         let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
             readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
             users,
             sessions: sessions.clone(),
             keys,
+            clients,
+            directory,
             tokens,
             replica,
             store: Arc::clone(&store),
@@ -159,7 +171,7 @@ async fn start_actors(
     config: &Config,
     store: Arc<dyn Store>,
     replica: Arc<Replica>,
-    tokens: &Arc<Tokens>,
+    (tokens, clients): (&Arc<Tokens>, &Arc<ClientDirectory>),
     database_clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
 ) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>), StoreError> {
@@ -180,6 +192,7 @@ async fn start_actors(
         Arc::clone(&store),
         replica,
         tokens,
+        clients,
         Arc::clone(&revocations),
         database_clock,
         metrics,

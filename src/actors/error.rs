@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::{AccountError, KeyError};
+use crate::domain::{AccountError, ClientError, KeyError};
 use crate::hashing::HashingError;
 use crate::keys::KeysError;
-use crate::store::{StoreError, WriteError};
+use crate::store::{ClientWriteError, StoreError, WriteError};
 use crate::tokens::CryptoError;
 
 /// Reason why an actor did not carry out a message. It can be cloned, since one failure answers
@@ -29,6 +29,15 @@ pub enum ActorError {
     /// The signing keys do not allow the change.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The client cannot be changed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The client requests tokens too often.
+    #[error("the client requests too many tokens")]
+    TooManyTokens {
+        /// Time until the next token.
+        retry_after: Duration,
+    },
     /// The hashing queue is full.
     #[error("the hashing queue is full")]
     Overloaded {
@@ -66,6 +75,15 @@ impl From<KeysError> for ActorError {
             KeysError::Key(error) => Self::Key(error),
             KeysError::Store(error) => Self::Store(error),
             KeysError::Crypto(error) => Self::Crypto(error),
+        }
+    }
+}
+
+impl From<ClientWriteError> for ActorError {
+    fn from(error: ClientWriteError) -> Self {
+        match error {
+            ClientWriteError::Client(error) => Self::Client(error),
+            ClientWriteError::Store(error) => Self::Store(error),
         }
     }
 }

@@ -1,5 +1,5 @@
 //! The follower: reads the revocations of other instances from the feed into the replica, and the
-//! signing keys when they have changed, at every notification and at regular intervals.
+//! signing keys and clients when they have changed, at every notification and at regular intervals.
 //! `docs/revocation.md` shows that none is missed.
 
 #[cfg(test)]
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
+use crate::clients::ClientDirectory;
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::RevocationSettings;
 use crate::metrics::{FeedReadCause, Metrics};
@@ -43,6 +44,7 @@ pub(super) async fn start(
     store: &dyn Store,
     replica: &Arc<Replica>,
     tokens: &Arc<Tokens>,
+    clients: &Arc<ClientDirectory>,
     settings: RevocationSettings,
     clock: &Arc<DatabaseClock>,
     metrics: &Arc<Metrics>,
@@ -52,6 +54,7 @@ pub(super) async fn start(
         feed: store.feed(),
         replica: Arc::clone(replica),
         tokens: Arc::clone(tokens),
+        clients: Arc::clone(clients),
         notified: Arc::clone(&notified),
         settings,
         clock: Arc::clone(clock),
@@ -74,6 +77,7 @@ pub(super) struct Follower {
     pub(super) feed: Box<dyn Feed>,
     pub(super) replica: Arc<Replica>,
     pub(super) tokens: Arc<Tokens>,
+    pub(super) clients: Arc<ClientDirectory>,
     pub(super) notified: Arc<Notify>,
     pub(super) settings: RevocationSettings,
     pub(super) clock: Arc<DatabaseClock>,
@@ -147,8 +151,9 @@ impl Follower {
         self.clock.synchronize(batch.read_at, self.clock.uptime());
         self.metrics.clock_skew.set(self.clock.skew_of_host());
         self.apply(&batch, started_at).await;
-        // Before the read counts: what it vouches for includes the keys.
+        // Before the read counts: what it vouches for includes the keys and the clients.
         self.follow_keys(&batch).await?;
+        self.follow_clients(&batch).await?;
         self.replica.finish_read(read, batch.is_full_reload);
         self.publish(read, batch);
         Ok(())
@@ -179,6 +184,22 @@ impl Follower {
         let read = self.feed.read_keys(self.settings.read_timeout()).await;
         match &read {
             Ok(keys) => self.tokens.replace(&ring, keys),
+            // Otherwise the next read would not show that the database may be another one.
+            Err(_) if batch.is_full_reload => self.feed.request_full_reload(),
+            Err(_) => {}
+        }
+        read.map(|_| ())
+    }
+
+    /// Reads the clients if the batch shows that they may have changed.
+    async fn follow_clients(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
+        let former = Arc::clone(&self.clients.load());
+        if batch.version == former.version() && !batch.is_full_reload {
+            return Ok(());
+        }
+        let read = self.feed.read_clients(self.settings.read_timeout()).await;
+        match &read {
+            Ok(set) => self.clients.replace(&former, set),
             // Otherwise the next read would not show that the database may be another one.
             Err(_) if batch.is_full_reload => self.feed.request_full_reload(),
             Err(_) => {}

@@ -6,8 +6,8 @@ use std::hash::Hash;
 use std::mem;
 use std::time::Duration;
 
-/// Rate of the events of one subject.
-pub(super) const RATE: Rate = Rate { burst: 10, interval: Duration::from_mins(1) };
+/// Rate of the reports about one subject.
+pub(super) const REPORTS: Rate = Rate { burst: 10, interval: Duration::from_mins(1) };
 
 /// Rate of all reports of one kind by this instance.
 pub(super) const TOTAL_REPORTS: Rate = Rate { burst: 600, interval: Duration::from_secs(1) };
@@ -20,15 +20,16 @@ const CAPACITY: usize = 10_000;
 
 /// Limits the events of each subject, and all together.
 pub(super) struct Limiter<S> {
+    rate: Rate,
     buckets: HashMap<S, (Bucket, u64)>,
     total_rate: Rate,
     total: Bucket,
 }
 
 impl<S: Copy + Eq + Hash> Limiter<S> {
-    /// Creates a limiter. `now` is the current uptime, as for [`Self::admit`].
-    pub(super) fn new(total_rate: Rate, now: Duration) -> Self {
-        Self { buckets: HashMap::new(), total_rate, total: Bucket::full(total_rate, now) }
+    /// Creates a limiter for the events of each subject and for those of all. `now` is the current uptime, as for [`Self::admit`].
+    pub(super) fn new(rate: Rate, total_rate: Rate, now: Duration) -> Self {
+        Self { rate, buckets: HashMap::new(), total_rate, total: Bucket::full(total_rate, now) }
     }
 
     /// Returns the number of events that were refused since the last admitted one of the subject, or
@@ -37,9 +38,9 @@ impl<S: Copy + Eq + Hash> Limiter<S> {
         if self.buckets.len() >= CAPACITY && !self.buckets.contains_key(&subject) {
             self.make_room(now);
         }
-        let new = || (Bucket::full(RATE, now), 0);
+        let new = || (Bucket::full(self.rate, now), 0);
         let (bucket, refused) = self.buckets.entry(subject).or_insert_with(new);
-        if bucket.has_token(RATE, now) && self.total.has_token(self.total_rate, now) {
+        if bucket.has_token(self.rate, now) && self.total.has_token(self.total_rate, now) {
             bucket.tokens -= 1;
             self.total.tokens -= 1;
             return Some(mem::take(refused));
@@ -51,8 +52,8 @@ impl<S: Copy + Eq + Hash> Limiter<S> {
     /// Forgets the subjects without recent events or, if there are none, all.
     fn make_room(&mut self, now: Duration) {
         self.buckets.retain(|_, (bucket, _)| {
-            bucket.has_token(RATE, now);
-            bucket.tokens < RATE.burst
+            bucket.has_token(self.rate, now);
+            bucket.tokens < self.rate.burst
         });
         if self.buckets.len() >= CAPACITY {
             self.buckets.clear();
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn reports_about_one_subject_are_limited_and_counted() {
-        let mut limiter = Limiter::new(TOTAL_REPORTS, Duration::ZERO);
+        let mut limiter = Limiter::new(REPORTS, TOTAL_REPORTS, Duration::ZERO);
         let [alice, bob] = [1, 2];
         let at = Duration::from_secs;
 
@@ -112,7 +113,7 @@ mod tests {
 
     #[test]
     fn reports_about_many_subjects_are_limited_together() {
-        let mut limiter = Limiter::<u32>::new(TOTAL_REPORTS, Duration::ZERO);
+        let mut limiter = Limiter::<u32>::new(REPORTS, TOTAL_REPORTS, Duration::ZERO);
         let mut subjects = 0..;
         let mut count = |now| {
             let subjects = subjects.by_ref().take(5_000);
@@ -127,7 +128,7 @@ mod tests {
 
     #[test]
     fn subjects_without_a_common_limit_do_not_share_one() {
-        let mut limiter = Limiter::new(UNLIMITED, Duration::ZERO);
+        let mut limiter = Limiter::new(REPORTS, UNLIMITED, Duration::ZERO);
 
         assert!((0..5_000).all(|subject| limiter.admit(subject, Duration::ZERO) == Some(0)));
         assert_eq!(reported(&mut limiter, 0, Duration::ZERO, 100).len(), 9);

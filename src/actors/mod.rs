@@ -2,6 +2,7 @@
 //! reply; a refusal is part of the reply and never stops an actor.
 
 mod batcher;
+mod clients;
 mod deadline;
 mod error;
 mod follower;
@@ -14,6 +15,7 @@ mod revocation_writer;
 mod sessions;
 mod users;
 
+pub use clients::{AdmitClientToken, ChangeClient, ClientActor, ListClients, ReloadClients};
 pub use error::{ActorError, AskError};
 pub use hash_queue::{HashPermit, HashQueue};
 pub use keys::{KeyActor, ListKeys, ReloadKeys, RevokeKeys, RotateKeys};

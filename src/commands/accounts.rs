@@ -8,8 +8,8 @@ use super::output::Printer;
 use crate::clock::Clock;
 use crate::config::{HashSettings, UserArgs, UserCommand};
 use crate::domain::{
-    AuditAction, AuditRecord, Requester, Roles, SessionPosition, User, UserChange, UserEdit,
-    UserId, UserVersion, Username,
+    AuditAction, AuditRecord, Permissions, Requester, Roles, SessionPosition, User, UserChange,
+    UserEdit, UserId, UserVersion, Username,
 };
 use crate::hashing::Pbkdf2;
 use crate::http::ManagedAccountView;
@@ -64,6 +64,7 @@ impl Accounts {
             id: UserId::random(),
             username: Username::parse(username)?,
             roles: parse_roles(roles)?,
+            permissions: Permissions::default(),
             created_at: self.clock.now(),
             disabled_at: None,
             version: UserVersion::FIRST,
@@ -76,8 +77,7 @@ impl Accounts {
             Requester::COMMAND_LINE,
         );
         let credentials = Credentials { user, password_hash };
-        self.store.insert_user(&credentials, &record).await?;
-        Ok(credentials.user)
+        Ok(self.store.insert_user(&credentials, &record).await?)
     }
 
     async fn list(&self, prefix: Option<String>, printer: &Printer) -> Result<(), CommandError> {

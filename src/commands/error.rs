@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::domain::{
-    AccountError, KeyError, KeyIdError, PasswordError, UnknownRole, UsernameError,
+    AccountError, KeyError, KeyIdError, PasswordError, RoleNameError, UsernameError,
 };
 use crate::hashing::HashingError;
 use crate::keys::{KeysError, OpenKeysError};
@@ -23,7 +23,7 @@ pub enum CommandError {
     Password(#[from] PasswordError),
     /// The role does not exist.
     #[error("bad role")]
-    Role(#[from] UnknownRole),
+    Role(#[from] RoleNameError),
     /// The repeated password differs from the first one.
     #[error("the passwords differ")]
     PasswordsDiffer,

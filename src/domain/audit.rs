@@ -60,6 +60,27 @@ pub enum AuditAction {
     /// A signing key was revoked, and with it every token that it signed.
     #[strum(serialize = "key.revoked")]
     KeyRevoked,
+    /// A client was created.
+    #[strum(serialize = "client.created")]
+    ClientCreated,
+    /// The rights of a client were replaced.
+    #[strum(serialize = "client.changed")]
+    ClientChanged,
+    /// A secret was added to a client.
+    #[strum(serialize = "client.secret_added")]
+    ClientSecretAdded,
+    /// A secret of a client was removed, which ended its tokens.
+    #[strum(serialize = "client.secret_removed")]
+    ClientSecretRemoved,
+    /// A client was disabled.
+    #[strum(serialize = "client.disabled")]
+    ClientDisabled,
+    /// A client was enabled.
+    #[strum(serialize = "client.enabled")]
+    ClientEnabled,
+    /// A client was deleted.
+    #[strum(serialize = "client.deleted")]
+    ClientDeleted,
 }
 
 /// Record of an action. It holds no secrets and outlives the account that it is about.
@@ -74,7 +95,7 @@ pub struct AuditRecord {
     pub subject: Option<UserId>,
     /// Session that was acted on.
     pub session_id: Option<SessionId>,
-    /// Username, roles, token id or key id, depending on the action.
+    /// Username, roles, token id, key id or client, depending on the action.
     pub detail: Option<String>,
 }
 

@@ -45,6 +45,14 @@ uuid_newtype! {
     UserId
 }
 uuid_newtype! {
+    /// Identifier of a client (`client_id`, RFC 6749 section 2.2).
+    ClientId
+}
+uuid_newtype! {
+    /// Identifier of a secret of a client.
+    SecretId
+}
+uuid_newtype! {
     /// Identifier of a session (`sid`).
     SessionId
 }

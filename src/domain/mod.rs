@@ -2,11 +2,15 @@
 
 mod audience;
 mod audit;
+mod client;
+mod client_change;
 mod feed_cursor;
+mod grants;
 mod ids;
 mod key_change;
 mod password;
 mod password_hash;
+mod permission;
 mod requester;
 mod revocation;
 mod roles;
@@ -20,16 +24,22 @@ mod username;
 
 pub use audience::{Audience, AudienceError};
 pub use audit::{AuditAction, AuditRecord};
+pub use client::{
+    Client, ClientName, ClientNameError, ClientRights, ClientSecret, ClientSet, SECRETS_PER_CLIENT,
+};
+pub use client_change::{ChangedClient, ClientChange, ClientEdit, ClientError, NewSecret};
 pub use feed_cursor::{FeedCursor, FeedCursorError, ServerId};
-pub use ids::{SessionId, TokenId, UserId};
+pub use grants::{Grantable, LackingPermissions};
+pub use ids::{ClientId, SecretId, SessionId, TokenId, UserId};
 pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
+pub use permission::{Permission, PermissionError, Permissions};
 pub use requester::{RequestOrigin, Requester, UserAgent};
 pub use revocation::{
     CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, REVOCATIONS_PER_USER, Revocation, RevocationId,
 };
-pub use roles::{Permission, Permissions, Role, Roles, UnknownRole};
+pub use roles::{RoleName, RoleNameError, Roles};
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use session::{
     Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionPosition, SessionPositionError,
@@ -38,5 +48,5 @@ pub use session::{
 pub use signing_key::{KeyId, KeyIdError, KeySet, KeyState, NewKey, SigningKey, WrappedKey};
 pub use snapshot::{Snapshot, SnapshotError};
 pub use user::{User, UserVersion};
-pub use user_change::{AccountError, EditOutcome, UserChange, UserEdit};
+pub use user_change::{AccountError, EditOutcome, Rights, UserChange, UserEdit};
 pub use username::{Username, UsernameError};

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use super::{SessionId, UserId};
+use uuid::Uuid;
+
+use super::{ClientId, Permissions, SessionId, UserId};
 
 /// Maximum length of a stored `User-Agent`, in characters.
 const MAX_USER_AGENT: usize = 256;
@@ -13,24 +15,36 @@ pub struct Requester {
     /// Account of the requester; `None` for the command line and for a request without an access
     /// token.
     pub user_id: Option<UserId>,
+    /// Client of the requester, which acts for itself.
+    pub client_id: Option<ClientId>,
     /// Session of the request. Account creations and edits are refused if it has ended by the time
     /// of the commit; a revocation is carried out regardless.
     pub session_id: Option<SessionId>,
+    /// Permissions of the access token. The requester grants no others; `None` for a requester
+    /// that may grant all.
+    pub permissions: Option<Permissions>,
     /// Origin of the request; `None` for the command line.
     pub origin: Option<RequestOrigin>,
 }
 
 impl Requester {
+    /// Returns the id of the user or client.
+    #[must_use]
+    pub fn id(&self) -> Option<Uuid> {
+        self.user_id.map(UserId::as_uuid).or(self.client_id.map(ClientId::as_uuid))
+    }
+
     /// The service itself.
     pub const SERVICE: Self = Self::COMMAND_LINE;
 
     /// An operator on the command line.
-    pub const COMMAND_LINE: Self = Self { user_id: None, session_id: None, origin: None };
+    pub const COMMAND_LINE: Self =
+        Self { user_id: None, client_id: None, session_id: None, permissions: None, origin: None };
 
     /// Returns the requester of a request without an access token.
     #[must_use]
     pub fn anonymous(origin: RequestOrigin) -> Self {
-        Self { user_id: None, session_id: None, origin: Some(origin) }
+        Self { origin: Some(origin), ..Self::COMMAND_LINE }
     }
 }
 

@@ -1,101 +1,77 @@
-//! Roles and the permissions they grant.
+//! Roles: named sets of permissions that accounts have.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
-use strum::{EnumIter, EnumString, IntoEnumIterator, IntoStaticStr, VariantNames};
 use thiserror::Error;
 
-/// Role of an account. Its variants' names are those used in JSON, in SQL and on the command line.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Serialize,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-)]
-#[serde(into = "&'static str")]
-#[strum(serialize_all = "lowercase", const_into_str)]
-pub enum Role {
-    /// Default role of a registered user.
-    User,
-    /// Administrator: manages accounts and introspects tokens.
-    Admin,
-    /// Service that introspects tokens.
-    Introspector,
-}
+use super::{Permission, Permissions};
 
-/// Permission of the bearer of an access token, in the form of a scope token (RFC 6749 section
-/// 3.3).
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Serialize,
-    EnumIter,
-    EnumString,
-    IntoStaticStr,
-    VariantNames,
-)]
-#[serde(into = "&'static str")]
-#[strum(const_into_str)]
-pub enum Permission {
-    /// Read the dashboard.
-    #[strum(serialize = "dashboard:read")]
-    DashboardRead,
-    /// Read all accounts and the audit log.
-    #[strum(serialize = "users:read")]
-    UsersRead,
-    /// Create, change and delete accounts.
-    #[strum(serialize = "users:write")]
-    UsersWrite,
-    /// Read the signing keys.
-    #[strum(serialize = "keys:read")]
-    KeysRead,
-    /// Rotate and revoke the signing keys.
-    #[strum(serialize = "keys:write")]
-    KeysWrite,
-    /// Follow the revocations of all tokens.
-    #[strum(serialize = "revocations:read")]
-    RevocationsRead,
-    /// Introspect (RFC 7662) and revoke (RFC 7009) the tokens of all users.
-    #[strum(serialize = "tokens:introspect")]
-    TokensIntrospect,
-}
+/// Maximum length of the name of a role, in characters.
+const MAX_LENGTH: usize = 64;
 
-/// Set of roles.
+/// Name of a role: lowercase letters, digits, `.`, `_` and `-`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct RoleName(Cow<'static, str>);
+
+/// Set of roles, sorted. They may not all exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Roles(BTreeSet<Role>);
+pub struct Roles(Vec<RoleName>);
 
-/// Set of permissions.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Permissions(BTreeSet<Permission>);
-
-/// Name that belongs to no role.
+/// Reason why a text is not the name of a role.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("`{0}` is not a known name")]
-pub struct UnknownRole(pub String);
+#[error("The name of a role has 1 to 64 characters: a-z, 0-9, `.`, `_` and `-`")]
+pub struct RoleNameError;
 
-impl Role {
-    fn permissions(self) -> Permissions {
-        match self {
-            Self::User => Permissions(BTreeSet::from([Permission::DashboardRead])),
-            Self::Admin => Permissions(Permission::iter().collect()),
-            Self::Introspector => Permissions(BTreeSet::from([Permission::TokensIntrospect])),
+impl RoleName {
+    /// Role of a registered user.
+    pub const USER: Self = Self(Cow::Borrowed("user"));
+    /// Role of an administrator, who has every permission of the service.
+    pub const ADMIN: Self = Self(Cow::Borrowed("admin"));
+    /// Role of a service that introspects tokens.
+    pub const INTROSPECTOR: Self = Self(Cow::Borrowed("introspector"));
+
+    /// Parses the name of a role.
+    ///
+    /// # Errors
+    /// Returns [`RoleNameError`] if the text is empty, too long, or has other characters.
+    pub fn parse(text: &str) -> Result<Self, RoleNameError> {
+        let built_in = [Self::USER, Self::ADMIN, Self::INTROSPECTOR];
+        if let Some(role) = built_in.into_iter().find(|role| role.0 == text) {
+            return Ok(role);
         }
+        let is_allowed = |c| matches!(c, 'a'..='z' | '0'..='9' | '.' | '_' | '-');
+        if text.is_empty() || text.len() > MAX_LENGTH || !text.chars().all(is_allowed) {
+            return Err(RoleNameError);
+        }
+        Ok(Self(Cow::Owned(text.to_owned())))
+    }
+
+    /// Returns the text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the permissions that the role always has; `None` if the role is not a built-in one.
+    /// They are not stored, so that an upgrade can add some.
+    #[must_use]
+    pub fn built_in_permissions(&self) -> Option<Permissions> {
+        match self.as_str() {
+            "user" => Some(Permissions::from_iter([Permission::DASHBOARD_READ])),
+            "admin" => Some(Permissions::of_service()),
+            "introspector" => Some(Permissions::from_iter([Permission::TOKENS_INTROSPECT])),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -103,50 +79,37 @@ impl Roles {
     /// Parses the names of roles.
     ///
     /// # Errors
-    /// Returns the first name that belongs to no role.
-    pub fn parse(names: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, UnknownRole> {
-        let parse = |name: &str| name.parse().map_err(|_| UnknownRole(name.to_owned()));
-        names.into_iter().map(|name| parse(name.as_ref())).collect::<Result<_, _>>().map(Self)
+    /// Returns [`RoleNameError`] if one of them does not parse.
+    pub fn parse(names: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self, RoleNameError> {
+        names.into_iter().map(|name| RoleName::parse(name.as_ref())).collect()
     }
 
     /// Returns `true` if the set contains the role.
     #[must_use]
-    pub fn contains(&self, role: Role) -> bool {
-        self.0.contains(&role)
+    pub fn contains(&self, role: &RoleName) -> bool {
+        self.0.contains(role)
     }
 
     /// Returns the names of the roles.
     #[must_use]
-    pub fn names(&self) -> Vec<&'static str> {
-        self.0.iter().map(Role::into_str).collect()
+    pub fn names(&self) -> Vec<&str> {
+        self.0.iter().map(RoleName::as_str).collect()
     }
 
-    /// Returns the permissions that the roles grant together.
+    /// Returns the permissions that the built-in roles of the set always have.
     #[must_use]
-    pub fn permissions(&self) -> Permissions {
-        Permissions(self.0.iter().flat_map(|role| role.permissions().0).collect())
+    pub fn built_in_permissions(&self) -> Permissions {
+        let of_roles = self.0.iter().filter_map(RoleName::built_in_permissions);
+        of_roles.fold(Permissions::default(), |all, role| all.union(&role))
     }
 }
 
-impl Permissions {
-    /// Parses the names in a `scope` (RFC 6749 section 3.3). Unknown names are skipped: an instance
-    /// of an older version accepts the tokens of a newer one, and other services may have
-    /// permissions of their own.
-    #[must_use]
-    pub fn from_scope(scope: &str) -> Self {
-        Self(scope.split(' ').filter_map(|name| name.parse().ok()).collect())
-    }
-
-    /// Returns `true` if the set contains the permission.
-    #[must_use]
-    pub fn contains(&self, permission: Permission) -> bool {
-        self.0.contains(&permission)
-    }
-}
-
-impl FromIterator<Role> for Roles {
-    fn from_iter<I: IntoIterator<Item = Role>>(roles: I) -> Self {
-        Self(roles.into_iter().collect())
+impl FromIterator<RoleName> for Roles {
+    fn from_iter<I: IntoIterator<Item = RoleName>>(roles: I) -> Self {
+        let mut roles: Vec<_> = roles.into_iter().collect();
+        roles.sort_unstable();
+        roles.dedup();
+        Self(roles)
     }
 }
 
@@ -157,52 +120,28 @@ impl fmt::Display for Roles {
     }
 }
 
-/// Writes the names, separated by spaces, as in `scope` (RFC 6749 section 3.3).
-impl fmt::Display for Permissions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.0.iter().map(Permission::into_str).collect();
-        f.write_str(&names.join(" "))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn user_may_only_read_the_dashboard() {
-        let permissions = Roles::from_iter([Role::User]).permissions();
-
-        assert_eq!(permissions.to_string(), "dashboard:read");
-    }
-
-    #[test]
-    fn admin_has_every_permission() {
-        let permissions = Roles::from_iter([Role::Admin, Role::User]).permissions();
-
-        assert!(Permission::iter().all(|permission| permissions.contains(permission)));
-    }
-
-    #[test]
-    fn permissions_survive_a_scope() {
-        let permissions = Roles::from_iter([Role::Admin]).permissions();
-
-        assert_eq!(Permissions::from_scope(&permissions.to_string()), permissions);
-    }
-
-    #[test]
-    fn unknown_permission_in_a_scope_is_skipped() {
-        let permissions = Permissions::from_scope("users:read moon:walk");
-
-        assert_eq!(permissions.to_string(), "users:read");
-        assert_eq!(Permissions::from_scope(""), Permissions::default());
-    }
-
-    #[test]
     fn roles_are_parsed_by_name() {
-        let roles = Roles::parse(["admin", "user", "admin"]).unwrap();
+        let roles = Roles::parse(["user", "orders.clerk-2", "user"]).unwrap();
 
-        assert_eq!(roles.names(), ["user", "admin"]);
-        assert_eq!(Roles::parse(["user", "god"]), Err(UnknownRole("god".to_owned())));
+        assert_eq!(roles.names(), ["orders.clerk-2", "user"]);
+        let too_long = "x".repeat(65);
+        for name in ["", "Admin", "a b", "é", "a:b", &too_long] {
+            assert_eq!(Roles::parse([name]), Err(RoleNameError), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn built_in_roles_have_their_permissions() {
+        let permissions = |role| Roles::from_iter([role]).built_in_permissions().to_string();
+
+        assert_eq!(permissions(RoleName::USER), "dashboard:read");
+        assert_eq!(permissions(RoleName::INTROSPECTOR), "tokens:introspect");
+        assert_eq!(permissions(RoleName::ADMIN), Permissions::of_service().to_string());
+        assert_eq!(permissions(RoleName::parse("clerk").unwrap()), "");
     }
 }

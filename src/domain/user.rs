@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Role, Roles, UserId, Username};
+use super::{Permissions, RoleName, Roles, UserId, Username};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct User {
     pub username: Username,
     /// Roles of the account.
     pub roles: Roles,
+    /// Permissions that the roles grant together.
+    pub permissions: Permissions,
     /// Time of registration.
     pub created_at: OffsetDateTime,
     /// Time since which logins are refused; `None` for an enabled account.
@@ -24,7 +26,7 @@ impl User {
     /// Returns `true` if the account is an enabled administrator.
     #[must_use]
     pub fn is_active_admin(&self) -> bool {
-        self.roles.contains(Role::Admin) && self.disabled_at.is_none()
+        self.roles.contains(&RoleName::ADMIN) && self.disabled_at.is_none()
     }
 }
 

@@ -6,8 +6,8 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    AuditAction, AuditRecord, PasswordHash, Requester, Role, Roles, SessionId, User, UserId,
-    UserVersion,
+    AuditAction, AuditRecord, Grantable, LackingPermissions, PasswordHash, Permissions, Requester,
+    RoleName, Roles, SessionId, User, UserId, UserVersion,
 };
 
 /// Edit of an account. An edit that changes anything ends the sessions of the account.
@@ -45,6 +45,15 @@ pub struct UserChange {
     pub requester: Requester,
 }
 
+/// Permissions that decide about a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Permissions that the requester can grant.
+    pub grantable: Grantable,
+    /// Permissions of the new roles, if the edit replaces them.
+    pub of_roles: Permissions,
+}
+
 /// Result of an edit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EditOutcome {
@@ -55,7 +64,7 @@ pub enum EditOutcome {
 }
 
 /// Reason to refuse the creation or change of an account, or a new session of it.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum AccountError {
     /// Another account has the username.
     #[error("the username is taken")]
@@ -72,6 +81,15 @@ pub enum AccountError {
     /// The edit would leave the service without an active administrator.
     #[error("the account is the last administrator")]
     LastAdmin,
+    /// A role does not exist.
+    #[error("roles must be among these: {}", .known.names().join(", "))]
+    UnknownRoles {
+        /// Roles that exist.
+        known: Roles,
+    },
+    /// The requester lacks permissions that it would grant.
+    #[error(transparent)]
+    PermissionsLacking(#[from] LackingPermissions),
     /// The owner has changed the password too often.
     #[error("the password was changed too often")]
     TooManyPasswordChanges {
@@ -104,7 +122,7 @@ impl UserEdit {
     #[must_use]
     pub fn removes_admin(&self) -> bool {
         match self {
-            Self::Roles(roles) => !roles.contains(Role::Admin),
+            Self::Roles(roles) => !roles.contains(&RoleName::ADMIN),
             Self::Disable | Self::Delete => true,
             Self::Password(_) | Self::Enable | Self::EndSessions => false,
         }
@@ -127,9 +145,9 @@ impl UserChange {
     /// administrator; their rows must stay locked until the outcome is committed.
     ///
     /// # Errors
-    /// Returns [`AccountError::NotFound`], [`AccountError::Changed`] or
-    /// [`AccountError::LastAdmin`].
-    pub fn decide(&self, locked: Vec<User>) -> Result<EditOutcome, AccountError> {
+    /// Returns [`AccountError::NotFound`], [`AccountError::Changed`],
+    /// [`AccountError::PermissionsLacking`] or [`AccountError::LastAdmin`].
+    pub fn decide(&self, locked: Vec<User>, rights: &Rights) -> Result<EditOutcome, AccountError> {
         let active_admins = locked.iter().filter(|user| user.is_active_admin()).count();
         let Some(user) = locked.into_iter().find(|user| user.id == self.user_id) else {
             return Err(AccountError::NotFound);
@@ -137,18 +155,35 @@ impl UserChange {
         if self.expected_version.is_some_and(|expected| expected != user.version) {
             return Err(AccountError::Changed);
         }
+        rights.grantable.check(&self.granted(&user, rights))?;
         if self.edit.removes_admin() && user.is_active_admin() && active_admins == 1 {
             return Err(AccountError::LastAdmin);
         }
         if !self.edit.has_effect_on(&user) {
             return Ok(EditOutcome::Unchanged(user));
         }
-        Ok(EditOutcome::Changed(self.apply(user)))
+        Ok(EditOutcome::Changed(self.apply(user, rights)))
     }
 
-    fn apply(&self, mut user: User) -> User {
+    /// Returns the permissions that the edit grants, to the owner or to the requester: one that sets
+    /// the password of another account can log in to it.
+    fn granted(&self, user: &User, rights: &Rights) -> Permissions {
         match &self.edit {
-            UserEdit::Roles(roles) => user.roles = roles.clone(),
+            UserEdit::Roles(_) => rights.of_roles.without(&user.permissions),
+            UserEdit::Password(_) if self.requester.user_id == Some(user.id) => {
+                Permissions::default()
+            }
+            UserEdit::Password(_) | UserEdit::Enable => user.permissions.clone(),
+            UserEdit::Disable | UserEdit::Delete | UserEdit::EndSessions => Permissions::default(),
+        }
+    }
+
+    fn apply(&self, mut user: User, rights: &Rights) -> User {
+        match &self.edit {
+            UserEdit::Roles(roles) => {
+                user.roles = roles.clone();
+                user.permissions = rights.of_roles.clone();
+            }
             UserEdit::Disable => user.disabled_at = Some(self.at),
             UserEdit::Enable => user.disabled_at = None,
             UserEdit::Password(_) | UserEdit::Delete | UserEdit::EndSessions => {}
@@ -173,11 +208,13 @@ mod tests {
 
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
 
-    fn user(name: &str, role: Role) -> User {
+    fn user(name: &str, role: RoleName) -> User {
+        let permissions = role.built_in_permissions().unwrap_or_default();
         User {
             id: UserId::random(),
             username: Username::parse(name).unwrap(),
             roles: Roles::from_iter([role]),
+            permissions,
             created_at: NOW,
             disabled_at: None,
             version: UserVersion::FIRST,
@@ -196,61 +233,66 @@ mod tests {
         }
     }
 
+    fn everything() -> Rights {
+        Rights { grantable: Grantable::All, of_roles: Permissions::default() }
+    }
+
     fn demotion() -> UserEdit {
-        UserEdit::Roles(Roles::from_iter([Role::User]))
+        UserEdit::Roles(Roles::from_iter([RoleName::USER]))
     }
 
     #[test]
     fn last_admin_is_not_removed() {
-        let alice = user("alice", Role::User);
-        let root = user("root", Role::Admin);
-        let mut disabled = user("former", Role::Admin);
+        let alice = user("alice", RoleName::USER);
+        let root = user("root", RoleName::ADMIN);
+        let mut disabled = user("former", RoleName::ADMIN);
         disabled.disabled_at = Some(NOW);
 
         for edit in [UserEdit::Delete, UserEdit::Disable, demotion()] {
             let locked = vec![alice.clone(), root.clone(), disabled.clone()];
-            let outcome = change(&root, edit).decide(locked);
+            let outcome = change(&root, edit).decide(locked, &everything());
             assert_eq!(outcome, Err(AccountError::LastAdmin));
         }
     }
 
     #[test]
     fn admin_is_removed_beside_another() {
-        let root = user("root", Role::Admin);
-        let other = user("other", Role::Admin);
+        let root = user("root", RoleName::ADMIN);
+        let other = user("other", RoleName::ADMIN);
 
         for edit in [UserEdit::Delete, UserEdit::Disable, demotion()] {
-            let outcome = change(&root, edit).decide(vec![root.clone(), other.clone()]);
+            let outcome =
+                change(&root, edit).decide(vec![root.clone(), other.clone()], &everything());
             assert!(matches!(outcome, Ok(EditOutcome::Changed(_))), "{outcome:?}");
         }
     }
 
     #[test]
     fn last_admin_may_be_edited_otherwise() {
-        let root = user("root", Role::Admin);
-        let promotion = UserEdit::Roles(Roles::from_iter([Role::Admin, Role::User]));
+        let root = user("root", RoleName::ADMIN);
+        let promotion = UserEdit::Roles(Roles::from_iter([RoleName::ADMIN, RoleName::USER]));
 
         for edit in [UserEdit::EndSessions, promotion] {
-            let outcome = change(&root, edit).decide(vec![root.clone()]);
+            let outcome = change(&root, edit).decide(vec![root.clone()], &everything());
             assert!(matches!(outcome, Ok(EditOutcome::Changed(_))), "{outcome:?}");
         }
     }
 
     #[test]
     fn edit_without_effect_changes_nothing() {
-        let alice = user("alice", Role::User);
+        let alice = user("alice", RoleName::USER);
 
         for edit in [UserEdit::Enable, demotion()] {
-            let outcome = change(&alice, edit).decide(vec![alice.clone()]);
+            let outcome = change(&alice, edit).decide(vec![alice.clone()], &everything());
             assert_eq!(outcome, Ok(EditOutcome::Unchanged(alice.clone())));
         }
     }
 
     #[test]
     fn change_raises_the_version() {
-        let alice = user("alice", Role::User);
+        let alice = user("alice", RoleName::USER);
 
-        let outcome = change(&alice, UserEdit::Disable).decide(vec![alice.clone()]);
+        let outcome = change(&alice, UserEdit::Disable).decide(vec![alice.clone()], &everything());
 
         let version = alice.version.next();
         assert_eq!(
@@ -261,12 +303,12 @@ mod tests {
 
     #[test]
     fn missing_and_changed_accounts_are_told_apart() {
-        let mut alice = user("alice", Role::User);
+        let mut alice = user("alice", RoleName::USER);
         let mut change = change(&alice, UserEdit::Delete);
         change.expected_version = Some(alice.version);
         alice.version = alice.version.next();
 
-        assert_eq!(change.decide(vec![alice]), Err(AccountError::Changed));
-        assert_eq!(change.decide(Vec::new()), Err(AccountError::NotFound));
+        assert_eq!(change.decide(vec![alice], &everything()), Err(AccountError::Changed));
+        assert_eq!(change.decide(Vec::new(), &everything()), Err(AccountError::NotFound));
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct RawDeletion {
     ),
 )]
 pub(super) async fn me(api: Data<Api>, bearer: Authenticated) -> Result<impl Responder, ApiError> {
-    let find = FindUser { user_id: bearer.claims.user_id };
+    let find = FindUser { user_id: bearer.require_user()? };
     let user = api.users.ask(find).await.map_err(ApiError::from_own_account)?;
 
     Ok(Json(AccountView::from(&user)))
@@ -81,7 +81,7 @@ pub(super) async fn change_password(
 ) -> Result<impl Responder, ApiError> {
     let body = body.read().await?;
     let change = ChangeOwnPassword {
-        user_id: bearer.claims.user_id,
+        user_id: bearer.require_user()?,
         current: parse_current_password(body.current_password)?,
         new: parse_new_password(body.new_password)?,
         keep_session: bearer.claims.session_id,
@@ -111,7 +111,7 @@ pub(super) async fn delete_me(
     body: JsonBody<RawDeletion>,
 ) -> Result<impl Responder, ApiError> {
     let delete = DeleteOwnAccount {
-        user_id: bearer.claims.user_id,
+        user_id: bearer.require_user()?,
         password: parse_current_password(body.read().await?.password)?,
         requester: bearer.requester(origin),
     };

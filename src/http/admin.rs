@@ -20,7 +20,7 @@ use super::state::Api;
 use super::views::ManagedAccountView;
 use crate::actors::{ChangeUser, FindUser, ListUsers, Register, SetPassword};
 use crate::domain::{
-    AuditAction, Password, Permission, RequestOrigin, Role, Roles, UserEdit, UserId, Username,
+    AuditAction, Password, Permission, RequestOrigin, RoleName, Roles, UserEdit, UserId, Username,
 };
 use crate::store::{ListedUser, UserQuery};
 
@@ -36,7 +36,7 @@ pub(super) struct RawUserQuery {
     #[param(max_length = 150, example = "testuser")]
     username: Option<String>,
     /// Role that the accounts have.
-    #[param(inline, value_type = Option<Role>)]
+    #[param(inline, value_type = Option<RoleName>)]
     role: Option<String>,
     /// `true` lists disabled accounts, `false` enabled ones.
     disabled: Option<bool>,
@@ -104,7 +104,7 @@ pub(super) async fn list(
     bearer: Authenticated,
     Query(query): Query<RawUserQuery>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_permission(&Permission::USERS_READ)?;
     bearer.require_open_session(&api).await?;
     let query = UserQuery::try_from(query)?;
 
@@ -145,13 +145,13 @@ pub(super) async fn create(
     origin: RequestOrigin,
     body: JsonBody<RawUser>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersWrite)?;
+    bearer.require_permission(&Permission::USERS_WRITE)?;
     let (username, password, roles) = body.read().await?.parse()?;
 
     let requester = bearer.requester(origin);
     let user = api.users.ask(Register { username, password, roles, requester }).await?;
 
-    tracing::info!(user.id = %bearer.claims.user_id, subject.id = %user.id, "account created");
+    tracing::info!(requester.id = %bearer.claims.subject, subject.id = %user.id, "account created");
     let location = format!("/admin/users/{}", user.id);
     Ok(HttpResponse::Created()
         .insert_header((LOCATION, location))
@@ -174,7 +174,7 @@ pub(super) async fn read(
     _: Query<NoQuery>,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_permission(&Permission::USERS_READ)?;
     bearer.require_open_session(&api).await?;
 
     let user = api.users.ask(FindUser { user_id: *id }).await?;
@@ -273,7 +273,7 @@ pub(super) async fn set_roles(
     id: Path<UserId>,
     body: JsonBody<RawRoles>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersWrite)?;
+    bearer.require_permission(&Permission::USERS_WRITE)?;
     let roles = body.read().await?.roles.ok_or(ApiError::MissingRoles)?;
     let roles = Roles::parse(roles)?;
 
@@ -304,7 +304,7 @@ pub(super) async fn set_password(
     id: Path<UserId>,
     body: JsonBody<RawPassword>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersWrite)?;
+    bearer.require_permission(&Permission::USERS_WRITE)?;
     let password = parse_new_password(body.read().await?.password)?;
 
     let requester = bearer.requester(origin);
@@ -322,7 +322,7 @@ pub(super) async fn change(
     user_id: UserId,
     edit: UserEdit,
 ) -> Result<ManagedAccountView, ApiError> {
-    bearer.require_permission(Permission::UsersWrite)?;
+    bearer.require_permission(&Permission::USERS_WRITE)?;
 
     let action = edit.action();
     let requester = bearer.requester(origin);
@@ -333,9 +333,9 @@ pub(super) async fn change(
 }
 
 fn log_change(bearer: &Authenticated, subject: UserId, action: AuditAction) {
-    let user_id = bearer.claims.user_id;
+    let requester = &bearer.claims.subject;
     let action = action.into_str();
-    tracing::info!(user.id = %user_id, subject.id = %subject, action, "account changed");
+    tracing::info!(requester.id = %requester, subject.id = %subject, action, "account changed");
 }
 
 impl RawUser {
@@ -345,7 +345,7 @@ impl RawUser {
         let (username, password) = credentials.parse()?;
         let roles = match roles {
             Some(names) => Roles::parse(names)?,
-            None => Roles::from_iter([Role::User]),
+            None => Roles::from_iter([RoleName::USER]),
         };
         Ok((username, password, roles))
     }
@@ -374,8 +374,8 @@ fn parse_username(raw: Option<String>) -> Result<Option<Username>, ApiError> {
     }
 }
 
-fn parse_role(name: &str) -> Result<Role, ApiError> {
-    name.parse().map_err(|_| ApiError::InvalidQuery("unknown role".to_owned()))
+fn parse_role(name: &str) -> Result<RoleName, ApiError> {
+    RoleName::parse(name).map_err(|error| ApiError::InvalidQuery(error.to_string()))
 }
 
 /// Parses a position in the list: any text that the database can compare with a username key.

@@ -42,7 +42,7 @@ pub(super) async fn list(
     bearer: Authenticated,
     _: Query<NoQuery>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::KeysRead)?;
+    bearer.require_permission(&Permission::KEYS_READ)?;
     bearer.require_open_session(&api).await?;
 
     let keys = api.keys.ask(ListKeys).await?;
@@ -67,12 +67,12 @@ pub(super) async fn rotate(
     _: Query<NoQuery>,
     origin: RequestOrigin,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::KeysWrite)?;
+    bearer.require_permission(&Permission::KEYS_WRITE)?;
 
     let requester = bearer.requester(origin);
     let keys = api.keys.ask(RotateKeys { requester }).await?;
 
-    tracing::info!(user.id = %bearer.claims.user_id, "signing keys rotated");
+    tracing::info!(requester.id = %bearer.claims.subject, "signing keys rotated");
     Ok(Json(KeyListView::from(&keys)))
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn revoke_all(
     _: Query<NoQuery>,
     origin: RequestOrigin,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::KeysWrite)?;
+    bearer.require_permission(&Permission::KEYS_WRITE)?;
     revoke_keys(&api, &bearer, origin, None).await
 }
 
@@ -116,7 +116,7 @@ pub(super) async fn revoke(
     origin: RequestOrigin,
     kid: Path<String>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::KeysWrite)?;
+    bearer.require_permission(&Permission::KEYS_WRITE)?;
     let kid = kid.parse().map_err(|_| ApiError::NotFound)?;
     revoke_keys(&api, &bearer, origin, Some(kid)).await
 }
@@ -131,7 +131,7 @@ async fn revoke_keys(
     let keys = api.keys.ask(RevokeKeys { id, requester }).await?;
 
     let id = id.map_or_else(|| "all".to_owned(), |id| id.to_string());
-    tracing::warn!(user.id = %bearer.claims.user_id, key.id = id, "signing keys revoked");
+    tracing::warn!(requester.id = %bearer.claims.subject, key.id = id, "signing keys revoked");
     Ok(Json(KeyListView::from(&keys)))
 }
 

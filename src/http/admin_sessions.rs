@@ -34,7 +34,7 @@ pub(super) async fn list(
     Query(query): Query<RawSessionQuery>,
     id: Path<UserId>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_permission(&Permission::USERS_READ)?;
     bearer.require_open_session(&api).await?;
 
     let query = query.parse(*id)?;
@@ -86,12 +86,12 @@ pub(super) async fn end(
     origin: RequestOrigin,
     path: Path<(UserId, SessionId)>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersWrite)?;
+    bearer.require_permission(&Permission::USERS_WRITE)?;
     let (owner, session_id) = path.into_inner();
 
     let requester = bearer.requester(origin);
     api.sessions.ask(EndSession { session_id, owner: Some(owner), requester }).await?;
 
-    tracing::info!(user.id = %bearer.claims.user_id, session.id = %session_id, "session ended");
+    tracing::info!(requester.id = %bearer.claims.subject, session.id = %session_id, "session ended");
     Ok(HttpResponse::NoContent().finish())
 }

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::authenticated::Authenticated;
 use super::error::ApiError;
 use super::page::{next_after, parse_limit};
-use super::refused::{BadQuery, BadToken, NeedsUsersRead, Refused};
+use super::refused::{BadQuery, BadToken, NeedsAuditRead, Refused};
 use super::state::Api;
 use crate::actors::ListAuditRecords;
 use crate::clock::timestamp;
@@ -94,10 +94,10 @@ struct AuditRecordView {
 /// Latest record first, a page at a time.
 #[utoipa::path(
     get, path = "/admin/audit", operation_id = "audit", tag = "administration",
-    security(("bearer" = ["users:read"])), params(RawAuditQuery),
+    security(("bearer" = ["audit:read"])), params(RawAuditQuery),
     responses(
         (status = 200, description = "A page of the audit log", body = AuditLogView),
-        Refused<(BadToken, NeedsUsersRead, BadQuery)>,
+        Refused<(BadToken, NeedsAuditRead, BadQuery)>,
     ),
 )]
 pub(super) async fn read(
@@ -105,7 +105,7 @@ pub(super) async fn read(
     bearer: Authenticated,
     Query(query): Query<RawAuditQuery>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::UsersRead)?;
+    bearer.require_permission(&Permission::AUDIT_READ)?;
     bearer.require_open_session(&api).await?;
     let query = AuditQuery::try_from(query)?;
 

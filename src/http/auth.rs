@@ -19,7 +19,7 @@ use super::state::Api;
 use super::views::Message;
 use crate::actors::{ActorError, LogOut, Login, OpenSession, Refresh, Register, TokenGrant};
 use crate::domain::{
-    AccountError, Audience, Password, RequestOrigin, Requester, Role, Roles, User, Username,
+    AccountError, Audience, Password, RequestOrigin, Requester, RoleName, Roles, User, Username,
 };
 use crate::metrics::{LoginOutcome, RefreshOutcome, RegistrationOutcome};
 
@@ -89,7 +89,7 @@ pub(super) async fn register(
 ) -> Result<impl Responder, ApiError> {
     let (username, password) = body.read().await?.parse()?;
 
-    let roles = Roles::from_iter([Role::User]);
+    let roles = Roles::from_iter([RoleName::USER]);
     let requester = Requester::anonymous(origin);
     let registered = api.users.ask(Register { username, password, roles, requester }).await;
     api.metrics.registrations.inc(registration_outcome(&registered));
@@ -188,7 +188,7 @@ pub(super) async fn logout(
     origin: RequestOrigin,
 ) -> Result<impl Responder, ApiError> {
     let session_id = bearer.claims.session_id;
-    let user_id = bearer.claims.user_id;
+    let user_id = bearer.require_user()?;
     let requester = bearer.requester(origin);
     api.sessions.ask(LogOut { session_id, user_id, requester }).await?;
 

@@ -12,10 +12,10 @@ use futures_util::future::{Either, LocalBoxFuture};
 use super::error::{ApiError, AuthorizationHeaderError};
 use super::state::Api;
 use crate::actors::{ActorError, IsRevoked, ReloadKeys, RequireOpen};
-use crate::domain::{Permission, RequestOrigin, Requester};
+use crate::domain::{Permission, RequestOrigin, Requester, UserId};
 use crate::metrics::CheckResult;
 use crate::revocation::Verdict;
-use crate::tokens::{AccessClaims, TokenRefusal, VerifiedTokenCache, key_id};
+use crate::tokens::{AccessClaims, Subject, TokenRefusal, VerifiedTokenCache, key_id};
 
 /// Claims of a valid access token that is not revoked. Add this as a parameter to a handler to
 /// require a logged-in user.
@@ -38,11 +38,22 @@ impl Authenticated {
     ///
     /// # Errors
     /// Returns [`ApiError::PermissionMissing`] if the token does not contain the permission.
-    pub(super) fn require_permission(&self, permission: Permission) -> Result<(), ApiError> {
+    pub(super) fn require_permission(&self, permission: &Permission) -> Result<(), ApiError> {
         if self.claims.permissions.contains(permission) {
             Ok(())
         } else {
-            Err(ApiError::PermissionMissing(permission))
+            Err(ApiError::PermissionMissing(permission.clone()))
+        }
+    }
+
+    /// Requires that the bearer is a user, and returns the account.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::NotUser`] if the bearer is a client.
+    pub(super) fn require_user(&self) -> Result<UserId, ApiError> {
+        match &self.claims.subject {
+            Subject::User { id, .. } => Ok(*id),
+            Subject::Client(_) => Err(ApiError::NotUser),
         }
     }
 
@@ -64,9 +75,15 @@ impl Authenticated {
 
     /// Returns the bearer as the requester of an action.
     pub(super) fn requester(&self, origin: RequestOrigin) -> Requester {
+        let (user_id, client_id) = match &self.claims.subject {
+            Subject::User { id, .. } => (Some(*id), None),
+            Subject::Client(id) => (None, Some(*id)),
+        };
         Requester {
-            user_id: Some(self.claims.user_id),
+            user_id,
+            client_id,
             session_id: Some(self.claims.session_id),
+            permissions: Some(self.claims.permissions.clone()),
             origin: Some(origin),
         }
     }

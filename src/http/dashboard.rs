@@ -27,7 +27,7 @@ struct Dashboard {
     ),
 )]
 pub(super) async fn dashboard(bearer: Authenticated) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::DashboardRead)?;
-    let message = format!("Welcome {}, this is your dashboard", bearer.claims.username);
+    bearer.require_permission(&Permission::DASHBOARD_READ)?;
+    let message = format!("Welcome {}, this is your dashboard", bearer.claims.subject.name());
     Ok(Json(Dashboard { message }))
 }

@@ -6,14 +6,13 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
-use strum::VariantNames;
 use thiserror::Error;
 use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, AudienceError, KeyError, PasswordError, Permission, Role, UnknownRole,
-    UsernameError,
+    AccountError, AudienceError, ClientError, KeyError, LackingPermissions, PasswordError,
+    Permission, RoleNameError, Roles, SECRETS_PER_CLIENT, UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -37,8 +36,20 @@ pub(super) enum ApiError {
     InvalidQuery(String),
     #[error("Missing roles")]
     MissingRoles,
-    #[error("Roles must be among these: {}", Role::VARIANTS.join(", "))]
-    InvalidRoles(#[from] UnknownRole),
+    #[error("Clients have no account")]
+    NotUser,
+    #[error(transparent)]
+    InvalidRoles(#[from] RoleNameError),
+    #[error("Roles must be among these: {}", .0.names().join(", "))]
+    UnknownRoles(Roles),
+    #[error(transparent)]
+    PermissionsLacking(#[from] LackingPermissions),
+    #[error("The client exists already")]
+    ClientExists,
+    #[error("A client has at most {SECRETS_PER_CLIENT} secrets")]
+    TooManySecrets,
+    #[error("The client requests tokens too often")]
+    TooManyTokens { retry_after: Duration },
     #[error(transparent)]
     InvalidAudience(#[from] AudienceError),
     #[error("Missing token")]
@@ -59,7 +70,7 @@ pub(super) enum ApiError {
     AuthorizationHeader(#[from] AuthorizationHeaderError),
     #[error(transparent)]
     TokenRefused(#[from] TokenRefusal),
-    #[error("You do not have the permission {}", .0.into_str())]
+    #[error("You do not have the permission {0}")]
     PermissionMissing(Permission),
     #[error("Not found")]
     NotFound,
@@ -184,7 +195,11 @@ impl ApiError {
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::MissingRoles => (StatusCode::BAD_REQUEST, "missing_roles"),
-            Self::InvalidRoles(_) => (StatusCode::BAD_REQUEST, "invalid_roles"),
+            Self::InvalidRoles(_) | Self::UnknownRoles(_) => {
+                (StatusCode::BAD_REQUEST, "invalid_roles")
+            }
+            Self::NotUser => (StatusCode::FORBIDDEN, "not_a_user"),
+            Self::PermissionsLacking(_) => (StatusCode::FORBIDDEN, "permissions_lacking"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
             Self::MissingToken => (StatusCode::BAD_REQUEST, "missing_token"),
             Self::MissingRefreshToken => (StatusCode::BAD_REQUEST, "missing_refresh_token"),
@@ -200,6 +215,8 @@ impl ApiError {
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::ClientExists => (StatusCode::CONFLICT, "client_exists"),
+            Self::TooManySecrets => (StatusCode::CONFLICT, "too_many_secrets"),
             Self::KeyTooNew(_) => (StatusCode::CONFLICT, "key_too_new"),
             Self::KeysNotUsed => (StatusCode::CONFLICT, "keys_not_used"),
             Self::NoPublicUrl => (StatusCode::NOT_FOUND, "no_public_url"),
@@ -207,6 +224,7 @@ impl ApiError {
             Self::NotJson | Self::NotForm => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
+            Self::TooManyTokens { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_tokens"),
             Self::TooManyPasswordChanges { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_password_changes")
             }
@@ -235,8 +253,7 @@ impl ApiError {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#))
             }
             Self::PermissionMissing(permission) => {
-                let scope = permission.into_str();
-                Some(format!(r#"Bearer error="insufficient_scope", scope="{scope}""#))
+                Some(format!(r#"Bearer error="insufficient_scope", scope="{permission}""#))
             }
             _ => None,
         }
@@ -244,7 +261,8 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooManyPasswordChanges { retry_after }
+            Self::TooManyTokens { retry_after }
+            | Self::TooManyPasswordChanges { retry_after }
             | Self::TooManyRevocations { retry_after }
             | Self::Overloaded { retry_after } => Some(*retry_after),
             Self::Unavailable(_)
@@ -311,7 +329,11 @@ impl ResponseError for ApiError {
 impl From<ActorError> for ApiError {
     fn from(error: ActorError) -> Self {
         match &error {
-            ActorError::Account(cause) => (*cause).into(),
+            ActorError::Account(cause) => cause.clone().into(),
+            ActorError::Client(cause) => cause.clone().into(),
+            ActorError::TooManyTokens { retry_after } => {
+                Self::TooManyTokens { retry_after: *retry_after }
+            }
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
@@ -329,6 +351,18 @@ impl From<ActorError> for ApiError {
     }
 }
 
+impl From<ClientError> for ApiError {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::NameTaken => Self::ClientExists,
+            ClientError::NotFound => Self::NotFound,
+            ClientError::TooManySecrets => Self::TooManySecrets,
+            ClientError::RequesterSignedOut => TokenRefusal::Revoked.into(),
+            ClientError::PermissionsLacking(lacking) => lacking.into(),
+        }
+    }
+}
+
 impl From<AccountError> for ApiError {
     fn from(error: AccountError) -> Self {
         match error {
@@ -338,6 +372,8 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::RequesterSignedOut => TokenRefusal::Revoked.into(),
             AccountError::LastAdmin => Self::LastAdmin,
+            AccountError::UnknownRoles { known } => Self::UnknownRoles(known),
+            AccountError::PermissionsLacking(lacking) => lacking.into(),
             AccountError::TooManyPasswordChanges { retry_after } => {
                 Self::TooManyPasswordChanges { retry_after }
             }
@@ -412,7 +448,7 @@ pub(super) mod tests {
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
-            (UnknownRole("astronaut".to_owned()).into(), 400, "invalid_roles", &[]),
+            (RoleNameError.into(), 400, "invalid_roles", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
@@ -424,7 +460,7 @@ pub(super) mod tests {
             (AuthorizationHeaderError::NotBearer.into(), 401, "missing_bearer", BEARER),
             (AuthorizationHeaderError::Malformed.into(), 401, "bad_authorization", BEARER),
             (TokenRefusal::Expired.into(), 401, "token_expired", TOKEN_EXPIRED),
-            (ApiError::PermissionMissing(Permission::UsersRead), 403, "permission_missing", SCOPE),
+            (ApiError::PermissionMissing(Permission::USERS_READ), 403, "permission_missing", SCOPE),
             (ApiError::NotFound, 404, "not_found", &[]),
             (ApiError::MethodNotAllowed(post), 405, "method_not_allowed", &[("allow", "POST")]),
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),

@@ -12,8 +12,8 @@ use super::refused::{BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Ref
 use super::state::Api;
 use super::views::Message;
 use crate::actors::{ActorError, EndSession, RevokeToken};
-use crate::domain::{Permission, RequestOrigin, Requester, SessionId, TokenId, UserId};
-use crate::tokens::AccessClaims;
+use crate::domain::{Permission, RequestOrigin, Requester, SessionId, TokenId};
+use crate::tokens::{AccessClaims, Subject};
 
 const REVOKED: Message = Message { msg: "Token revoked" };
 
@@ -44,8 +44,8 @@ struct ActiveToken {
     scope: String,
     #[schema(required = false, example = "testuser")]
     username: String,
-    #[schema(required = false, inline)]
-    sub: UserId,
+    #[schema(required = false)]
+    sub: String,
     #[schema(required = false, inline)]
     sid: SessionId,
     #[schema(required = false, inline)]
@@ -74,7 +74,7 @@ pub(super) async fn introspect(
     bearer: Authenticated,
     body: FormBody<RawToken>,
 ) -> Result<impl Responder, ApiError> {
-    bearer.require_permission(Permission::TokensIntrospect)?;
+    bearer.require_permission(&Permission::TOKENS_INTROSPECT)?;
     let token = body.read().await?.token.ok_or(ApiError::MissingToken)?;
 
     let claims = match verify_token(&api, &token).await {
@@ -142,13 +142,13 @@ async fn revoke_access_token(
     claims: &AccessClaims,
     requester: Requester,
 ) -> Result<(), ApiError> {
-    if claims.user_id != bearer.claims.user_id {
-        bearer.require_permission(Permission::TokensIntrospect)?;
+    if claims.subject != bearer.claims.subject {
+        bearer.require_permission(&Permission::TOKENS_INTROSPECT)?;
     }
     if is_revoked(api, claims).await? {
         return Ok(());
     }
-    let user_id = claims.user_id;
+    let Subject::User { id: user_id, .. } = claims.subject else { return Ok(()) };
     let revoke = RevokeToken {
         token_id: claims.token_id,
         expires_at: claims.issued_expires_at,
@@ -158,7 +158,7 @@ async fn revoke_access_token(
     };
     api.sessions.ask(revoke).await?;
 
-    tracing::info!(user.id = %bearer.claims.user_id, subject.id = %user_id, "token revoked");
+    tracing::info!(requester.id = %bearer.claims.subject, subject.id = %user_id, "token revoked");
     Ok(())
 }
 
@@ -169,15 +169,15 @@ async fn end_session(
     session_id: SessionId,
     requester: Requester,
 ) -> Result<(), ApiError> {
-    let permission = bearer.require_permission(Permission::TokensIntrospect);
+    let permission = bearer.require_permission(&Permission::TOKENS_INTROSPECT);
     let owner = match &permission {
         Ok(()) => None,
-        Err(_) => Some(bearer.claims.user_id),
+        Err(_) => Some(bearer.require_user()?),
     };
     match api.sessions.ask(EndSession { session_id, owner, requester }).await {
         Ok(()) => {
-            let user_id = bearer.claims.user_id;
-            tracing::info!(user.id = %user_id, session.id = %session_id, "session ended");
+            let requester = &bearer.claims.subject;
+            tracing::info!(requester.id = %requester, session.id = %session_id, "session ended");
             Ok(())
         }
         Err(ActorError::SessionNotFound) => Ok(()),
@@ -208,8 +208,8 @@ impl From<AccessClaims> for ActiveToken {
         Self {
             token_type: "Bearer",
             scope: claims.permissions.to_string(),
-            username: claims.username,
-            sub: claims.user_id,
+            username: claims.subject.name().into_owned(),
+            sub: claims.subject.to_string(),
             sid: claims.session_id,
             jti: claims.token_id,
             exp: claims.expires_at.unix_timestamp(),

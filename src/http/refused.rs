@@ -1,26 +1,36 @@
 //! [`Refused`]: the error replies of an operation in the OpenAPI document. They are generated from
 //! [`ApiError`], so that the document and the service cannot disagree.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use actix_web::ResponseError;
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, ResponseError};
 use serde_json::json;
 use utoipa::openapi::content::{Content, ContentBuilder};
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::extensions::Extensions;
-use utoipa::openapi::header::{Header, HeaderBuilder};
-use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Type};
 use utoipa::openapi::{Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
-use crate::domain::{AudienceError, PasswordError, Permission, UnknownRole, UsernameError};
+use crate::domain::{
+    AccountError, AudienceError, PasswordError, Permission, RoleName, RoleNameError, Roles,
+    UsernameError,
+};
 use crate::tokens::TokenRefusal;
+
+/// Headers of error replies: name, description, and pattern of the value.
+pub(super) const ERROR_HEADERS: [(&str, &str, &str); 2] = [
+    (
+        "WWW-Authenticate",
+        "The scheme and, if a token was refused, the reason (RFC 6750 section 3).",
+        "^(Bearer|Basic)( .+)?$",
+    ),
+    ("Retry-After", "Seconds to wait before the next try.", "^[1-9][0-9]*$"),
+];
 
 /// Error replies of a handler, for its `responses(...)`: `Refused<(BadToken, NotFound)>`.
 pub(super) struct Refused<R>(PhantomData<R>);
@@ -91,7 +101,9 @@ reasons! {
     BadPassword =>
         PasswordError::TooShort, PasswordError::TooLong, PasswordError::ContainsNul;
     BadAudience => AudienceError::example();
-    BadRoles => ApiError::InvalidRoles(UnknownRole("astronaut".to_owned()));
+    BadRoles => ApiError::InvalidRoles(RoleNameError), AccountError::UnknownRoles {
+        known: Roles::from_iter([RoleName::ADMIN, RoleName::INTROSPECTOR, RoleName::USER]),
+    };
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
@@ -104,13 +116,14 @@ reasons! {
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
     NotFound => ApiError::NotFound;
-    NeedsDashboardRead => ApiError::PermissionMissing(Permission::DashboardRead);
-    NeedsUsersRead => ApiError::PermissionMissing(Permission::UsersRead);
-    NeedsUsersWrite => ApiError::PermissionMissing(Permission::UsersWrite);
-    NeedsKeysRead => ApiError::PermissionMissing(Permission::KeysRead);
-    NeedsKeysWrite => ApiError::PermissionMissing(Permission::KeysWrite);
-    NeedsRevocationsRead => ApiError::PermissionMissing(Permission::RevocationsRead);
-    NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TokensIntrospect);
+    NeedsDashboardRead => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
+    NeedsAuditRead => ApiError::PermissionMissing(Permission::AUDIT_READ);
+    NeedsUsersRead => ApiError::PermissionMissing(Permission::USERS_READ);
+    NeedsUsersWrite => ApiError::PermissionMissing(Permission::USERS_WRITE);
+    NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
+    NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
+    NeedsRevocationsRead => ApiError::PermissionMissing(Permission::REVOCATIONS_READ);
+    NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
 
     /// The hashing queue is full.
     Overloaded => ApiError::Overloaded { retry_after: Duration::from_secs(3) };
@@ -160,57 +173,33 @@ impl<R: Reasons> IntoResponses for Refused<R> {
     }
 }
 
-/// Returns a header extension that marks a header as always present, for which [`HeaderBuilder`]
-/// has no method.
-pub(super) fn always_present() -> Extensions {
-    Extensions::from_iter([("required", true)])
-}
-
-/// Describes the replies with one status.
+/// Describes the replies with one status. A header is described if all of them have it.
 fn response(status: StatusCode, errors: &[ApiError]) -> Response {
     let mut response = ResponseBuilder::new()
         .description(status.canonical_reason().unwrap_or_default())
-        .content("application/json", content(errors));
-    for name in ["WWW-Authenticate", "Retry-After"] {
-        if let Some(header) = header(name, errors) {
-            response = response.header(name, header);
+        .content("application/json", content(errors))
+        .build();
+    for (name, ..) in ERROR_HEADERS {
+        if errors.iter().all(|error| error.error_response().headers().contains_key(name)) {
+            response.headers.insert(name.to_owned(), reference("headers", name));
         }
     }
-    response.build()
+    response
 }
 
-/// Describes the bodies of some errors: the schema of all error bodies, with only their codes.
+/// Refers to a component of the document.
+pub(super) fn reference<T>(kind: &str, name: &str) -> RefOr<T> {
+    RefOr::Ref(Ref::new(format!("#/components/{kind}/{name}")))
+}
+
+/// Describes the bodies of some errors: the schema of all error bodies, and an example of each.
 fn content(errors: &[ApiError]) -> Content {
-    let codes: BTreeSet<_> = errors.iter().map(ApiError::code).collect();
-    let code = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(codes));
-    let schema = AllOfBuilder::new()
-        .item(Ref::from_schema_name(ErrorBody::name()))
-        .item(ObjectBuilder::new().property("code", code));
     let examples = named(errors).map(|(name, error)| {
         let example = ExampleBuilder::new().summary(error.to_string());
         (name, example.value(Some(json!(error.body()))))
     });
+    let schema = Ref::from_schema_name(ErrorBody::name());
     ContentBuilder::new().schema(Some(schema)).examples_from_iter(examples).build()
-}
-
-/// Describes a header with its values in the replies. Returns `None` if no reply has it.
-fn header(name: &str, errors: &[ApiError]) -> Option<Header> {
-    let examples: Vec<_> = named(errors)
-        .filter_map(|(example_name, error)| {
-            let value = header_value(&error.error_response(), name)?;
-            Some((example_name, ExampleBuilder::new().value(Some(value.into()))))
-        })
-        .collect();
-    if examples.is_empty() {
-        return None;
-    }
-    let is_always_present = examples.len() == errors.len();
-    let header = HeaderBuilder::new().extensions(is_always_present.then(always_present));
-    Some(header.examples_from_iter(examples).build())
-}
-
-fn header_value(reply: &HttpResponse, name: &str) -> Option<String> {
-    reply.headers().get(name)?.to_str().ok().map(str::to_owned)
 }
 
 /// Names each error by its code, and by a number if several have the same code.

@@ -112,7 +112,7 @@ pub(super) async fn follow(
     accepted: Option<Header<AcceptEncoding>>,
 ) -> Result<HttpResponse, ApiError> {
     let arrived_at = api.clock.uptime();
-    bearer.require_permission(Permission::RevocationsRead)?;
+    bearer.require_permission(&Permission::REVOCATIONS_READ)?;
     let query = FeedQuery::parse(query.into_inner(), &api)?;
     let accepts_gzip = accepted.is_some_and(|Header(accepted)| {
         let supported = [Encoding::gzip(), Encoding::identity()];

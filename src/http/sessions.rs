@@ -48,7 +48,7 @@ pub(super) async fn logout_all(
     bearer: Authenticated,
     origin: RequestOrigin,
 ) -> Result<impl Responder, ApiError> {
-    let user_id = bearer.claims.user_id;
+    let user_id = bearer.require_user()?;
     let requester = bearer.requester(origin);
     let change = ChangeUser { user_id, edit: UserEdit::EndSessions, requester };
     api.users.ask(change).await.map_err(ApiError::from_own_account)?;
@@ -78,7 +78,7 @@ pub(super) async fn list(
     bearer: Authenticated,
     Query(query): Query<RawSessionQuery>,
 ) -> Result<impl Responder, ApiError> {
-    let query = query.parse(bearer.claims.user_id)?;
+    let query = query.parse(bearer.require_user()?)?;
 
     let page = api.sessions.ask(ListSessions { query }).await?;
 
@@ -102,11 +102,11 @@ pub(super) async fn end(
     id: Path<SessionId>,
 ) -> Result<impl Responder, ApiError> {
     let session_id = *id;
-    let owner = Some(bearer.claims.user_id);
+    let user_id = bearer.require_user()?;
     let requester = bearer.requester(origin);
-    api.sessions.ask(EndSession { session_id, owner, requester }).await?;
+    api.sessions.ask(EndSession { session_id, owner: Some(user_id), requester }).await?;
 
-    tracing::info!(user.id = %bearer.claims.user_id, session.id = %session_id, "session ended");
+    tracing::info!(user.id = %user_id, session.id = %session_id, "session ended");
     Ok(HttpResponse::NoContent().finish())
 }
 

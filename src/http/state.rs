@@ -10,7 +10,8 @@ use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
 use super::revocations::CompleteReads;
-use crate::actors::{KeyActor, Mailbox, SessionActor, UserActor};
+use crate::actors::{ClientActor, KeyActor, Mailbox, SessionActor, UserActor};
+use crate::clients::ClientDirectory;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -24,6 +25,9 @@ pub struct Api {
     pub users: Mailbox<UserActor>,
     pub sessions: Mailbox<SessionActor>,
     pub keys: Mailbox<KeyActor>,
+    pub clients: Mailbox<ClientActor>,
+    /// The clients in memory.
+    pub directory: Arc<ClientDirectory>,
     pub tokens: Arc<Tokens>,
     pub replica: Arc<Replica>,
     /// Read by `/metrics` for the connection gauges. Everything else goes through an actor.

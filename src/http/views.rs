@@ -119,7 +119,7 @@ impl From<&User> for AccountView {
             id: user.id,
             username: user.username.as_str().to_owned(),
             roles: user.roles.clone(),
-            permissions: user.roles.permissions(),
+            permissions: user.permissions.clone(),
             created_at: timestamp(user.created_at),
         }
     }
@@ -138,7 +138,7 @@ impl From<&ListedUser> for ManagedAccountView {
             id: user.id,
             username: user.username.clone(),
             roles: user.roles.clone(),
-            permissions: user.roles.permissions(),
+            permissions: user.permissions.clone(),
             created_at: timestamp(user.created_at),
         };
         let disabled_at = user.disabled_at.map(timestamp);

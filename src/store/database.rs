@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use sqlx::Pool;
 
 use super::audit::AuditStore;
+use super::clients::ClientStore;
 use super::error::StoreError;
 use super::keys::KeyStore;
 use super::revocations::RevocationStore;
@@ -16,7 +17,15 @@ use super::users::UserStore;
 /// [`StoreError::Unavailable`] if the database cannot do its work for now.
 #[async_trait]
 pub trait Store:
-    UserStore + SessionStore + RevocationStore + AuditStore + KeyStore + Send + Sync + 'static
+    UserStore
+    + SessionStore
+    + RevocationStore
+    + AuditStore
+    + KeyStore
+    + ClientStore
+    + Send
+    + Sync
+    + 'static
 {
     /// Checks that the database can be written. Names the cause within about a second.
     async fn ping(&self) -> Result<(), StoreError>;

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
-use crate::domain::{FeedCursor, KeySet, Revocation};
+use crate::domain::{ClientSet, FeedCursor, KeySet, Revocation};
 
-/// Reader of the revocations with a cursor, and of the signing keys.
+/// Reader of the revocations with a cursor, of the signing keys and of the clients.
 #[async_trait]
 pub trait Feed: Send {
     /// Reads the revocations that were committed since the last successful read. The first read
@@ -24,6 +24,11 @@ pub trait Feed: Send {
     /// Returns [`StoreError::Timeout`] if it takes longer than `timeout`.
     async fn read_keys(&mut self, timeout: Duration) -> Result<KeySet, StoreError>;
 
+    /// Reads all clients through the same connection.
+    ///
+    /// Returns [`StoreError::Timeout`] if it takes longer than `timeout`.
+    async fn read_clients(&mut self, timeout: Duration) -> Result<ClientSet, StoreError>;
+
     /// Resets the cursor: the next read is a full reload.
     fn request_full_reload(&mut self);
 }
@@ -35,7 +40,8 @@ pub struct FeedBatch {
     pub entries: Vec<FeedEntry>,
     /// Time of the read, by the clock of the database.
     pub read_at: OffsetDateTime,
-    /// Version of the shared state. The signing keys have to be read if it differs from theirs.
+    /// Version of the shared state. The signing keys and the clients have to be read if it differs
+    /// from theirs.
     pub version: i64,
     /// Whether the batch contains the whole table.
     pub is_full_reload: bool,

@@ -4,12 +4,14 @@
 //! of the same name and pass one contract suite (`tests/api/store`).
 
 mod audit;
+mod clients;
 mod columns;
 mod database;
 mod error;
 mod feed;
 mod keys;
 mod postgres;
+mod requesters;
 mod revocations;
 mod schema;
 mod sessions;
@@ -22,6 +24,7 @@ use std::sync::Arc;
 use crate::config::{Database, DatabaseSettings};
 
 pub use audit::{AuditQuery, AuditStore, ListedAuditRecord};
+pub use clients::{ClientStore, ClientWriteError};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
@@ -29,7 +32,9 @@ pub use keys::{KeyStore, KeyWriteError};
 use postgres::PostgresStore;
 pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
 pub use schema::SchemaPolicy;
-pub use sessions::{PresentedToken, Rotation, Rotations, SessionQuery, SessionStore};
+pub use sessions::{
+    OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,
+};
 use sqlite::SqliteStore;
 pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
 

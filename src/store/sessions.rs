@@ -12,15 +12,16 @@ use super::users::WriteError;
 #[cfg(doc)]
 use crate::domain::REVOCATIONS_PER_USER;
 use crate::domain::{
-    AccountError, Audience, AuditRecord, Generation, RequestOrigin, Session, SessionId,
-    SessionPosition, TokenUse, User, UserId, UserVersion,
+    AccountError, Audience, AuditRecord, Generation, Permissions, RequestOrigin, Session,
+    SessionId, SessionPosition, TokenUse, User, UserId, UserVersion,
 };
 
 /// Storage of sessions.
 #[async_trait]
 pub trait SessionStore {
-    /// Inserts a session in its first generation, with its audit record, in one commit. Returns the
-    /// sessions beyond the `limit` most recently used ones of the account, which are to be ended.
+    /// Inserts a session in its first generation, with its audit record, in one commit. Permissions
+    /// that are taken from a role of the account later, end the session; its result is the
+    /// present ones.
     ///
     /// Inserts nothing and returns [`AccountError::Changed`] if the account no longer has the given
     /// version, or [`AccountError::TooManyRevocations`] if it has more than
@@ -31,7 +32,7 @@ pub trait SessionStore {
         version: UserVersion,
         limit: u32,
         record: &AuditRecord,
-    ) -> Result<Vec<SessionId>, WriteError>;
+    ) -> Result<OpenedSession, WriteError>;
 
     /// Finds a session, expired or not.
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError>;
@@ -76,6 +77,15 @@ pub trait SessionStore {
         now: OffsetDateTime,
         limit: u32,
     ) -> Result<u64, StoreError>;
+}
+
+/// Result of the insertion of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenedSession {
+    /// Permissions of the account.
+    pub permissions: Permissions,
+    /// Sessions of the account beyond the limit, longest unused last. They are to be ended.
+    pub excess: Vec<SessionId>,
 }
 
 /// Page of the list of the sessions of an account.

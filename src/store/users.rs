@@ -8,10 +8,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::error::StoreError;
+use super::requesters::parse_roles;
 use super::revocations::CommittedRevocations;
 use crate::domain::{
-    AccountError, AuditRecord, PasswordHash, PasswordHashError, Role, Roles, User, UserChange,
-    UserId, Username,
+    AccountError, AuditRecord, PasswordHash, PasswordHashError, Permissions, RoleName, Roles, User,
+    UserChange, UserId, Username,
 };
 
 /// Greater than every character of a username.
@@ -20,11 +21,17 @@ const HIGHEST_CHAR: char = char::MAX;
 /// Storage of accounts.
 #[async_trait]
 pub trait UserStore {
-    /// Inserts an account and its audit record in one commit.
+    /// Inserts an account and its audit record in one commit. Returns the account with the
+    /// permissions of its roles.
     ///
     /// Returns [`AccountError::UsernameTaken`] if an account has the key of the username, folded or
-    /// not, or, if the session of the requester has ended, [`AccountError::RequesterSignedOut`].
-    async fn insert_user(&self, new: &Credentials, record: &AuditRecord) -> Result<(), WriteError>;
+    /// not, [`AccountError::UnknownRoles`], [`AccountError::PermissionsLacking`] or, if the session
+    /// of the requester has ended, [`AccountError::RequesterSignedOut`].
+    async fn insert_user(
+        &self,
+        new: &Credentials,
+        record: &AuditRecord,
+    ) -> Result<User, WriteError>;
 
     /// Finds an account by its username, ignoring case. An account that kept its unfolded key comes
     /// before one with the folded key.
@@ -50,8 +57,8 @@ pub trait UserStore {
     /// Changes an account, ends its sessions and inserts an audit record, all in one commit. An
     /// edit without effect ends no session and is not recorded.
     ///
-    /// Returns the [`AccountError`] of [`UserChange::decide`] or, if the session of the requester
-    /// has ended, [`AccountError::RequesterSignedOut`].
+    /// Returns the [`AccountError`] of [`UserChange::decide`], [`AccountError::UnknownRoles`] or, if
+    /// the session of the requester has ended, [`AccountError::RequesterSignedOut`].
     async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError>;
 }
 
@@ -71,7 +78,7 @@ pub struct UserQuery {
     /// The username, ignoring case.
     pub username: Option<Username>,
     /// Role that the accounts have.
-    pub role: Option<Role>,
+    pub role: Option<RoleName>,
     /// Whether the accounts are disabled.
     pub is_disabled: Option<bool>,
     /// Username key of the last account of the previous page.
@@ -88,6 +95,8 @@ pub struct ListedUser {
     /// Key of its username: its position in the list.
     pub key: String,
     pub roles: Roles,
+    /// Permissions that the roles grant together.
+    pub permissions: Permissions,
     pub created_at: OffsetDateTime,
     pub disabled_at: Option<OffsetDateTime>,
     /// First column that does not parse, as `table.column`; `None` for an account that can be used.
@@ -100,6 +109,8 @@ pub(super) struct UserColumns {
     pub(super) id: Result<Uuid, StoreError>,
     pub(super) username: Result<String, StoreError>,
     pub(super) roles: Result<Vec<String>, StoreError>,
+    /// Those that the rows of the roles have, separated by spaces.
+    pub(super) permissions: Result<String, StoreError>,
     pub(super) created_at: Result<OffsetDateTime, StoreError>,
     pub(super) disabled_at: Result<Option<OffsetDateTime>, StoreError>,
     pub(super) version: Result<i64, StoreError>,
@@ -174,13 +185,14 @@ impl UserColumns {
     pub(super) fn parse(self) -> Result<User, StoreError> {
         let username = Username::parse(&self.username?)
             .map_err(|error| StoreError::inconsistent("users", "username", error))?;
-        let roles = Roles::parse(self.roles?)
-            .map_err(|error| StoreError::inconsistent("users", "roles", error))?;
+        let roles = parse_roles(self.roles?)?;
+        let permissions = Permissions::from_scope(&self.permissions?);
         let version = u64::try_from(self.version?)
             .map_err(|error| StoreError::inconsistent("users", "version", error))?;
         Ok(User {
             id: self.id?.into(),
             username,
+            permissions: roles.built_in_permissions().union(&permissions),
             roles,
             created_at: self.created_at?,
             disabled_at: self.disabled_at?,
@@ -191,12 +203,17 @@ impl UserColumns {
     /// Creates the entry of a list. A row that does not parse is still listed.
     pub(super) fn list(self, key: String) -> ListedUser {
         let roles = self.roles.as_deref().unwrap_or_default();
-        let known_roles = roles.iter().filter_map(|name| name.parse::<Role>().ok());
+        let known_roles: Roles =
+            roles.iter().filter_map(|name| RoleName::parse(name).ok()).collect();
+        let permissions = self.permissions.as_deref().unwrap_or_default();
+        let permissions =
+            known_roles.built_in_permissions().union(&Permissions::from_scope(permissions));
         let listed = ListedUser {
             id: self.id.as_ref().copied().unwrap_or_default().into(),
             username: self.username.as_ref().map_or_else(|_| String::new(), Clone::clone),
             key,
-            roles: known_roles.collect(),
+            roles: known_roles,
+            permissions,
             created_at: self.created_at.as_ref().map_or(OffsetDateTime::UNIX_EPOCH, |time| *time),
             disabled_at: self.disabled_at.as_ref().map_or(None, |time| *time),
             broken: None,

@@ -159,7 +159,7 @@ impl Tokens {
         let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let issuer = self.settings.issuer.as_str();
         let audience = audience.unwrap_or(&self.settings.audience);
-        let claims = Claims::new(user, session_id, issuer, audience, now, expires_at);
+        let claims = Claims::of_user(user, session_id, issuer, audience, now, expires_at);
         let ring = self.ring();
         let key = ring.signing_key(expires_at).ok_or(IssueError::NoKey)?;
         Ok(IssuedToken { access_token: key.sign(&claims)?, expires_in })
@@ -340,11 +340,11 @@ pub(super) mod tests {
     use serde_json::{Value, json};
     use time::macros::datetime;
 
-    use super::super::{VerifiedTokenCache, generate_key};
+    use super::super::{Subject, VerifiedTokenCache, generate_key};
     use super::*;
     use crate::domain::{
-        KeyChange, KeyEdit, KeyPeriods, KeyState, MAX_LEEWAY, Permission, Requester, Role, Roles,
-        SecretKey, UserId, UserVersion, Username,
+        KeyChange, KeyEdit, KeyPeriods, KeyState, MAX_LEEWAY, Permission, Permissions, Requester,
+        RoleName, Roles, SecretKey, UserId, UserVersion, Username,
     };
 
     pub(in crate::tokens) const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
@@ -397,7 +397,8 @@ pub(super) mod tests {
         User {
             id: UserId::random(),
             username: Username::parse("Alice").unwrap(),
-            roles: Roles::from_iter([Role::User]),
+            roles: Roles::from_iter([RoleName::USER]),
+            permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
             created_at: NOW,
             disabled_at: None,
             version: UserVersion::FIRST,
@@ -451,11 +452,13 @@ pub(super) mod tests {
         let header = issued.access_token.split('.').next().unwrap();
         assert!(tokens.ring().find_by_header(header).is_some(), "the header is the usual one");
         assert_eq!(issued.expires_in, Duration::from_hours(1));
-        assert_eq!(claims.user_id, user.id);
-        assert_eq!(claims.username, "Alice");
+        let subject = Subject::User { id: user.id, username: "Alice".to_owned() };
+        assert_eq!(claims.subject, subject);
+        assert_eq!(claims.roles, user.roles);
+        assert!(claims.is_for_service);
         assert_eq!(claims.session_id, session);
-        assert!(claims.permissions.contains(Permission::DashboardRead));
-        assert!(!claims.permissions.contains(Permission::UsersRead));
+        assert!(claims.permissions.contains(&Permission::DASHBOARD_READ));
+        assert!(!claims.permissions.contains(&Permission::USERS_READ));
     }
 
     #[test]

@@ -125,9 +125,12 @@ struct Entry {
 fn entry_size(token: &str, claims: &AccessClaims) -> usize {
     /// A vector can be half empty.
     const ENTRY: usize = 2 * size_of::<Entry>();
-    /// The claims themselves, the two counts of their `Rc`, and the node of the permissions.
-    const CLAIMS: usize = size_of::<AccessClaims>() + 2 * size_of::<usize>() + 32;
-    let requested = token.len() + claims.username.len() + CLAIMS;
+    /// The claims themselves and the two counts of their `Rc`.
+    const CLAIMS: usize = size_of::<AccessClaims>() + 2 * size_of::<usize>();
+    // The texts of the claims are no longer than those in the token.
+    let names =
+        claims.permissions.names().len() + claims.roles.names().len() + claims.audience.len();
+    let requested = 2 * token.len() + names * size_of::<String>() + CLAIMS;
     // The allocator rounds each request up, by a quarter at most.
     ENTRY + requested + requested / 4
 }

@@ -1,37 +1,58 @@
 //! Claims of an access token (RFC 7519 section 4.1, RFC 9068 section 2.2).
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use crate::domain::{
-    Audience, KeyId, Permissions, RevocationId, Roles, SessionId, TokenId, User, UserId,
+    Audience, ClientId, KeyId, Permissions, RevocationId, RoleName, Roles, SessionId, TokenId,
+    User, UserId,
 };
 
 /// Claims of a verified access token.
 #[derive(Clone, Debug)]
 pub struct AccessClaims {
-    /// Account of the bearer (`sub`).
-    pub user_id: UserId,
-    /// Username in its displayed form.
-    pub username: String,
+    /// Bearer (`sub`).
+    pub subject: Subject,
+    /// Roles at the time of issue.
+    pub roles: Roles,
     /// Permissions at the time of issue (`scope`).
     pub permissions: Permissions,
+    /// Recipients of the token (`aud`).
+    pub audience: Vec<String>,
     /// Session of the token (`sid`).
     pub session_id: SessionId,
     /// Identifier of the token (`jti`).
     pub token_id: TokenId,
     /// Key that signed the token (`kid`).
     pub key_id: KeyId,
-    /// Whether this service is a recipient of the token (`aud`).
+    /// Whether this service is a recipient of the token.
     pub is_for_service: bool,
+    /// Time of issue, in seconds since the Unix epoch (`iat`).
+    pub issued_at: i64,
     /// Expiry under the present settings, without leeway.
     pub expires_at: OffsetDateTime,
     /// Expiry in the token (`exp`), which other instances may honour.
     pub issued_expires_at: OffsetDateTime,
     /// Start of validity, without leeway, in seconds since the Unix epoch (`nbf`).
-    pub(super) not_before: Option<i64>,
+    pub not_before: Option<i64>,
+}
+
+/// Bearer of an access token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A user who has logged in.
+    User {
+        /// Account of the user.
+        id: UserId,
+        /// Username in its displayed form.
+        username: String,
+    },
+    /// A client that acts for itself.
+    Client(ClientId),
 }
 
 impl AccessClaims {
@@ -42,6 +63,27 @@ impl AccessClaims {
     }
 }
 
+impl Subject {
+    /// Returns the username, or the id of the client.
+    #[must_use]
+    pub fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::User { username, .. } => username.into(),
+            Self::Client(id) => id.to_string().into(),
+        }
+    }
+}
+
+/// Writes the id.
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User { id, .. } => id.fmt(f),
+            Self::Client(id) => id.fmt(f),
+        }
+    }
+}
+
 /// Payload of a token. Borrows from the decoded text.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Claims<'a> {
@@ -49,14 +91,13 @@ pub(super) struct Claims<'a> {
     pub(super) iss: Cow<'a, str>,
     #[serde(borrow)]
     aud: Recipients<'a>,
-    sub: UserId,
-    // For the APIs that verify the token; the service itself goes by the scope.
-    #[serde(skip_deserializing)]
-    client_id: &'static str,
+    sub: Uuid,
     #[serde(borrow)]
-    username: Cow<'a, str>,
-    #[serde(skip_deserializing)]
-    roles: Roles,
+    client_id: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    username: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    roles: Vec<Cow<'a, str>>,
     #[serde(borrow)]
     scope: Cow<'a, str>,
     sid: SessionId,
@@ -80,8 +121,8 @@ enum Recipients<'a> {
 const CLIENT_ID: &str = "portcullis";
 
 impl<'a> Claims<'a> {
-    /// Creates the claims of a new access token.
-    pub(super) fn new(
+    /// Creates the claims of a user's new access token.
+    pub(super) fn of_user(
         user: &'a User,
         session_id: SessionId,
         issuer: &'a str,
@@ -92,11 +133,11 @@ impl<'a> Claims<'a> {
         Self {
             iss: issuer.into(),
             aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
-            sub: user.id,
-            client_id: CLIENT_ID,
-            username: user.username.as_str().into(),
-            roles: user.roles.clone(),
-            scope: user.roles.permissions().to_string().into(),
+            sub: user.id.as_uuid(),
+            client_id: CLIENT_ID.into(),
+            username: Some(user.username.as_str().into()),
+            roles: user.roles.names().into_iter().map(Cow::from).collect(),
+            scope: user.permissions.to_string().into(),
             sid: session_id,
             jti: TokenId::random(),
             iat: now.unix_timestamp(),
@@ -112,14 +153,22 @@ impl<'a> Claims<'a> {
         service: &str,
         expires_at: i64,
     ) -> Option<AccessClaims> {
+        let subject = match self.username {
+            Some(username) if self.client_id == CLIENT_ID => {
+                Subject::User { id: self.sub.into(), username: username.into_owned() }
+            }
+            _ => Subject::Client(self.sub.into()),
+        };
         Some(AccessClaims {
-            user_id: self.sub,
-            username: self.username.into_owned(),
+            subject,
+            roles: self.roles.iter().filter_map(|role| RoleName::parse(role).ok()).collect(),
             permissions: Permissions::from_scope(&self.scope),
             session_id: self.sid,
             token_id: self.jti,
             key_id,
             is_for_service: self.aud.contains(service),
+            audience: self.aud.into_names(),
+            issued_at: self.iat,
             expires_at: OffsetDateTime::from_unix_timestamp(expires_at).ok()?,
             issued_expires_at: OffsetDateTime::from_unix_timestamp(self.exp).ok()?,
             not_before: self.nbf,
@@ -132,6 +181,13 @@ impl Recipients<'_> {
         match self {
             Self::List(recipients) => recipients.iter().any(|known| known == recipient),
             Self::One(known) => known == recipient,
+        }
+    }
+
+    fn into_names(self) -> Vec<String> {
+        match self {
+            Self::List(recipients) => recipients.into_iter().map(Cow::into_owned).collect(),
+            Self::One(recipient) => vec![recipient.into_owned()],
         }
     }
 }

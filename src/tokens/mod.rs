@@ -18,7 +18,7 @@ pub use access::{
     ALGORITHM_LABELS, IssueError, IssuedToken, TokenRefusal, Tokens, algorithm_label, key_id,
 };
 pub use cache::VerifiedTokenCache;
-pub use claims::AccessClaims;
+pub use claims::{AccessClaims, Subject};
 pub use es256::generate_key;
 pub use key_file::{KeyFileError, generate_secret, load_or_create};
 pub use key_ring::{JwksDocument, KeyRing};

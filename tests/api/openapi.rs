@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Reply, TestApp, TestDatabase, document, on_both_databases, send};
 
 on_both_databases![
     documented_methods_match_the_routes,
     served_document_is_the_generated_one,
+    served_document_names_the_public_url,
     docs_page_loads_only_its_own_files,
 ];
 
@@ -62,6 +63,30 @@ fn operation_ids_are_unique() {
     assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
 }
 
+#[test]
+fn error_replies_share_one_schema() {
+    let replies = document()["components"]["responses"].as_object().expect("replies are shared");
+
+    for (name, reply) in replies {
+        let schema = &reply["content"]["application/json"]["schema"];
+        assert_eq!(schema, &json!({ "$ref": "#/components/schemas/Error" }), "{name}");
+    }
+}
+
+#[test]
+fn operations_that_need_a_permission_are_open_to_clients() {
+    let schemes = &document()["components"]["securitySchemes"];
+    let scopes = &schemes["client_credentials"]["flows"]["clientCredentials"]["scopes"];
+
+    let audit = &document()["paths"]["/admin/audit"]["get"]["security"];
+    let me = &document()["paths"]["/auth/me"]["get"]["security"];
+
+    let permission = json!(["users:read"]);
+    assert_eq!(audit, &json!([{ "bearer": permission }, { "client_credentials": permission }]));
+    assert_eq!(me, &json!([{ "bearer": [] }]));
+    assert!(scopes.get("users:read").is_some(), "{scopes}");
+}
+
 async fn documented_methods_match_the_routes(database: TestDatabase) {
     // Without a public URL, there is no metadata.
     let url = "https://auth.example.com".to_owned();
@@ -88,8 +113,20 @@ async fn served_document_is_the_generated_one(database: TestDatabase) {
     let served = app.get("/openapi.json").await;
 
     assert_eq!(served.header("content-type"), Some("application/json"));
-    assert_eq!(served.text, portcullis::http::openapi());
+    assert_eq!(served.text, portcullis::http::openapi(None));
     assert_eq!(served.body["openapi"], "3.1.0");
+}
+
+async fn served_document_names_the_public_url(database: TestDatabase) {
+    let url = "https://auth.example.com/portcullis".to_owned();
+    let app = TestApp::start_with(&database, |config| config.public_url = Some(url)).await;
+
+    let document = app.get("/openapi.json").await.body;
+
+    assert_eq!(document["servers"], json!([{ "url": "https://auth.example.com/portcullis" }]));
+    let scheme = &document["components"]["securitySchemes"]["client_credentials"];
+    let token_url = &scheme["flows"]["clientCredentials"]["tokenUrl"];
+    assert_eq!(token_url, "https://auth.example.com/portcullis/oauth/token");
 }
 
 async fn docs_page_loads_only_its_own_files(database: TestDatabase) {

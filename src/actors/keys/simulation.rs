@@ -28,7 +28,8 @@ use instance::{BOUND, Instance, MAX_AGE, Operation, Shared, Token};
 
 use crate::config::{KeySettings, SecretKeySource, SigningAlgorithm};
 use crate::domain::{
-    KeyState, MAX_LEEWAY, Role, Roles, SecretKey, User, UserId, UserVersion, Username, WrappedKey,
+    KeyState, MAX_LEEWAY, Permissions, RoleName, Roles, SecretKey, User, UserId, UserVersion,
+    Username, WrappedKey,
 };
 use crate::metrics::Metrics;
 use crate::tokens::{RootKey, test_settings};
@@ -269,7 +270,8 @@ impl Environment {
         let user = User {
             id: UserId::random(),
             username: Username::parse("Alice").unwrap(),
-            roles: Roles::from_iter([Role::User]),
+            roles: Roles::from_iter([RoleName::USER]),
+            permissions: Permissions::default(),
             created_at: datetime!(2026-01-02 03:04:05 UTC),
             disabled_at: None,
             version: UserVersion::FIRST,

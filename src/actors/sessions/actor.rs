@@ -11,6 +11,7 @@ use super::exchange::{self, Exchanges};
 use super::lookup::{self, Lookups};
 use super::reports::Reports;
 use crate::actors::{RevocationWriter, follower};
+use crate::clients::ClientDirectory;
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, TokenSettings};
 use crate::domain::Session;
@@ -49,6 +50,7 @@ impl SessionActor {
         store: Arc<dyn Store>,
         replica: Arc<Replica>,
         tokens: &Arc<Tokens>,
+        clients: &Arc<ClientDirectory>,
         revocations: Arc<RevocationWriter>,
         database_clock: Arc<DatabaseClock>,
         metrics: Arc<Metrics>,
@@ -59,6 +61,7 @@ impl SessionActor {
             &*store,
             &replica,
             tokens,
+            clients,
             config.revocations,
             &database_clock,
             &metrics,

@@ -53,6 +53,8 @@ impl Handler<OpenSession> for SessionActor {
             action: AuditAction::SessionOpened,
             requester: Requester {
                 user_id: Some(user.id),
+                client_id: None,
+                permissions: None,
                 session_id: None,
                 origin: Some(session.origin.clone()),
             },
@@ -64,9 +66,9 @@ impl Handler<OpenSession> for SessionActor {
         let revocations = Arc::clone(&self.revocations);
         let sessions_per_user = self.tokens.sessions_per_user;
         CancelOnDrop::new(async move {
-            let excess =
+            let opened =
                 store.insert_session(&session, user.version, sessions_per_user, &record).await?;
-            try_join_all(excess.into_iter().map(|excess| {
+            try_join_all(opened.excess.into_iter().map(|excess| {
                 let target = RevocationTarget::Session(excess);
                 let requester = record.requester.clone();
                 revocations.revoke(target, AuditAction::SessionEnded, user.id, requester)
@@ -74,7 +76,7 @@ impl Handler<OpenSession> for SessionActor {
             .await?;
             let generation = Generation::FIRST;
             Ok(TokenGrant {
-                user,
+                user: User { permissions: opened.permissions, ..user },
                 session_id: session.id,
                 audience: session.audience,
                 issued_at: now,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::actors::limiter::{Limiter, TOTAL_REPORTS};
+use crate::actors::limiter::{Limiter, REPORTS, TOTAL_REPORTS};
 use crate::clock::Clock;
 use crate::domain::{AuditAction, AuditRecord, RequestOrigin, Requester, SessionId, UserId};
 use crate::metrics::Metrics;
@@ -24,8 +24,8 @@ pub(super) struct Reports {
 
 impl Reports {
     pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        let [retries, replays] =
-            [(); 2].map(|()| Rc::new(RefCell::new(Limiter::new(TOTAL_REPORTS, clock.uptime()))));
+        let [retries, replays] = [(); 2]
+            .map(|()| Rc::new(RefCell::new(Limiter::new(REPORTS, TOTAL_REPORTS, clock.uptime()))));
         Self { store, clock, metrics, retries, replays }
     }
 

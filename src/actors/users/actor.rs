@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix::{Actor, Context};
 
 use super::refusals::Refusals;
-use crate::actors::limiter::{Limiter, UNLIMITED};
+use crate::actors::limiter::{Limiter, REPORTS, UNLIMITED};
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
 use crate::domain::UserId;
@@ -36,7 +36,8 @@ impl UserActor {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let refusals = Refusals::new(Arc::clone(&store), Arc::clone(&clock));
-        let password_changes = Rc::new(RefCell::new(Limiter::new(UNLIMITED, clock.uptime())));
+        let password_changes =
+            Rc::new(RefCell::new(Limiter::new(REPORTS, UNLIMITED, clock.uptime())));
         Self { store, hashing, revocations, refusals, password_changes, clock }
     }
 }

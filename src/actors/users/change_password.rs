@@ -3,7 +3,7 @@
 use actix::{Handler, Message};
 
 use super::UserActor;
-use crate::actors::limiter::RATE;
+use crate::actors::limiter::REPORTS;
 use crate::actors::{ActorError, CancelOnDrop};
 use crate::domain::{
     AccountError, Password, Requester, SessionId, User, UserChange, UserEdit, UserId,
@@ -33,7 +33,7 @@ impl Handler<ChangeOwnPassword> for UserActor {
         CancelOnDrop::new(async move {
             let user = actor.authenticate_again(user_id, current, &requester).await?;
             if actor.password_changes.borrow_mut().admit(user_id, actor.clock.uptime()).is_none() {
-                let retry_after = RATE.interval;
+                let retry_after = REPORTS.interval;
                 return Err(AccountError::TooManyPasswordChanges { retry_after }.into());
             }
             let edit = UserEdit::Password(actor.hashing.hash(new).await?);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::actors::limiter::{Limiter, TOTAL_REPORTS};
+use crate::actors::limiter::{Limiter, REPORTS, TOTAL_REPORTS};
 use crate::clock::Clock;
 use crate::domain::{AuditAction, AuditRecord, Requester, User, UserId};
 use crate::store::Store;
@@ -21,7 +21,7 @@ pub(super) struct Refusals {
 
 impl Refusals {
     pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let limiter = Limiter::new(TOTAL_REPORTS, clock.uptime());
+        let limiter = Limiter::new(REPORTS, TOTAL_REPORTS, clock.uptime());
         Self { store, clock, limiter: Rc::new(RefCell::new(limiter)) }
     }
 

@@ -5,7 +5,8 @@ use actix::{Handler, Message};
 use super::UserActor;
 use crate::actors::{ActorError, CancelOnDrop};
 use crate::domain::{
-    AuditAction, AuditRecord, Password, Requester, Roles, User, UserId, UserVersion, Username,
+    AuditAction, AuditRecord, Password, Permissions, Requester, Roles, User, UserId, UserVersion,
+    Username,
 };
 use crate::store::Credentials;
 
@@ -31,18 +32,18 @@ impl Handler<Register> for UserActor {
                 id: UserId::random(),
                 username: message.username,
                 roles: message.roles,
+                permissions: Permissions::default(),
                 created_at: actor.clock.now(),
                 disabled_at: None,
                 version: UserVersion::FIRST,
             };
-            let action = match message.requester.user_id {
+            let action = match message.requester.session_id {
                 Some(_) => AuditAction::UserCreated,
                 None => AuditAction::UserRegistered,
             };
             let record = AuditRecord::for_user(user.created_at, action, &user, message.requester);
             let new = Credentials { user, password_hash };
-            actor.store.insert_user(&new, &record).await?;
-            Ok(new.user)
+            Ok(actor.store.insert_user(&new, &record).await?)
         })
     }
 }

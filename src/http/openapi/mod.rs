@@ -2,28 +2,30 @@
 //! lines of their doc comments, in the imperative.
 
 mod schemas;
+mod security;
 
+use std::collections::BTreeMap;
+use std::iter;
 use std::sync::OnceLock;
 
 use actix_web::http::header::ContentType;
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, Responder};
+use utoipa::openapi::example::Example;
+use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{self, Ref, RefOr, Response};
+use utoipa::openapi::{self, Components, RefOr, Response, Server};
 use utoipa::{Modify, OpenApi};
 
 use super::error::ErrorBody;
-use super::refused::always_present;
+use super::refused::{ERROR_HEADERS, reference};
+use super::state::Api;
 use super::{
     account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
     probes, revocations, sessions, well_known,
 };
-
-/// Name of the security scheme, as in `security(("bearer" = []))` of a handler.
-const BEARER: &str = "bearer";
 
 /// Headers of every reply: name, description, and pattern of the value.
 const COMMON_HEADERS: [(&str, &str, &str); 3] = [
@@ -95,7 +97,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         (name = "operations", description = "Probes and metrics"),
         (name = "documentation", description = "This documentation"),
     ),
-    modifiers(&BearerScheme, &CommonHeaders),
+    modifiers(&Headers, &SharedErrors),
 )]
 struct Document;
 
@@ -104,11 +106,16 @@ struct Document;
 #[derive(Default)]
 pub(super) struct CachedDocument(OnceLock<Bytes>);
 
-/// Returns the OpenAPI 3.1 document of the API, as JSON.
+/// Returns the OpenAPI 3.1 document of the API at a URL, as JSON. Without a URL, the addresses in it
+/// are relative.
 #[must_use]
-pub fn openapi() -> String {
+pub fn openapi(public_url: Option<&str>) -> String {
+    let mut document = Document::openapi();
+    document.servers = Some(vec![Server::new(public_url.unwrap_or("/"))]);
+    document.paths.paths.values_mut().flat_map(operations).for_each(security::admit_clients);
+    security::add_schemes(&mut document, public_url.unwrap_or_default());
     // No part of the document can fail to serialize. If one did, every test would find it empty.
-    Document::openapi().to_pretty_json().unwrap_or_default()
+    document.to_pretty_json().unwrap_or_default()
 }
 
 /// Read the OpenAPI document
@@ -116,39 +123,72 @@ pub fn openapi() -> String {
     get, path = "/openapi.json", operation_id = "openapi", tag = "documentation",
     responses((status = 200, description = "The document", body = Object)),
 )]
-pub(super) async fn document(document: Data<CachedDocument>) -> impl Responder {
-    let json = document.0.get_or_init(|| openapi().into());
+pub(super) async fn document(api: Data<Api>, document: Data<CachedDocument>) -> impl Responder {
+    let json = document.0.get_or_init(|| openapi(api.public_url.as_deref()).into());
     HttpResponse::Ok().content_type(ContentType::json()).body(json.clone())
 }
 
-/// Adds the security scheme of access tokens.
-struct BearerScheme;
+/// Adds [`COMMON_HEADERS`] to every reply, and describes them and [`ERROR_HEADERS`].
+struct Headers;
 
-impl Modify for BearerScheme {
-    fn modify(&self, document: &mut openapi::OpenApi) {
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT");
-        let components = document.components.get_or_insert_default();
-        components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
-    }
-}
-
-/// Adds [`COMMON_HEADERS`] to every reply.
-struct CommonHeaders;
-
-impl Modify for CommonHeaders {
+impl Modify for Headers {
     fn modify(&self, document: &mut openapi::OpenApi) {
         for reply in document.paths.paths.values_mut().flat_map(operations).flat_map(replies) {
             for (name, ..) in COMMON_HEADERS {
-                let reference = Ref::new(format!("#/components/headers/{name}"));
-                reply.headers.insert(name.to_owned(), RefOr::Ref(reference));
+                reply.headers.insert(name.to_owned(), reference("headers", name));
             }
         }
         let components = document.components.get_or_insert_default();
-        for (name, description, pattern) in COMMON_HEADERS {
+        for (name, description, pattern) in COMMON_HEADERS.into_iter().chain(ERROR_HEADERS) {
             let header = header(description, pattern);
             components.headers.insert(name.to_owned(), header.into());
         }
     }
+}
+
+/// Moves the error replies and their examples to the components: many operations have the same.
+struct SharedErrors;
+
+impl Modify for SharedErrors {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let Components { responses, examples, .. } = document.components.get_or_insert_default();
+        for operation in document.paths.paths.values_mut().flat_map(operations) {
+            let replies = operation.responses.responses.iter_mut();
+            for (_, reply) in replies.filter(|(status, _)| status.starts_with(['4', '5'])) {
+                share_examples(examples, reply);
+                if let RefOr::T(Response { description, .. }) = reply {
+                    let name = description.replace(' ', "");
+                    *reply = reference("responses", &share(responses, &name, reply));
+                }
+            }
+        }
+    }
+}
+
+fn share_examples(shared: &mut BTreeMap<String, RefOr<Example>>, reply: &mut RefOr<Response>) {
+    let RefOr::T(reply) = reply else { return };
+    for content in reply.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        for (name, example) in &mut content.examples {
+            *example = reference("examples", &share(shared, name, example));
+        }
+    }
+}
+
+/// Returns the name of a shared component. Adds the component, unless it is shared already.
+fn share<T: Clone + PartialEq>(
+    shared: &mut BTreeMap<String, T>,
+    name: &str,
+    component: &T,
+) -> String {
+    if let Some((name, _)) = shared.iter().find(|(_, known)| *known == component) {
+        return name.clone();
+    }
+    let numbered = (2..).map(|number| format!("{name}_{number}"));
+    let mut names = iter::once(name.to_owned()).chain(numbered);
+    let name = names.find(|name| !shared.contains_key(name)).unwrap_or_default();
+    shared.insert(name.clone(), component.clone());
+    name
 }
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
@@ -168,7 +208,8 @@ fn header(description: &str, pattern: &str) -> Header {
     HeaderBuilder::new()
         .description(Some(description))
         .schema(Some(text.pattern(Some(pattern))))
-        .extensions(Some(always_present()))
+        // For which `HeaderBuilder` has no method.
+        .extensions(Some(Extensions::from_iter([("required", true)])))
         .build()
 }
 
@@ -179,7 +220,7 @@ mod tests {
 
     #[test]
     fn every_error_code_is_in_the_document() {
-        let document = openapi();
+        let document = openapi(None);
         for (error, _, code, _) in examples() {
             assert!(
                 document.contains(&format!("`{code}`"))

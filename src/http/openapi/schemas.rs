@@ -7,7 +7,7 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat,
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    AuditAction, KeyId, KeyState, Password, Permission, Permissions, Role, Roles, SessionId,
+    AuditAction, KeyId, KeyState, Password, Permission, Permissions, RoleName, Roles, SessionId,
     TokenId, UserId, Username,
 };
 
@@ -39,9 +39,13 @@ schemas! {
         .examples(["oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U"])
         .description(Some("Id of a signing key (RFC 7638)."));
     KeyState => one_of::<KeyState>();
-    Role => one_of::<Role>();
-    Roles => set_of::<Role>();
-    Permissions => set_of::<Permission>().description(Some("Permissions that the roles grant."));
+    RoleName => text(1, 64).pattern(Some("^[a-z0-9._-]{1,64}$")).examples(["user"]);
+    Roles => set_of(RoleName::schema());
+    Permission => text(1, 64)
+        .pattern(Some(r"^[!#-\[\]-~]{1,64}$"))
+        .examples(["orders:read"])
+        .description(Some("Scope token (RFC 6749 section 3.3)."));
+    Permissions => set_of(Permission::schema());
     AuditAction => one_of::<AuditAction>();
 }
 
@@ -53,8 +57,8 @@ fn uuid() -> ObjectBuilder {
     string().format(Some(format("uuid")))
 }
 
-fn set_of<T: VariantNames>() -> ArrayBuilder {
-    ArrayBuilder::new().items(one_of::<T>()).unique_items(true)
+fn set_of(item: RefOr<Schema>) -> ArrayBuilder {
+    ArrayBuilder::new().items(item).unique_items(true)
 }
 
 fn one_of<T: VariantNames>() -> ObjectBuilder {

@@ -49,7 +49,7 @@ pub(super) fn bind<'q>(
     query
         .bind(values(records, |record| record.at))
         .bind(values(records, |record| record.action.into_str()))
-        .bind(values(records, |record| record.requester.user_id.map(UserId::as_uuid)))
+        .bind(values(records, |record| record.requester.id()))
         .bind(values(records, |record| record.subject.map(UserId::as_uuid)))
         .bind(values(records, |record| record.session_id.map(SessionId::as_uuid)))
         .bind(values(records, |record| record.detail.clone()))

@@ -10,6 +10,24 @@ use crate::store::error::StoreError;
 /// Epoch of PostgreSQL, 2000-01-01, in microseconds since the Unix epoch.
 const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
+/// Selects a time in microseconds since the Unix epoch. It is one that can be read, even if the
+/// column holds `infinity`.
+macro_rules! micros {
+    ($column:literal, $name:literal) => {
+        concat!(
+            "case when ",
+            $column,
+            " is not null then
+                 (extract(epoch from greatest(timestamptz 'epoch',
+                      least(timestamptz '9000-01-01 UTC', ",
+            $column,
+            "))) * 1000000)::bigint end as ",
+            $name
+        )
+    };
+}
+pub(super) use micros;
+
 /// Reads a time. `sqlx` panics on one that it cannot represent, such as `infinity`.
 pub(super) fn time_column(
     row: &PgRow,

@@ -49,6 +49,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0008_limits_and_latest_use.sql"),
     ),
     (9, "signing keys", include_str!("../../../migrations/postgres/0009_signing_keys.sql")),
+    (
+        10,
+        "roles and clients",
+        include_str!("../../../migrations/postgres/0010_roles_and_clients.sql"),
+    ),
 ];
 
 /// The only encoding that holds every username and user agent.

@@ -10,8 +10,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::client_rows;
 use super::key_rows;
-use crate::domain::{FeedCursor, KeySet, Revocation, ServerId, Snapshot};
+use crate::domain::{ClientSet, FeedCursor, KeySet, Revocation, ServerId, Snapshot};
 use crate::store::columns::from_micros;
 use crate::store::error::StoreError;
 use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
@@ -77,6 +78,13 @@ impl Feed for PostgresFeed {
         let keys = with_timeout(timeout, key_rows::read_keys(&mut connection)).await?;
         self.connection = Some(connection);
         Ok(keys)
+    }
+
+    async fn read_clients(&mut self, timeout: Duration) -> Result<ClientSet, StoreError> {
+        let mut connection = self.connection.take().ok_or(sqlx::Error::PoolClosed)?;
+        let clients = with_timeout(timeout, client_rows::read_clients(&mut connection)).await?;
+        self.connection = Some(connection);
+        Ok(clients)
     }
 
     fn request_full_reload(&mut self) {

@@ -3,37 +3,21 @@
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Row, raw_sql};
 
+use super::columns::micros;
 use crate::domain::KeySet;
 use crate::store::error::StoreError;
 use crate::store::keys::KeyColumns;
 
-/// Selects a time in microseconds since the Unix epoch. It is one that can be read, even if the
-/// column holds `infinity`.
-macro_rules! micros {
-    ($column:literal) => {
-        concat!(
-            "case when ",
-            $column,
-            " is not null then
-                 (extract(epoch from greatest(timestamptz 'epoch',
-                      least(timestamptz '9000-01-01 UTC', ",
-            $column,
-            "))) * 1000000)::bigint end as ",
-            $column
-        )
-    };
-}
-
 /// Selects the version and the signing keys; without keys, one row with the version.
 const SELECT: &str = concat!(
     "select version, id, state, public_key, sealed_private_key, ",
-    micros!("published_at"),
+    micros!("published_at", "published_at"),
     ", ",
-    micros!("known_at"),
+    micros!("known_at", "known_at"),
     ", ",
-    micros!("activated_at"),
+    micros!("activated_at", "activated_at"),
     ", ",
-    micros!("signs_until"),
+    micros!("signs_until", "signs_until"),
     " from shared_state left join signing_keys on true
       order by signing_keys.published_at, signing_keys.activated_at, id"
 );

@@ -9,7 +9,7 @@ use super::audit;
 use super::columns::time_column;
 use super::database::PostgresStore;
 use super::key_rows::read_keys;
-use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, Requester, SigningKey, WrappedKey};
+use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, SigningKey, WrappedKey};
 use crate::store::error::StoreError;
 use crate::store::keys::{KeyStore, KeyWriteError, removed_ids, written_keys};
 
@@ -112,7 +112,7 @@ impl KeyStore for PostgresStore {
 /// Steps of the changes.
 impl PostgresStore {
     /// Makes concurrent changes wait until the commit. Returns the time.
-    async fn lock_shared_state(
+    pub(super) async fn lock_shared_state(
         &self,
         connection: &mut PgConnection,
     ) -> Result<OffsetDateTime, StoreError> {
@@ -120,18 +120,6 @@ impl PostgresStore {
         lock.execute(&mut *connection).await?;
         let select = self.executor.query("select clock_timestamp() as now");
         time_column(&select.fetch_one(connection).await?, "shared_state", "now")
-    }
-
-    /// Returns `true` if the session of the requester is open, and keeps it open until the commit.
-    async fn is_signed_in(
-        &self,
-        connection: &mut PgConnection,
-        requester: &Requester,
-    ) -> Result<bool, StoreError> {
-        let Some(session) = requester.session_id else { return Ok(true) };
-        let select = self.executor.query("select from sessions where id = $1 for key share");
-        let row = select.bind(session.as_uuid()).fetch_optional(connection).await?;
-        Ok(row.is_some())
     }
 
     async fn write_keys(
@@ -147,15 +135,7 @@ impl PostgresStore {
             self.write_key(connection, key).await?;
         }
         for revocation in &changed.revocations {
-            let insert = self.executor.query(
-                "insert into revocations (id, expires_at) values ($1, $2)
-                 on conflict (id) do update
-                 set expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
-                     xid = excluded.xid
-                 where revocations.expires_at < excluded.expires_at",
-            );
-            let insert = insert.bind(revocation.id.as_uuid()).bind(revocation.expires_at);
-            insert.execute(&mut *connection).await?;
+            self.insert_revocation(connection, revocation).await?;
         }
         let update = self.executor.query("update shared_state set version = $1");
         update.bind(changed.set.version).execute(connection).await?;

@@ -1,6 +1,8 @@
 //! The dialect of PostgreSQL 13 or later.
 
 mod audit;
+mod client_rows;
+mod clients;
 mod columns;
 mod database;
 mod executor;
@@ -9,6 +11,7 @@ mod key_rows;
 mod keys;
 mod listener;
 mod pool;
+mod requesters;
 mod revocations;
 mod sessions;
 mod users;

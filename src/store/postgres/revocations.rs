@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -134,6 +134,26 @@ impl RevocationStore for PostgresStore {
             .execute(&self.executor)
             .await?;
         Ok(result.rows_affected())
+    }
+}
+
+impl PostgresStore {
+    /// Inserts a revocation, or gives the present one the later expiry.
+    pub(super) async fn insert_revocation(
+        &self,
+        connection: &mut PgConnection,
+        revocation: &Revocation,
+    ) -> Result<(), StoreError> {
+        let insert = self.executor.query(
+            "insert into revocations (id, expires_at) values ($1, $2)
+             on conflict (id) do update
+             set expires_at = excluded.expires_at, revoked_at = excluded.revoked_at,
+                 xid = excluded.xid
+             where revocations.expires_at < excluded.expires_at",
+        );
+        let insert = insert.bind(revocation.id.as_uuid()).bind(revocation.expires_at);
+        insert.execute(connection).await?;
+        Ok(())
     }
 }
 

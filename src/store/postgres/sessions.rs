@@ -19,10 +19,11 @@ use crate::domain::{
 };
 use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
+use crate::store::requesters::held_permissions;
 use crate::store::revocations::LockedSessions;
 use crate::store::sessions::{
-    PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
-    too_many_revocations,
+    OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,
+    parse_generation, token_use, too_many_revocations,
 };
 use crate::store::users::WriteError;
 
@@ -55,11 +56,15 @@ impl SessionStore for PostgresStore {
         version: UserVersion,
         limit: u32,
         record: &AuditRecord,
-    ) -> Result<Vec<SessionId>, WriteError> {
-        // `for share` makes a concurrent `lock_users` wait for this commit. `excess` does not see
+    ) -> Result<OpenedSession, WriteError> {
+        // `for share` makes a concurrent `lock_users`, or change of a role, wait for this commit, so
+        // that it ends this session, too. `excess` does not see
         // the new session, which is the most recently used one.
         let insert = self.executor.query(AssertSqlSafe(format!(
-            "with owner as (select id from users where id = $9 and version = $10 for share),
+            "with owner as (select id, roles from users where id = $9 and version = $10 for share),
+             held as (
+                 select name, permissions from roles
+                 where name = any ((select roles from owner)::text[]) order by name for share),
              refusal as (
                  select expires_at from revocations where user_id = $9 and expires_at > $12
                  order by expires_at desc offset $18 limit 1),
@@ -71,6 +76,9 @@ impl SessionStore for PostgresStore {
                  returning id),
              recorded as ({} where exists (select from opened))
              select exists (select from opened) as is_opened,
+                    (select roles from owner) as roles,
+                    (select string_agg(permission, ' ') from held, unnest(permissions) as permission)
+                        as permissions,
                     (select expires_at from refusal) as refused_until,
                     array(select id from sessions where user_id = $9
                           order by last_used_at desc, id offset $19) as excess",
@@ -97,8 +105,10 @@ impl SessionStore for PostgresStore {
         if !row.try_get("is_opened")? {
             return Err(AccountError::Changed.into());
         }
+        let permissions: Option<&str> = row.try_get("permissions")?;
+        let permissions = held_permissions(row.try_get("roles")?, permissions.unwrap_or_default())?;
         let excess: Vec<Uuid> = row.try_get("excess")?;
-        Ok(excess.into_iter().map(SessionId::from).collect())
+        Ok(OpenedSession { permissions, excess: excess.into_iter().map(SessionId::from).collect() })
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
@@ -231,7 +241,10 @@ fn rotate_sql(locked: LockedSessions) -> String {
                        and (rotated_at > now - $6 * interval '1 second'
                             or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
                    coalesce(exchanged_at = now, false) as is_first,
-                   users.id, username, roles, users.created_at, disabled_at, version)
+                   users.id, username, roles, users.created_at, disabled_at, version,
+                   (select string_agg(permission, ' ')
+                    from roles, unnest(roles.permissions) as permission
+                    where roles.name = any (users.roles)) as permissions)
          select sessions.id as session_id, rotated_id is not null as is_rotated, rotated.*
          from sessions join shown using (id) left join rotated on rotated_id = sessions.id
          where {IS_OPEN}"

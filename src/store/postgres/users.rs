@@ -13,8 +13,8 @@ use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
 use super::revocations::{TOKENS_EXPIRE_AT, revocations_from_row};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, SessionId, User, UserChange,
-    UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions, Rights,
+    RoleName, SessionId, User, UserChange, UserEdit, UserId, Username,
 };
 use crate::store::columns::{column, to_i64};
 use crate::store::error::StoreError;
@@ -27,49 +27,56 @@ use crate::store::users::{
 /// Columns of an account.
 macro_rules! columns {
     () => {
-        "id, username, roles, created_at, disabled_at, version"
+        "id, username, roles, created_at, disabled_at, version,
+         (select string_agg(permission, ' ') from roles, unnest(roles.permissions) as permission
+          where roles.name = any (users.roles)) as permissions"
     };
 }
 
 #[async_trait]
 impl UserStore for PostgresStore {
-    async fn insert_user(&self, new: &Credentials, record: &AuditRecord) -> Result<(), WriteError> {
+    async fn insert_user(
+        &self,
+        new: &Credentials,
+        record: &AuditRecord,
+    ) -> Result<User, WriteError> {
         let Credentials { user, password_hash } = new;
-        // `for key share` delays the end of the requester's session until this commit, but not an
-        // exchange of its refresh token.
-        let insert = self.executor.query(AssertSqlSafe(format!(
-            "with open as (select from sessions where id = $15 for key share),
-             added as (
-                 insert into users (id, username, username_key, password_hash, roles, created_at)
-                 select $9, $10,
-                        coalesce((select username_key from users where username_key = $16), $11),
-                        $12, $13, $14
-                 where $15::uuid is null or exists (select from open)
-                 returning id)
-             {} where exists (select from added)",
-            audit::INSERT
-        )));
-        let result = audit::bind(insert, slice::from_ref(record))
+        let mut lease = self.executor.lease().await?;
+        let mut transaction =
+            lease.connection()?.begin_with(self.executor.begin_statement()).await?;
+        if !self.is_signed_in(&mut transaction, &record.requester).await? {
+            return Err(AccountError::RequesterSignedOut.into());
+        }
+        let permissions = self.permissions_of_roles(&mut transaction, &user.roles).await?;
+        let grantable = self.grantable(&mut transaction, &record.requester).await?;
+        grantable.check(&permissions).map_err(AccountError::from)?;
+        let insert = self.executor.query(
+            "insert into users (id, username, username_key, password_hash, roles, created_at)
+             values ($1, $2, coalesce((select username_key from users where username_key = $7), $3),
+                     $4, $5, $6)",
+        );
+        let result = insert
             .bind(user.id.as_uuid())
             .bind(user.username.as_str())
             .bind(user.username.key())
             .bind(password_hash.to_string())
             .bind(user.roles.names())
             .bind(user.created_at)
-            .bind(record.requester.session_id.map(SessionId::as_uuid))
             .bind(user.username.unfolded_key())
-            .execute(&self.executor)
+            .execute(&mut *transaction)
             .await;
         match result {
-            Ok(result) if result.rows_affected() == 0 => {
-                Err(AccountError::RequesterSignedOut.into())
-            }
-            Ok(_) => Ok(()),
+            Ok(_) => {}
             Err(error) if violates(&error, "users_username_key_unique") => {
-                Err(AccountError::UsernameTaken.into())
+                return Err(AccountError::UsernameTaken.into());
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        let insert = audit::bind(self.executor.query(audit::INSERT), slice::from_ref(record));
+        insert.execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        lease.give_back();
+        Ok(User { permissions, ..user.clone() })
     }
 
     async fn find_credentials(
@@ -110,7 +117,7 @@ impl UserStore for PostgresStore {
             .bind(query.upper_bound())
             .bind(query.previous_key())
             .bind(query.keys())
-            .bind(query.role.map(|role| role.into_str()))
+            .bind(query.role.as_ref().map(RoleName::as_str))
             .bind(query.is_disabled)
             .bind(i64::from(query.limit))
             .fetch_all(&self.executor)
@@ -145,7 +152,8 @@ impl UserStore for PostgresStore {
         if !self.requester_is_signed_in(&mut transaction, change).await? {
             return Err(AccountError::RequesterSignedOut.into());
         }
-        let user = match change.decide(locked)? {
+        let rights = self.rights(&mut transaction, change).await?;
+        let user = match change.decide(locked, &rights)? {
             EditOutcome::Changed(user) => user,
             EditOutcome::Unchanged(user) => return Ok(ChangedUser::unchanged(user, change.at)),
         };
@@ -196,6 +204,9 @@ impl PostgresStore {
         change: &UserChange,
     ) -> Result<bool, StoreError> {
         let Some(session) = change.requester.session_id else { return Ok(true) };
+        if change.requester.client_id.is_some() {
+            return self.is_signed_in(connection, &change.requester).await;
+        }
         // The aggregate reads every row; `exists` would stop at the first and leave the others
         // unlocked.
         let select = self.executor.query(
@@ -205,6 +216,20 @@ impl PostgresStore {
         );
         let select = select.bind(session.as_uuid()).bind(change.user_id.as_uuid());
         Ok(select.fetch_one(connection).await?.try_get(0)?)
+    }
+
+    /// Reads the permissions that decide about a change. The new roles keep theirs until the commit.
+    async fn rights(
+        &self,
+        connection: &mut PgConnection,
+        change: &UserChange,
+    ) -> Result<Rights, WriteError> {
+        let of_roles = match &change.edit {
+            UserEdit::Roles(roles) => self.permissions_of_roles(connection, roles).await?,
+            _ => Permissions::default(),
+        };
+        let grantable = self.grantable(connection, &change.requester).await?;
+        Ok(Rights { grantable, of_roles })
     }
 
     /// Ends the sessions of the account, except the one to keep.
@@ -270,6 +295,7 @@ fn user_columns(row: &PgRow) -> UserColumns {
         id: column(row, "users", "id"),
         username: column(row, "users", "username"),
         roles: column(row, "users", "roles"),
+        permissions: column(row, "roles", "permissions").map(Option::unwrap_or_default),
         created_at: time_column(row, "users", "created_at"),
         disabled_at: optional_time_column(row, "users", "disabled_at"),
         version: column(row, "users", "version"),
@@ -281,6 +307,7 @@ fn credentials_from_row(row: &PgRow) -> Result<Credentials, StoreError> {
     Ok(Credentials { user: user_from_row(row)?, password_hash })
 }
 
-fn violates(error: &sqlx::Error, constraint: &str) -> bool {
+/// Returns `true` if a statement failed because of a constraint.
+pub(super) fn violates(error: &sqlx::Error, constraint: &str) -> bool {
     error.as_database_error().and_then(DatabaseError::constraint) == Some(constraint)
 }

@@ -35,7 +35,7 @@ pub(super) async fn insert(
                 let origin = record.requester.origin.as_ref();
                 row.push_bind(to_micros(record.at))
                     .push_bind(record.action.into_str())
-                    .push_bind(record.requester.user_id.map(UserId::as_uuid))
+                    .push_bind(record.requester.id())
                     .push_bind(record.subject.map(UserId::as_uuid))
                     .push_bind(record.session_id.map(SessionId::as_uuid))
                     .push_bind(record.detail.as_deref())

@@ -53,6 +53,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/sqlite/0008_limits_and_latest_use.sql"),
     ),
     (9, "signing keys", include_str!("../../../migrations/sqlite/0009_signing_keys.sql")),
+    (
+        10,
+        "roles and clients",
+        include_str!("../../../migrations/sqlite/0010_roles_and_clients.sql"),
+    ),
 ];
 
 /// SQL expression for the current time in microseconds since the Unix epoch.

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::audit;
 use super::database::{NOW, SqliteStore, now};
 use super::key_rows::read_keys;
+use super::requesters::is_signed_in;
 use super::revocations::insert_revocation;
-use super::users::requester_is_signed_in;
 use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, SigningKey, WrappedKey};
 use crate::store::columns::to_micros;
 use crate::store::error::StoreError;
@@ -66,7 +66,7 @@ impl KeyStore for SqliteStore {
 
     async fn change_keys(&self, change: &KeyChange) -> Result<Option<ChangedKeys>, KeyWriteError> {
         let mut transaction = self.begin_write().await?;
-        if !requester_is_signed_in(&mut transaction, &change.requester).await? {
+        if !is_signed_in(&mut transaction, &change.requester).await? {
             return Err(KeyError::RequesterSignedOut.into());
         }
         let now = now(&mut transaction).await?;

@@ -1,10 +1,12 @@
 //! The dialect of SQLite: one file, one serving process.
 
 mod audit;
+mod clients;
 mod database;
 mod feed;
 mod key_rows;
 mod keys;
+mod requesters;
 mod revocations;
 mod sessions;
 mod users;

@@ -20,8 +20,8 @@ use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::revocations::LockedSessions;
 use crate::store::sessions::{
-    PresentedToken, Rotation, Rotations, SessionQuery, SessionStore, parse_generation, token_use,
-    too_many_revocations,
+    OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,
+    parse_generation, token_use, too_many_revocations,
 };
 use crate::store::users::WriteError;
 
@@ -50,7 +50,7 @@ impl SessionStore for SqliteStore {
         version: UserVersion,
         limit: u32,
         record: &AuditRecord,
-    ) -> Result<Vec<SessionId>, WriteError> {
+    ) -> Result<OpenedSession, WriteError> {
         let mut transaction = self.begin_write().await?;
         if let Some(until) = find_refusal(&mut transaction, new).await? {
             return Err(too_many_revocations(until, new.created_at));
@@ -76,9 +76,10 @@ impl SessionStore for SqliteStore {
         if result.rows_affected() == 0 {
             return Err(AccountError::Changed.into());
         }
+        let user = find_user(&mut transaction, new.user_id).await?.ok_or(AccountError::NotFound)?;
         audit::insert(&mut transaction, slice::from_ref(record)).await?;
         transaction.commit().await?;
-        Ok(excess)
+        Ok(OpenedSession { permissions: user.permissions, excess })
     }
 
     async fn find_session(&self, id: SessionId) -> Result<Option<Session>, StoreError> {

@@ -11,10 +11,11 @@ use uuid::Uuid;
 
 use super::audit;
 use super::database::{SqliteStore, micros, now};
+use super::requesters::{find_grantable, is_signed_in, permissions_of_roles};
 use super::revocations::{TOKENS_EXPIRE_AT, insert_revocation};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Requester, Revocation,
-    SessionId, User, UserChange, UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions, Revocation,
+    Rights, RoleName, SessionId, User, UserChange, UserEdit, UserId, Username,
 };
 use crate::store::columns::{column, from_micros, to_i64, to_micros};
 use crate::store::error::StoreError;
@@ -27,18 +28,27 @@ use crate::store::users::{
 /// Columns of an account.
 macro_rules! columns {
     () => {
-        "id, username, roles, created_at, disabled_at, version"
+        "id, username, roles, created_at, disabled_at, version,
+         (select group_concat(permissions, ' ') from roles
+          where instr(' ' || users.roles || ' ', ' ' || roles.name || ' ') > 0) as permissions"
     };
 }
 
 #[async_trait]
 impl UserStore for SqliteStore {
-    async fn insert_user(&self, new: &Credentials, record: &AuditRecord) -> Result<(), WriteError> {
+    async fn insert_user(
+        &self,
+        new: &Credentials,
+        record: &AuditRecord,
+    ) -> Result<User, WriteError> {
         let Credentials { user, password_hash } = new;
         let mut transaction = self.begin_write().await?;
-        if !requester_is_signed_in(&mut transaction, &record.requester).await? {
+        if !is_signed_in(&mut transaction, &record.requester).await? {
             return Err(AccountError::RequesterSignedOut.into());
         }
+        let permissions = permissions_of_roles(&mut transaction, &user.roles).await?;
+        let grantable = find_grantable(&mut transaction, &record.requester).await?;
+        grantable.check(&permissions).map_err(AccountError::from)?;
         let result = sqlx::query(
             "insert into users (id, username, username_key, password_hash, roles, created_at)
              values (?1, ?2, coalesce((select username_key from users where username_key = ?7), ?3),
@@ -62,7 +72,7 @@ impl UserStore for SqliteStore {
         }
         audit::insert(&mut transaction, slice::from_ref(record)).await?;
         transaction.commit().await?;
-        Ok(())
+        Ok(User { permissions, ..user.clone() })
     }
 
     async fn find_credentials(
@@ -101,7 +111,7 @@ impl UserStore for SqliteStore {
             .bind(query.previous_key())
             .bind(query.keys().map(|[folded, _]| folded))
             .bind(query.keys().map(|[_, unfolded]| unfolded))
-            .bind(query.role.map(|role| role.into_str()))
+            .bind(query.role.as_ref().map(RoleName::as_str))
             .bind(query.is_disabled)
             .bind(query.limit)
             .fetch_all(&self.pool)
@@ -129,11 +139,12 @@ impl UserStore for SqliteStore {
     async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError> {
         // The write lock replaces the row locks of PostgreSQL.
         let mut transaction = self.begin_write().await?;
-        if !requester_is_signed_in(&mut transaction, &change.requester).await? {
+        if !is_signed_in(&mut transaction, &change.requester).await? {
             return Err(AccountError::RequesterSignedOut.into());
         }
         let affected = select_affected_users(&mut transaction, change).await?;
-        let user = match change.decide(affected)? {
+        let rights = rights(&mut transaction, change).await?;
+        let user = match change.decide(affected, &rights)? {
             EditOutcome::Changed(user) => user,
             EditOutcome::Unchanged(user) => return Ok(ChangedUser::unchanged(user, change.at)),
         };
@@ -154,16 +165,6 @@ pub(super) async fn find_user(
     row.as_ref().map(user_from_row).transpose()
 }
 
-/// Returns `true` if the session of the requester is open.
-pub(super) async fn requester_is_signed_in(
-    connection: &mut SqliteConnection,
-    requester: &Requester,
-) -> Result<bool, StoreError> {
-    let Some(session) = requester.session_id else { return Ok(true) };
-    let select = sqlx::query("select 1 from sessions where id = ?1").bind(session.as_uuid());
-    Ok(select.fetch_optional(connection).await?.is_some())
-}
-
 /// Finds the account and, if the edit may remove an administrator, every active administrator.
 async fn select_affected_users(
     connection: &mut SqliteConnection,
@@ -182,6 +183,19 @@ async fn select_affected_users(
         .fetch_all(connection)
         .await?;
     affected_users(rows.iter().map(user_columns), change.user_id)
+}
+
+/// Reads the permissions that decide about a change.
+async fn rights(
+    connection: &mut SqliteConnection,
+    change: &UserChange,
+) -> Result<Rights, WriteError> {
+    let of_roles = match &change.edit {
+        UserEdit::Roles(roles) => permissions_of_roles(connection, roles).await?,
+        _ => Permissions::default(),
+    };
+    let grantable = find_grantable(connection, &change.requester).await?;
+    Ok(Rights { grantable, of_roles })
 }
 
 /// Ends the sessions of the account, except the one to keep.
@@ -240,6 +254,7 @@ fn user_columns(row: &SqliteRow) -> UserColumns {
         id: column(row, "users", "id"),
         username: column(row, "users", "username"),
         roles: roles.map(|names: &str| names.split_whitespace().map(str::to_owned).collect()),
+        permissions: column(row, "roles", "permissions").map(Option::unwrap_or_default),
         created_at: created_at.and_then(|micros| from_micros("users", "created_at", micros)),
         disabled_at: disabled_at.and_then(|micros: Option<i64>| {
             micros.map(|micros| from_micros("users", "disabled_at", micros)).transpose()
@@ -260,8 +275,9 @@ fn revocation_from_row(row: &SqliteRow) -> Result<Revocation, StoreError> {
     })
 }
 
-/// SQLite errors name the columns of a constraint, not the constraint.
-fn violates_uniqueness_of(error: &sqlx::Error, column: &str) -> bool {
+/// Returns `true` if a statement failed because a column is unique. SQLite errors name the columns of
+/// a constraint, not the constraint.
+pub(super) fn violates_uniqueness_of(error: &sqlx::Error, column: &str) -> bool {
     error
         .as_database_error()
         .is_some_and(|error| error.is_unique_violation() && error.message().ends_with(column))

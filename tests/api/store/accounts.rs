@@ -25,9 +25,10 @@ on_both_databases![
     broken_administrator_fails_no_other_change,
 ];
 
-async fn add_account(store: &dyn Store, username: &str, roles: &[Role]) -> User {
+async fn add_account(store: &dyn Store, username: &str, roles: &[RoleName]) -> User {
     let mut credentials = new_credentials(username);
-    credentials.user.roles = roles.iter().copied().collect();
+    credentials.user.roles = roles.iter().cloned().collect();
+    credentials.user.permissions = credentials.user.roles.built_in_permissions();
     store.insert_user(&credentials, &audit_record()).await.unwrap();
     credentials.user
 }
@@ -65,7 +66,11 @@ fn to_record(listed: ListedAuditRecord) -> AuditRecord {
     AuditRecord {
         at: listed.at,
         action: listed.action.parse().unwrap(),
-        requester: Requester { user_id: listed.actor, session_id: None, origin: listed.origin },
+        requester: Requester {
+            user_id: listed.actor,
+            origin: listed.origin,
+            ..Requester::COMMAND_LINE
+        },
         subject: listed.subject,
         session_id: listed.session_id,
         detail: listed.detail,
@@ -79,7 +84,7 @@ fn all_records() -> AuditQuery {
 async fn accounts_are_listed_by_name_ignoring_case(database: TestDatabase) {
     let store = open_store(&database).await;
     for name in ["Bob", "alice", "a_1", "Al", "zoë", "ALBERT", "b-2", "éva"] {
-        add_account(store.as_ref(), name, &[Role::User]).await;
+        add_account(store.as_ref(), name, &[RoleName::USER]).await;
     }
     let list = async |prefix, after, limit| {
         list_usernames(store.as_ref(), &user_query(prefix, after, limit)).await
@@ -115,9 +120,9 @@ async fn accounts_from_before_case_folding_are_found(database: TestDatabase) {
     assert_eq!(names.len(), 42, "{names:?}");
     let mut ids = Vec::new();
     for name in &names {
-        ids.push(add_account(store.as_ref(), name, &[Role::User]).await.id);
+        ids.push(add_account(store.as_ref(), name, &[RoleName::USER]).await.id);
     }
-    let namesake = add_account(store.as_ref(), "x-strasse", &[Role::User]).await.id;
+    let namesake = add_account(store.as_ref(), "x-strasse", &[RoleName::USER]).await.id;
     database.execute(UNFOLD).await;
 
     let store = open_store(&database).await;
@@ -196,9 +201,9 @@ async fn command_line_revokes_until_the_tokens_expire(database: TestDatabase) {
 
 async fn account_change_applies_only_the_edit(database: TestDatabase) {
     let store = open_store(&database).await;
-    add_account(store.as_ref(), "root", &[Role::Admin]).await;
-    let before = add_account(store.as_ref(), "Alice", &[Role::User]).await;
-    let roles = Roles::from_iter([Role::User, Role::Admin]);
+    add_account(store.as_ref(), "root", &[RoleName::ADMIN]).await;
+    let before = add_account(store.as_ref(), "Alice", &[RoleName::USER]).await;
+    let roles = Roles::from_iter([RoleName::USER, RoleName::ADMIN]);
     let disable = new_change(before.id, UserEdit::Disable);
 
     let promoted = User { roles: roles.clone(), ..before.clone() };
@@ -241,7 +246,7 @@ async fn change_without_effect_is_not_recorded(database: TestDatabase) {
 
 async fn signed_out_requester_changes_nothing(database: TestDatabase) {
     let store = open_store(&database).await;
-    let alice = add_account(store.as_ref(), "alice", &[Role::User]).await;
+    let alice = add_account(store.as_ref(), "alice", &[RoleName::USER]).await;
     let session = add_session(store.as_ref()).await;
     let requester = Requester { session_id: Some(session.id), ..Requester::COMMAND_LINE };
     let change =
@@ -296,7 +301,8 @@ async fn concurrent_removals_leave_one_administrator(database: TestDatabase) {
     let store = open_store(&database).await;
     let mut admins = Vec::new();
     for n in 0..8 {
-        admins.push(add_account(store.as_ref(), &format!("admin-{n}"), &[Role::Admin]).await.id);
+        admins
+            .push(add_account(store.as_ref(), &format!("admin-{n}"), &[RoleName::ADMIN]).await.id);
     }
     let edits = [UserEdit::Delete, UserEdit::Disable, UserEdit::Roles(Roles::default())];
 
@@ -311,7 +317,7 @@ async fn concurrent_removals_leave_one_administrator(database: TestDatabase) {
     assert_eq!(refused, [AccountError::LastAdmin]);
     let users = store.list_users(&user_query("", "", 100)).await.unwrap();
     let is_active_admin =
-        |user: &&ListedUser| user.roles.contains(Role::Admin) && user.disabled_at.is_none();
+        |user: &&ListedUser| user.roles.contains(&RoleName::ADMIN) && user.disabled_at.is_none();
     assert_eq!(users.iter().filter(is_active_admin).count(), 1);
 }
 
@@ -323,7 +329,8 @@ async fn audit_query_filters_by_each_field(database: TestDatabase) {
         address: "2001:db8::1".parse().unwrap(),
         user_agent: UserAgent::sanitize("curl/8.5"),
     };
-    let by_admin = Requester { user_id: Some(admin), session_id: None, origin: Some(origin) };
+    let by_admin =
+        Requester { user_id: Some(admin), origin: Some(origin), ..Requester::COMMAND_LINE };
     let at = now();
     let session_id = Some(SessionId::random());
     let new_record = |secs: u64, action, requester: &Requester, subject| AuditRecord {
@@ -437,11 +444,11 @@ async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
         breakages.push(("id", "x'00'"));
     }
     for (column, value) in &breakages {
-        add_account(store.as_ref(), &format!("a-{column}"), &[Role::User]).await;
+        add_account(store.as_ref(), &format!("a-{column}"), &[RoleName::USER]).await;
         let breaks = format!("update users set {column} = {value} where username = 'a-{column}'");
         database.execute(breaks).await;
     }
-    let sound = add_account(store.as_ref(), "z", &[Role::User]).await;
+    let sound = add_account(store.as_ref(), "z", &[RoleName::USER]).await;
 
     let listed = store.list_users(&user_query("", "", 100)).await.unwrap();
 
@@ -451,7 +458,7 @@ async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
     for ((column, _), user) in breakages.iter().zip(broken) {
         assert_eq!(user.broken, Some(format!("users.{column}")), "{user:?}");
         assert_eq!(user.key, format!("a-{column}"));
-        assert_eq!(user.roles, Roles::from_iter([Role::User]));
+        assert_eq!(user.roles, Roles::from_iter([RoleName::USER]));
     }
     let after = Some("a-username".to_owned());
     let query = UserQuery { after, limit: 1, ..UserQuery::default() };
@@ -461,9 +468,9 @@ async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
 
 async fn broken_administrator_fails_no_other_change(database: TestDatabase) {
     let store = open_store(&database).await;
-    let broken = add_account(store.as_ref(), "broken", &[Role::Admin]).await;
-    let first = add_account(store.as_ref(), "first", &[Role::Admin]).await;
-    let second = add_account(store.as_ref(), "second", &[Role::Admin]).await;
+    let broken = add_account(store.as_ref(), "broken", &[RoleName::ADMIN]).await;
+    let first = add_account(store.as_ref(), "first", &[RoleName::ADMIN]).await;
+    let second = add_account(store.as_ref(), "second", &[RoleName::ADMIN]).await;
     database.execute("update users set username = '' where username = 'broken'").await;
     let disable = async |id| store.change_user(&new_change(id, UserEdit::Disable)).await;
 

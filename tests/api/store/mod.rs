@@ -15,13 +15,13 @@ use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::DatabaseSettings;
 use portcullis::domain::{
     AccountError, Audience, AuditAction, AuditRecord, CLOCK_SKEW_ALLOWANCE, Generation, MAX_LEEWAY,
-    PasswordHash, REVOCATIONS_PER_USER, RequestOrigin, Requester, Revocation, RevocationId, Role,
-    Roles, Session, SessionId, TokenId, TokenUse, User, UserAgent, UserEdit, UserId, UserVersion,
-    Username,
+    PasswordHash, Permissions, REVOCATIONS_PER_USER, RequestOrigin, Requester, Revocation,
+    RevocationId, RoleName, Roles, Session, SessionId, TokenId, TokenUse, User, UserAgent,
+    UserEdit, UserId, UserVersion, Username,
 };
 use portcullis::store::{
-    self, AuditQuery, CommittedRevocations, Credentials, FeedBatch, LockedSessions, PresentedToken,
-    Rotation, SchemaPolicy, SessionQuery, Store, StoreError, WriteError,
+    self, AuditQuery, CommittedRevocations, Credentials, FeedBatch, LockedSessions, OpenedSession,
+    PresentedToken, Rotation, SchemaPolicy, SessionQuery, Store, StoreError, WriteError,
 };
 use sqlx::Executor;
 use sqlx::postgres::PgConnection;
@@ -85,7 +85,8 @@ fn new_credentials(username: &str) -> Credentials {
     let user = User {
         id: UserId::random(),
         username: Username::parse(username).unwrap(),
-        roles: Roles::from_iter([Role::User, Role::Admin]),
+        roles: Roles::from_iter([RoleName::USER, RoleName::ADMIN]),
+        permissions: Permissions::of_service(),
         created_at: now(),
         disabled_at: None,
         version: UserVersion::FIRST,
@@ -144,7 +145,8 @@ async fn rotate(
 /// Adds an account and opens a session for it.
 async fn add_session(store: &dyn Store) -> Session {
     let mut owner = new_credentials(&format!("user-{}", UserId::random()));
-    owner.user.roles = Roles::from_iter([Role::User]);
+    owner.user.roles = Roles::from_iter([RoleName::USER]);
+    owner.user.permissions = owner.user.roles.built_in_permissions();
     store.insert_user(&owner, &audit_record()).await.unwrap();
     let created_at = now();
     let session = Session {
@@ -163,10 +165,7 @@ async fn add_session(store: &dyn Store) -> Session {
 }
 
 /// Inserts a session of an account in its first version, without a limit of sessions.
-async fn insert_session(
-    store: &dyn Store,
-    session: &Session,
-) -> Result<Vec<SessionId>, WriteError> {
+async fn insert_session(store: &dyn Store, session: &Session) -> Result<OpenedSession, WriteError> {
     store.insert_session(session, UserVersion::FIRST, u32::MAX, &audit_record()).await
 }
 
@@ -606,9 +605,9 @@ async fn session_beyond_the_limit_names_those_longest_unused(database: TestDatab
         insert_session(store.as_ref(), session).await.unwrap();
     }
 
-    let excess = store.insert_session(&new, UserVersion::FIRST, 2, &audit_record()).await.unwrap();
+    let opened = store.insert_session(&new, UserVersion::FIRST, 2, &audit_record()).await.unwrap();
 
-    assert_eq!(excess, [older.id, oldest.id]);
+    assert_eq!(opened.excess, [older.id, oldest.id]);
 }
 
 async fn deleted_account_cannot_open_a_session(database: TestDatabase) {

@@ -6,7 +6,8 @@ use futures_util::future::{join, join_all};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
 use portcullis::domain::{
-    Audience, Role, Roles, SecretKey, SessionId, User, UserId, UserVersion, Username,
+    Audience, Permissions, RoleName, Roles, SecretKey, SessionId, User, UserId, UserVersion,
+    Username,
 };
 use portcullis::tokens::{KeyRing, RootKey, Tokens};
 use reqwest::Method;
@@ -224,7 +225,8 @@ fn issue_token(tokens: &Tokens) -> String {
     let user = User {
         id: UserId::random(),
         username: Username::parse("alice").expect("the username is valid"),
-        roles: Roles::from_iter([Role::User]),
+        roles: Roles::from_iter([RoleName::USER]),
+        permissions: Permissions::default(),
         created_at: SystemClock.now(),
         disabled_at: None,
         version: UserVersion::FIRST,

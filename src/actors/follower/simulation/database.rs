@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::{FeedCursor, KeySet, Revocation, RevocationId, ServerId, Snapshot};
+use crate::domain::{ClientSet, FeedCursor, KeySet, Revocation, RevocationId, ServerId, Snapshot};
 use crate::store::{Feed, FeedBatch, FeedEntry, StoreError};
 
 pub(super) const BOUND: Duration = Duration::from_secs(5);
@@ -223,6 +223,10 @@ impl Feed for ModelFeed {
 
     async fn read_keys(&mut self, _: Duration) -> Result<KeySet, StoreError> {
         Ok(KeySet::default())
+    }
+
+    async fn read_clients(&mut self, _: Duration) -> Result<ClientSet, StoreError> {
+        Ok(ClientSet::default())
     }
 
     fn request_full_reload(&mut self) {

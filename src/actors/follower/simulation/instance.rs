@@ -62,6 +62,7 @@ impl Parts {
         Follower {
             feed: Box::new(feed) as Box<dyn Feed>,
             replica: Arc::clone(replica),
+            clients: Arc::default(),
             tokens: Arc::clone(&self.tokens),
             notified: replica.log().read_requests(),
             settings: RevocationSettings {
@@ -100,7 +101,7 @@ impl Instance {
     /// Starts, follows for a while, and restarts.
     pub(super) async fn run(self: Arc<Self>) {
         // Some instances are far from the database.
-        let usual_wait = Duration::from_millis(4 * 8_u64.pow(self.number as u32));
+        let usual_wait = Duration::from_millis(4 << (3 * self.number));
         loop {
             let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
             let replica = Arc::new(Replica::new(1_000, BOUND, Arc::clone(&clock)));

@@ -122,10 +122,10 @@ async fn run(seed: u64, design: Design, parts: Parts) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns the first violation of some schedules.
-fn first_violation(design: Design, seeds: Range<u64>) -> Option<String> {
+/// Returns the violations of some schedules, with their seeds.
+fn violations(design: Design, seeds: Range<u64>) -> impl Iterator<Item = String> {
     let parts = Parts::new();
-    seeds.into_iter().find_map(|seed| {
+    seeds.into_iter().filter_map(move |seed| {
         let mut runtime = Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();
         let schedule = run(seed, design, parts.clone());
@@ -136,15 +136,15 @@ fn first_violation(design: Design, seeds: Range<u64>) -> Option<String> {
 
 #[test]
 fn no_schedule_violates_the_bound_of_a_receiver() {
-    assert_eq!(first_violation(Design::Real, 0..500), None);
+    assert_eq!(violations(Design::Real, 0..300).next(), None);
 }
 
 macro_rules! wrong_designs {
     ($($name:ident: $design:ident;)*) => {$(
         #[test]
         fn $name() {
-            let violation = first_violation(Design::$design, 0..500);
-            assert!(violation.is_some(), "the schedules do not detect the wrong design");
+            let mut violations = violations(Design::$design, 0..500);
+            assert!(violations.any(|violation| violation.contains("is accepted")));
         }
     )*};
 }

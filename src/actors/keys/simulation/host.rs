@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::database::{Database, Variant, World};
 use crate::clock::Clock;
-use crate::domain::{ChangedKeys, FeedCursor, KeyChange, KeySet, ServerId, Snapshot, WrappedKey};
+use crate::domain::{
+    ChangedKeys, ClientSet, FeedCursor, KeyChange, KeySet, ServerId, Snapshot, WrappedKey,
+};
 use crate::store::{Feed, FeedBatch, KeyStore, KeyWriteError, StoreError};
 
 /// Longest duration of a slow step of the database.
@@ -269,6 +271,10 @@ impl Feed for ModelFeed {
     async fn read_keys(&mut self, limit: Duration) -> Result<KeySet, StoreError> {
         let read = self.host.query(Database::key_set);
         timeout(limit, read).await.map_err(|_| StoreError::Timeout(limit))?
+    }
+
+    async fn read_clients(&mut self, _: Duration) -> Result<ClientSet, StoreError> {
+        Ok(ClientSet::default())
     }
 
     fn request_full_reload(&mut self) {

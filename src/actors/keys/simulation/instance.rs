@@ -196,6 +196,7 @@ impl Instance {
         let replica = Arc::new(Replica::new(settings.capacity, BOUND, Arc::clone(&clock) as _));
         let notified = Arc::new(Notify::new());
         let follower = Follower {
+            clients: Arc::default(),
             feed: Box::new(ModelFeed::new(Arc::clone(&self.host))),
             replica: Arc::clone(&replica),
             tokens: Arc::clone(&tokens),

@@ -1,0 +1,11 @@
+//! The clients: authentication from memory, tokens, administration.
+
+mod actor;
+mod change;
+mod issue;
+mod reload;
+
+pub use actor::ClientActor;
+pub use change::{ChangeClient, ListClients};
+pub use issue::AdmitClientToken;
+pub use reload::ReloadClients;
