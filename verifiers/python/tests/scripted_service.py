@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -24,9 +25,15 @@ class ScriptedService(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
+        if tls is not None:
+            self.url = f"https://localhost:{self.server_port}"
+            # The handshake is made by the thread of the connection, at its first read.
+            self.socket = tls.wrap_socket(
+                self.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.bound_ms, self.max_age = 500, 300
         self.faults: dict[str, Fault] = {}
         self.requests: list[tuple[str, dict[str, str]]] = []
