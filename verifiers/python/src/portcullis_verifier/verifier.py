@@ -5,10 +5,17 @@ import json
 import ssl
 from dataclasses import asdict
 from types import TracebackType
+from typing import Any
 from urllib.parse import urlencode
 
 from portcullis_verifier.clock import system_clock
-from portcullis_verifier.errors import PermissionMissing, TokenInvalid, TokenRevoked, Unavailable
+from portcullis_verifier.errors import (
+    PermissionMissing,
+    TokenInvalid,
+    TokenRevoked,
+    Unavailable,
+    VerificationError,
+)
 from portcullis_verifier.follower import Follower
 from portcullis_verifier.http import RequestFailed, Service
 from portcullis_verifier.keys import KeySet
@@ -95,16 +102,26 @@ class Verifier:
         `Unavailable`, whose `status` is the HTTP status to answer with.
         """
         try:
-            return self._verify_in_memory(token, permissions)
-        except _NeedsRequest:
-            return self._verify_with_request(token, permissions)
+            try:
+                claims = self._verify_in_memory(token)
+            except _NeedsRequest:
+                claims = self._verify_with_request(token)
+            return self._accept(claims, permissions)
+        except VerificationError as error:
+            self._count(error)
+            raise
 
     async def verify_async(self, token: str, *permissions: str) -> Claims:
         """Do the same as `verify`, without blocking the event loop where it needs a request."""
         try:
-            return self._verify_in_memory(token, permissions)
-        except _NeedsRequest:
-            return await asyncio.to_thread(self._verify_with_request, token, permissions)
+            try:
+                claims = self._verify_in_memory(token)
+            except _NeedsRequest:
+                claims = await asyncio.to_thread(self._verify_with_request, token)
+            return self._accept(claims, permissions)
+        except VerificationError as error:
+            self._count(error)
+            raise
 
     def staleness(self) -> float:
         """Return the age of what is known, in seconds; infinite before the first complete read."""
@@ -132,71 +149,74 @@ class Verifier:
         """Close."""
         self.close()
 
-    def _verify_in_memory(self, token: str, permissions: tuple[str, ...]) -> Claims:
-        try:
-            keys = self._follower.keys
-            key = None if keys is None else keys.find(token)
-            if keys is None or key is None:
-                raise _UnknownKey
-            claims = self._rules.decode(token, key)
-            keys.remember(token, key)
-            verdict = self._receiver.check((claims["jti"], claims["sid"], key.revocation_id))
-            if verdict is Verdict.REVOKED:
-                raise TokenRevoked("the token was revoked")
-            # A revocation of a key is forgotten when no verifier holds the key any longer.
-            if verdict is Verdict.UNKNOWN or not keys.is_fresh(system_clock()):
-                raise _UnknownRevocation(claims)
-        except TokenInvalid as error:
-            if isinstance(error, TokenRevoked):
-                self._counters.revoked += 1
-            else:
-                self._counters.invalid += 1
-            raise
-        return self._accept(claims, permissions)
+    def _verify_in_memory(self, token: str) -> Claims:
+        keys = self._follower.keys
+        key = None if keys is None else keys.find(token)
+        if keys is None or key is None:
+            raise _UnknownKey
+        claims = self._rules.decode(token, key)
+        keys.remember(token, key)
+        verdict = self._receiver.check((claims["jti"], claims["sid"], key.revocation_id))
+        if verdict is Verdict.REVOKED:
+            raise TokenRevoked("the token was revoked")
+        # A revocation of a key is forgotten when no verifier holds the key any longer.
+        if verdict is Verdict.UNKNOWN or not keys.is_fresh(system_clock()):
+            raise _UnknownRevocation(claims)
+        return claims
 
-    def _verify_with_request(self, token: str, permissions: tuple[str, ...]) -> Claims:
+    def _verify_with_request(self, token: str) -> Claims:
         self._follower.start()
         try:
             try:
-                return self._verify_in_memory(token, permissions)
+                return self._verify_in_memory(token)
             except _UnknownKey:
                 # It may be new.
                 self._follower.read_keys_again()
-                return self._verify_in_memory(token, permissions)
+                return self._verify_in_memory(token)
         except _UnknownKey as error:
-            self._counters.invalid += 1
             raise TokenInvalid("the key of the token is unknown") from error
         except RequestFailed as error:
-            self._counters.unavailable += 1
             raise Unavailable(str(error)) from error
         except _UnknownRevocation as unknown:
-            return self._accept(self._introspected(token, unknown.claims), permissions)
+            self._introspect(token, unknown.claims)
+            return unknown.claims
 
     def _accept(self, claims: Claims, permissions: tuple[str, ...]) -> Claims:
         if permissions and not set(permissions).issubset(str(claims.get("scope", "")).split()):
-            self._counters.forbidden += 1
             raise PermissionMissing(f"the token needs the permission {' '.join(permissions)}")
         self._counters.accepted += 1
         return claims
 
-    def _introspected(self, token: str, claims: Claims) -> Claims:
-        """Ask the service about a token whose signature and claims are good."""
-        try:
-            is_active = self._introspect(token, claims["jti"])
-        except (RequestFailed, ValueError) as error:
-            self._counters.unavailable += 1
-            raise Unavailable(f"failed to introspect: {error}") from error
-        if not is_active:
+    def _count(self, error: VerificationError) -> None:
+        if isinstance(error, TokenRevoked):
             self._counters.revoked += 1
-            raise TokenRevoked("the token was revoked")
-        return claims
+        elif isinstance(error, TokenInvalid):
+            self._counters.invalid += 1
+        elif isinstance(error, PermissionMissing):
+            self._counters.forbidden += 1
+        else:
+            self._counters.unavailable += 1
 
-    def _introspect(self, token: str, token_id: str) -> bool:
+    def _introspect(self, token: str, claims: Claims) -> None:
+        """Ask the service about a token whose signature and claims are good."""
         if not self._introspects:
             problem = self._follower.problem or "no reply of the revocation feed"
-            raise RequestFailed(f"what is known is {self.staleness():.1f} s old: {problem}")
-        connection = self._service.connect(INTROSPECTION_TIMEOUT)
+            raise Unavailable(f"what is known is {self.staleness():.1f} s old: {problem}")
         sent = system_clock()
+        try:
+            fields = self._read_introspection(token)
+        except (RequestFailed, ValueError) as error:
+            raise Unavailable(f"failed to introspect: {error}") from error
+        if not self._receiver.introspection_counts(sent):
+            raise Unavailable("failed to introspect: the reply came too late")
+        if fields.get("active") is False:
+            raise TokenRevoked("the token was revoked")
+        if fields.get("active") is not True or fields.get("jti") != claims["jti"]:
+            raise Unavailable("failed to introspect: the reply is about another token")
+
+    def _read_introspection(self, token: str) -> dict[str, Any]:
+        self._counters.introspections += 1
+        connection = self._service.connect(INTROSPECTION_TIMEOUT)
         try:
             reply = connection.request(
                 "/oauth/introspect",
@@ -205,12 +225,7 @@ class Verifier:
             )
         finally:
             connection.close()
-        self._counters.introspections += 1
         fields = json.loads(reply.body)
-        if not isinstance(fields, dict) or not isinstance(fields.get("active"), bool):
+        if not isinstance(fields, dict):
             raise ValueError("the reply is malformed")
-        if fields["active"] and fields.get("jti") != token_id:
-            raise ValueError("the reply is about another token")
-        if not self._receiver.introspection_counts(sent):
-            raise ValueError("the reply came too late")
-        return bool(fields["active"])
+        return fields
