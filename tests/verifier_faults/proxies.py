@@ -8,7 +8,8 @@ from processes import FOLDER, free_port, run
 
 
 class Proxy:
-    """Passes bytes on. `cut` refuses and closes connections; `stall` keeps them and passes nothing."""
+    """Passes bytes on. `cut` closes connections and refuses more; `stall` keeps them, and passes
+    nothing."""
 
     def __init__(self, target_port):
         self.port, self._target_port = free_port(), target_port
@@ -29,6 +30,12 @@ class Proxy:
     def heal(self):
         self._is_cut = False
         self._flowing.set()
+
+    def lead_to(self, target_port):
+        """Sends all further connections elsewhere, and closes the present ones."""
+        self._target_port = target_port
+        self.cut()
+        self.heal()
 
     def _accept(self):
         while True:
@@ -58,7 +65,7 @@ class Proxy:
             self._open.discard(connection)
 
 
-def caching_proxy(target_port):
+def start_caching_proxy(target_port):
     """Starts nginx that keeps each reply of the feed for a minute, whatever was asked."""
     port = free_port()
     config = FOLDER / "cache.conf"
@@ -76,5 +83,5 @@ def caching_proxy(target_port):
                 }}
             }}
         }}""")
-    process = run("cache", ["nginx", "-e", "stderr", "-p", str(FOLDER), "-c", str(config)], port)
-    return process, port
+    run("cache", ["nginx", "-e", "stderr", "-p", str(FOLDER), "-c", str(config)], port)
+    return port

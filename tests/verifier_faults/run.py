@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Measures how soon a logout holds at verifiers, and how late under faults: `make verifier-faults`.
 
-Three instances on one database are behind HAProxy, which both verifiers follow through a proxy that
-can break. No token may be accepted later than the bound after the acknowledgement of its logout, and
-none that is valid may be refused once all is well again.
+Three instances on one database are behind HAProxy, which both verifiers follow through a proxy
+that can break. No token may be accepted later than the bound after the acknowledgement of its
+logout, and none that is valid may be refused once all is well again.
 """
 
 import json
@@ -22,9 +22,8 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "key_rotation"))
 
 import requests  # noqa: E402
-from processes import (FOLDER, end_all, eventually, free_port, log_of, render,  # noqa: E402
-                       run)
-from proxies import Proxy, caching_proxy  # noqa: E402
+from processes import FOLDER, end_all, eventually, free_port, render, run  # noqa: E402
+from proxies import Proxy, start_caching_proxy  # noqa: E402
 
 PROGRAM = os.environ["PROGRAM"]
 LOGOUTS = int(os.environ.get("LOGOUTS", "1000"))
@@ -43,7 +42,8 @@ class Cluster:
         self.url = f"http://127.0.0.1:{self.port}"
         self.settings = {
             "HOST": "127.0.0.1", "LOG_FORMAT": "json", "PUBLIC_URL": "https://auth.example.com",
-            "JWT_AUDIENCE": "orders", "DATABASE_URL": database, "JWT_SECRET_KEY": os.urandom(32).hex(),
+            "JWT_AUDIENCE": "orders", "DATABASE_URL": database,
+            "JWT_SECRET_KEY": os.urandom(32).hex(),
             "REVOCATION_MAX_STALENESS": SERVICE_BOUND, "REVOCATION_POLL_INTERVAL": 1,
             "PBKDF2_ITERATIONS": 100_000, "SHUTDOWN_DRAIN": 0,
         }
@@ -58,12 +58,14 @@ class Cluster:
             # Its connections to the database can be cut.
             host = settings["DATABASE_URL"].rpartition(":")[0]
             settings["DATABASE_URL"] = f"{host}:{self.database.port}/postgres"
-        process = run(f"instance{number}", [PROGRAM], self.ports[number], PORT=self.ports[number], **settings)
-        eventually(lambda: requests.get(f"http://127.0.0.1:{self.ports[number]}/health/ready").ok)
+        port = self.ports[number]
+        process = run(f"instance{number}", [PROGRAM], port, PORT=port, **settings)
+        eventually(lambda: requests.get(f"{self.instance_url(number)}/health/ready").ok)
         return process
 
     def start_balancer(self):
-        servers = [f"    server instance{number} 127.0.0.1:{port}" for number, port in enumerate(self.ports)]
+        servers = [f"    server instance{number} 127.0.0.1:{port}"
+                   for number, port in enumerate(self.ports)]
         config = render("balancer.cfg", port=self.port, servers="\n".join(servers))
         process = run("balancer", ["haproxy", "-f", config], port=self.port)
         eventually(lambda: requests.get(f"{self.url}/health/ready").ok)
@@ -87,7 +89,8 @@ class Cluster:
 
     def log_out(self, token, url):
         """Logs out, and returns the time of the acknowledgement."""
-        reply = self.http.post(f"{url}/auth/logout", headers={"Authorization": f"Bearer {token}"}, timeout=20)
+        headers = {"Authorization": f"Bearer {token}"}
+        reply = self.http.post(f"{url}/auth/logout", headers=headers, timeout=20)
         assert reply.ok, reply.text
         return time.monotonic()
 
@@ -103,8 +106,9 @@ class Watcher:
         environment = os.environ | {
             "ISSUER": "https://auth.example.com", "URL": url, "MAX_STALENESS": str(BOUND),
             "CLIENT_ID": client["client_id"], "CLIENT_SECRET": client["client_secret"]}
-        self.process = subprocess.Popen(command, env=environment, text=True, stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=open(FOLDER / f"{name}.log", "w"))
+        with open(FOLDER / f"{name}.log", "w") as log:
+            self.process = subprocess.Popen(command, env=environment, text=True, stderr=log,
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.accepted, self.revoked, self.status_now = set(), {}, None
         self.is_ready = False
         threading.Thread(target=self._read, daemon=True).start()
@@ -145,24 +149,25 @@ def measure_logouts(cluster, watchers, pause, count, label):
     """Logs out one token after the other, and prints the times until the verifiers refuse them."""
     tokens = {}
     for number in range(count):
-        tokens[f"{label}{number}"] = cluster.log_in(number % USERS, cluster.instance_url(number % 3))
+        url = cluster.instance_url(number % 3)
+        tokens[f"{pause}-{number}"] = cluster.log_in(number % USERS, url)
     acknowledged = {}
     for name, token in tokens.items():
         for watcher in watchers:
             watcher.watch(name, token)
-        eventually(lambda: all(name in watcher.accepted for watcher in watchers))
+        eventually(lambda name=name: all(name in watcher.accepted for watcher in watchers))
         time.sleep(pause * random.uniform(0.8, 1.2))
         acknowledged[name] = cluster.log_out(token, cluster.url)
     eventually(lambda: all(name in watcher.revoked for watcher in watchers for name in tokens))
     for watcher in watchers:
         times = [(watcher.revoked[name]["at"] - acknowledged[name]) * 1000 for name in tokens]
-        print(f"{label:8} {watcher.name:11} {count} logouts: p50 {statistics.median(times):.1f} ms, "
+        print(f"{watcher.name:11} {count} logouts, {label}: p50 {statistics.median(times):.1f} ms, "
               f"p99 {percentile(times, 0.99):.1f} ms, max {max(times):.1f} ms", flush=True)
 
 
 def under_fault(name, cluster, watchers, begin, end, log_out_at):
-    """Logs out before and during a fault, which lasts longer than the bound; heals it, and prints the
-    latest acceptance after an acknowledgement."""
+    """Logs out before and during a fault, which lasts longer than the bound. Heals it, and prints
+    the latest acceptance after an acknowledgement."""
     prefix = name.replace(" ", "-")
     tokens = {f"{prefix}-{moment}": cluster.log_in(moment) for moment in range(8)}
     valid = f"{prefix}-valid"
@@ -195,27 +200,28 @@ def under_fault(name, cluster, watchers, begin, end, log_out_at):
         if key not in acknowledged:
             eventually(lambda key=key: requests.get(f"{cluster.url}/health/ready").ok, 60)
             log_out(key)
-    eventually(lambda: all(key in watcher.revoked for watcher in watchers for key in acknowledged), 30)
+    eventually(lambda: all(key in watcher.revoked
+                           for watcher in watchers for key in acknowledged), 30)
     for watcher in watchers:
         late = max(watcher.revoked[key]["last"] - at for key, at in acknowledged.items())
         refused = watcher.status()["tokens"][valid].get("refused", 0)
         if late > BOUND:
-            problems.append(f"{name}: {watcher.name} accepted {late:.2f} s after the acknowledgement")
-        print(f"{name:24} {watcher.name:11} last acceptance {max(late, 0):5.2f} s after the "
-              f"acknowledgement; {'answered 503 meanwhile' if refused else 'never answered 503'}; "
+            problems.append(f"{name}: {watcher.name} accepted {late:.2f} s after the logout")
+        print(f"{name:24} {watcher.name:11} last acceptance {max(late, 0):5.2f} s after logout; "
+              f"{'answered 503 meanwhile' if refused else 'never answered 503'}; "
               f"well again after {took:.1f} s", flush=True)
 
 
-def faults(cluster, watchers, network, client_url):
+def faults(cluster, watchers, network):
+    """Breaks one thing after the other."""
     postgres = shlex.split(os.environ["TEST_POSTGRES_CTL"])
+    third = cluster.instance_url(2)
 
-    def stop_all(number=None):
-        for watcher in watchers:
-            os.kill(watcher.process.pid, signal.SIGSTOP)
+    def signal_all(processes, number):
+        return lambda: [process.send_signal(number) for process in processes]
 
-    def wake_all():
-        for watcher in watchers:
-            os.kill(watcher.process.pid, signal.SIGCONT)
+    def frozen(processes):
+        return signal_all(processes, signal.SIGSTOP), signal_all(processes, signal.SIGCONT)
 
     def kill_instance():
         cluster.processes[1].kill()
@@ -224,55 +230,37 @@ def faults(cluster, watchers, network, client_url):
     def restart_instance():
         cluster.processes[1] = cluster.start_instance(1)
 
-    def freeze(number):
-        return (lambda: cluster.processes[number].send_signal(signal.SIGSTOP),
-                lambda: cluster.processes[number].send_signal(signal.SIGCONT))
-
-    def end_balancer():
+    def kill_balancer():
         cluster.balancer.kill()
         cluster.balancer.wait()
 
     def restart_balancer():
         cluster.balancer = cluster.start_balancer()
 
-    def freeze_two():
-        for number in (0, 1):
-            cluster.processes[number].send_signal(signal.SIGSTOP)
+    def stop_postgres():
+        subprocess.run([*postgres, "-m", "immediate", "stop"], check=True)
 
-    def thaw_two():
-        for number in (0, 1):
-            cluster.processes[number].send_signal(signal.SIGCONT)
+    def start_postgres():
+        subprocess.run([*postgres, "start"], check=True, stdout=subprocess.DEVNULL)
 
-    third = cluster.instance_url(2)
-    under_fault("instance killed", cluster, watchers, kill_instance, restart_instance, third)
-    under_fault("instance frozen", cluster, watchers, *freeze(0), third)
-    under_fault("two instances frozen", cluster, watchers, freeze_two, thaw_two, third)
-    under_fault("database cut from one", cluster, watchers, cluster.database.cut,
-                cluster.database.heal, third)
-    under_fault("database stalls for one", cluster, watchers, cluster.database.stall,
-                cluster.database.heal, third)
-    under_fault("balancer killed", cluster, watchers, end_balancer, restart_balancer, third)
-    under_fault("network cut", cluster, watchers, network.cut, network.heal, third)
-    under_fault("network stalls", cluster, watchers, network.stall, network.heal, third)
-    under_fault("Postgres restarted", cluster, watchers,
-                lambda: subprocess.run([*postgres, "-m", "immediate", "stop"], check=True),
-                lambda: subprocess.run([*postgres, "start"], check=True, stdout=subprocess.DEVNULL), third)
-    under_fault("verifiers frozen", cluster, watchers, stop_all, wake_all, third)
-
-
-def caching(cluster, watchers, network, cache_port):
-    """Puts a cache between that repeats replies."""
-    def begin():
-        network.cut()
-        network._target_port = cache_port
-        network.heal()
-
-    def end():
-        network.cut()
-        network._target_port = cluster.port
-        network.heal()
-
-    under_fault("cache repeats replies", cluster, watchers, begin, end, cluster.instance_url(2))
+    cache_port = start_caching_proxy(cluster.port)
+    database, instances = cluster.database, cluster.processes
+    for name, begin, end in [
+        ("instance killed", kill_instance, restart_instance),
+        ("instance frozen", *frozen(instances[:1])),
+        ("two instances frozen", *frozen(instances[::2])),
+        ("database cut from one", database.cut, database.heal),
+        ("database stalls for one", database.stall, database.heal),
+        ("balancer killed", kill_balancer, restart_balancer),
+        ("network cut", network.cut, network.heal),
+        ("network stalls", network.stall, network.heal),
+        ("cache repeats replies", lambda: network.lead_to(cache_port),
+         lambda: network.lead_to(cluster.port)),
+        ("Postgres restarted", stop_postgres, start_postgres),
+        ("verifiers frozen", *frozen([watcher.process for watcher in watchers])),
+    ]:
+        alive = cluster.instance_url(1) if name == "two instances frozen" else third
+        under_fault(name, cluster, watchers, begin, end, alive)
 
 
 def main():
@@ -285,11 +273,9 @@ def main():
     try:
         eventually(lambda: all(watcher.is_ready for watcher in watchers), 40)
         if LOGOUTS:
-            measure_logouts(cluster, watchers, 0.25, LOGOUTS, "spaced")
-            measure_logouts(cluster, watchers, 0.0, LOGOUTS, "burst")
-        faults(cluster, watchers, network, url)
-        _, cache_port = caching_proxy(cluster.port)
-        caching(cluster, watchers, network, cache_port)
+            measure_logouts(cluster, watchers, 0.25, LOGOUTS, "four a second at most")
+            measure_logouts(cluster, watchers, 0.0, LOGOUTS, "one after the other")
+        faults(cluster, watchers, network)
         for watcher in watchers:
             print(watcher.name, json.dumps(watcher.status()["counters"]))
     finally:

@@ -31,8 +31,7 @@ async function verifyOnce(name, state) {
       watched.delete(name)
       report({ token: name, event: 'revoked', at: monotonic(), last: state.accepted_at })
     } else {
-      state.refused = (state.refused ?? 0) + 1
-      state.error = error.message
+      state.refused++
     }
   }
 }
@@ -41,12 +40,16 @@ await verifier.waitUntilReady(30)
 report({ event: 'ready' })
 createInterface({ input: process.stdin }).on('line', (line) => {
   const [name, token] = line.split(' ')
-  if (name !== 'status') return watched.set(name, { token, seen: false, accepted_at: 0 })
-  const tokens = Object.fromEntries(
-    [...watched].map(([key, { token: _, ...state }]) => [key, { ...state, age: monotonic() - state.accepted_at }]),
-  )
-  const { staleness, counters } = verifier
-  report({ event: 'status', staleness: Math.min(staleness, 1e9), counters, tokens })
+  if (name !== 'status') {
+    watched.set(name, { token, seen: false, accepted_at: 0, refused: 0 })
+    return
+  }
+  const now = monotonic()
+  const states = [...watched].map(([key, { accepted_at: acceptedAt, refused }]) => [
+    key,
+    { age: now - acceptedAt, refused },
+  ])
+  report({ event: 'status', counters: verifier.counters, tokens: Object.fromEntries(states) })
 }).on('close', () => process.exit())
 for (;;) {
   for (const [name, state] of watched) await verifyOnce(name, state)
