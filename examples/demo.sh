@@ -73,7 +73,7 @@ export HOST=127.0.0.1 PORT=$port PUBLIC_URL=$service JWT_AUDIENCE=orders LOG_FOR
 start service "$program"
 eventually api "$service/health/ready"
 
-client=$("$program" client create orders-api --permission revocations:read --json)
+client=$("$program" client create orders-api --permission revocations:read --json 2>client.log)
 export PORTCULLIS_ISSUER=$service
 PORTCULLIS_CLIENT_ID=$(field client_id <<<"$client")
 PORTCULLIS_CLIENT_SECRET=$(field client_secret <<<"$client")

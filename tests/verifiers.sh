@@ -24,12 +24,12 @@ pip install --quiet './verifiers/python[test]'
 
 echo 'JavaScript'
 # In a copy, because npm installs beside the package.
-rm -rf "$tools/vectors" "$tools"/javascript/{src,test,types}
+rm -rf "$tools/vectors" "$tools"/javascript/{src,test}
 cp -r verifiers/vectors verifiers/javascript "$tools"
 cd "$tools/javascript"
 npm install --silent
 rm -r types
-npx tsc
-diff --recursive types ../../../verifiers/javascript/types ||
-    { echo 'run `npx tsc` in verifiers/javascript and commit the types' >&2; exit 1; }
-node --test --test-reporter=dot
+npm run --silent types
+diff --recursive types "$OLDPWD/verifiers/javascript/types" ||
+    { echo 'run `npm run types` in verifiers/javascript and commit the types' >&2; exit 1; }
+npm test --silent -- --test-reporter=dot

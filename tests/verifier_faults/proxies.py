@@ -69,8 +69,9 @@ def start_caching_proxy(target_port):
     """Starts nginx that keeps each reply of the feed for a minute, whatever was asked."""
     port = free_port()
     config = FOLDER / "cache.conf"
+    # The folder is open to its owner alone; without root, nginx ignores `user`.
     config.write_text(f"""
-        daemon off; pid {FOLDER}/cache.pid; events {{}}
+        user root; daemon off; pid {FOLDER}/cache.pid; events {{}}
         http {{
             access_log off;
             proxy_cache_path {FOLDER}/cache keys_zone=feed:1m;

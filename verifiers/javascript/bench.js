@@ -1,6 +1,6 @@
 /**
  * Compares the verifier with jose alone, and measures the memory for a million revocations:
- * `node --expose-gc test/bench.js`.
+ * `node --expose-gc bench.js`.
  */
 
 import { randomUUID } from 'node:crypto'
@@ -8,9 +8,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 
 import { importJWK, jwtVerify } from 'jose'
 
-import { systemClock } from '../src/clock.js'
-import { Receiver } from '../src/receiver.js'
-import { AUDIENCE, ISSUER, ScriptedService } from './scripted_service.js'
+import { systemClock } from './src/clock.js'
+import { Receiver } from './src/receiver.js'
+import { AUDIENCE, ISSUER, ScriptedService } from './test/scripted_service.js'
 
 const ROUNDS = 30
 const CALLS = 500
