@@ -162,6 +162,7 @@ for url in "$fastapi" "$express" "$gateway"; do
         END {
             after = (last - acknowledged) / 1000
             printf "%-26s %6.1f ms  %d\n", name, (after > 0 ? after : 0), status
+            exit status != 401
         }' "$folder/${url##*:}"
 done
 printf '\nThe bound is 5 s for gateways and 10 s for these verifiers, whatever fails in between.\n'
