@@ -55,6 +55,17 @@ demo-cluster: ## Measure how fast a logout reaches three instances
 fuzz-api: ## Compare the API with its OpenAPI document (needs Python)
 	tests/schemathesis.sh
 
+.PHONY: interop-clients
+interop-clients: ## Use the API with generated clients and a browser (needs Python, Node, Chromium)
+	tests/interop/clients.sh
+
+.PHONY: interop-gateways
+interop-gateways: ## Put gateways in front of an API (needs Python, nginx, HAProxy)
+	tests/interop/gateways.sh
+
+.PHONY: interop
+interop: interop-clients interop-gateways ## Use the service with software of others
+
 .PHONY: key-rotation
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)
 	tests/key-rotation.sh

@@ -10,7 +10,6 @@ use ring::digest;
 use ring::error::Unspecified;
 use ring::rand::{SecureRandom, SystemRandom};
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 use crate::domain::{Client, ClientId, ClientSet, NewSecret, SecretId, SessionId};
 
@@ -108,10 +107,10 @@ impl From<&ClientSet> for Clients {
 ///
 /// # Errors
 /// Returns an error if the operating system provides no random bytes.
-pub fn generate_secret() -> Result<(Zeroizing<String>, NewSecret), Unspecified> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    SystemRandom::new().fill(&mut *bytes)?;
-    let secret = Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*bytes)));
+pub fn generate_secret() -> Result<(String, NewSecret), Unspecified> {
+    let mut bytes = [0; 32];
+    SystemRandom::new().fill(&mut bytes)?;
+    let secret = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes));
     let new = NewSecret { id: SecretId::random(), hash: hash(&secret) };
     Ok((secret, new))
 }

@@ -8,12 +8,13 @@
 //! | 2 | [`startup`] | construction and shutdown of the service |
 //! | 2 | [`commands`] | the command line for administrators |
 //! | 3 | [`http`] | the HTTP API |
-//! | 4 | [`actors`] | accounts, sessions, signing keys, the follower, the hash queue |
+//! | 4 | [`actors`] | accounts, sessions, roles, clients, signing keys, the follower, the hash queue |
 //! | 5 | [`keys`] | the keys of the service in the database |
 //! | 6 | [`store`] | the database; all SQL |
 //! | 6 | [`hashing`] | PBKDF2 |
 //! | 6 | [`tokens`] | issuing and verification of JSON Web Tokens |
 //! | 6 | [`revocation`] | the replica: all live revocations, in memory |
+//! | 6 | [`clients`] | the clients in memory, and their secrets |
 //! | 7 | [`telemetry`] | logging |
 //! | 7 | [`metrics`] | Prometheus metrics |
 //! | 7 | [`clock`] | wall clock and monotonic clock |

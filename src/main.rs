@@ -48,6 +48,16 @@ fn run() -> Result<(), Box<dyn Error>> {
             print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::user(args, config, Arc::new(SystemClock)))?)
         }
+        Command::Role(args) => {
+            let config = settings.check_for_management()?;
+            print_warnings(&config.warnings)?;
+            Ok(system.block_on(commands::role(args, config))?)
+        }
+        Command::Client(args) => {
+            let config = settings.check()?;
+            print_warnings(&config.warnings)?;
+            Ok(system.block_on(commands::client(args, config))?)
+        }
         Command::Key(KeyArgs { command: KeyCommand::List, json }) => {
             let config = settings.check_for_management()?;
             print_warnings(&config.warnings)?;

@@ -192,6 +192,8 @@ metrics! {
     receiver_reply_bytes: IntCounter = "portcullis_receiver_reply_bytes_total", [], &[];
     /// Age at the arrival of the request of what receivers of the revocation feed were told.
     receiver_age: Histogram = "portcullis_receiver_age_seconds", [], LATENCY;
+    /// Sessions that are to be ended since their role lost a permission.
+    sessions_ending: IntGauge = "portcullis_sessions_ending", [], &[];
     /// Access tokens refused, by reason and by the algorithm in their header.
     tokens_refused: IntCounterVec = "portcullis_tokens_refused_total", ["reason", "algorithm"], &[];
     /// Signing keys, by state.

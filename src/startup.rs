@@ -10,7 +10,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::actors::{
-    ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, SessionActor, UserActor,
+    ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor,
+    UserActor,
 };
 use crate::clients::ClientDirectory;
 use crate::clock::{Clock, DatabaseClock};
@@ -19,7 +20,7 @@ use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readin
 use crate::keys::{self, Keys, KeysError, OpenKeysError};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::{self, KeyStore, OpenError, SchemaPolicy, Store, StoreError};
+use crate::store::{self, KeyStore, OpenError, SchemaPolicy, SharedSetting, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::tokens::{CryptoError, KeyRing, Tokens};
 
@@ -71,10 +72,10 @@ impl Application {
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
         let store = open_store(&config.database).await?;
         let (keys, tokens) = within(&config, open_keys(&config, &store, host)).await?;
-        within(&config, announce_issuer(&config.tokens.issuer, &*store, &metrics)).await?;
+        within(&config, announce(&config, &*store, &metrics)).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
         let directory = Arc::new(ClientDirectory::default());
-        let (users, sessions) = start_actors(
+        let (users, sessions, roles) = start_actors(
             &config,
             Arc::clone(&store),
             Arc::clone(&replica),
@@ -106,6 +107,7 @@ impl Application {
             readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
             users,
             sessions: sessions.clone(),
+            roles,
             keys,
             clients,
             directory,
@@ -118,6 +120,7 @@ impl Application {
             jwks_max_age: config.keys.jwks_max_age,
             body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
+            cors_allowed_origins: config.http.cors_allowed_origins.clone(),
             connections: Arc::clone(&connections),
             failures: FailureLog::default(),
             complete_reads: Arc::default(),
@@ -174,7 +177,7 @@ async fn start_actors(
     (tokens, clients): (&Arc<Tokens>, &Arc<ClientDirectory>),
     database_clock: Arc<DatabaseClock>,
     metrics: Arc<Metrics>,
-) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>), StoreError> {
+) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>, Mailbox<RoleActor>), StoreError> {
     let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
     let timeout = config.http.request_timeout;
     let hashing =
@@ -190,16 +193,21 @@ async fn start_actors(
     let sessions = SessionActor::load(
         config,
         Arc::clone(&store),
-        replica,
+        Arc::clone(&replica),
         tokens,
         clients,
         Arc::clone(&revocations),
         database_clock,
-        metrics,
+        Arc::clone(&metrics),
     )
     .await?;
+    let roles = RoleActor::new(config, Arc::clone(&store), replica, sessions.versions(), metrics);
     let users = UserActor::new(store, hashing, revocations, clock);
-    Ok((Mailbox::new(users.start(), timeout), Mailbox::new(sessions.start(), timeout)))
+    Ok((
+        Mailbox::new(users.start(), timeout),
+        Mailbox::new(sessions.start(), timeout),
+        Mailbox::new(roles.start(), timeout),
+    ))
 }
 
 fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Replica {
@@ -234,18 +242,28 @@ async fn within<T>(
     timeout(limit, step).await.unwrap_or(Err(StoreError::Timeout(limit).into()))
 }
 
-/// Stores the issuer. Instances with different ones refuse each other's access tokens.
-async fn announce_issuer(
-    issuer: &str,
+/// Stores the settings that all instances have to share. Those with another issuer or algorithm
+/// refuse each other's access tokens.
+async fn announce(
+    config: &Config,
     store: &dyn Store,
     metrics: &Metrics,
 ) -> Result<(), StartupError> {
+    let issuer = config.tokens.issuer.as_str();
     metrics.issuer_info.with_label_values(&[issuer]).set(1);
-    if let Some(former) = store.replace_issuer(issuer).await.map_err(OpenKeysError::Store)? {
+    if let Some(former) = store.announce(SharedSetting::Issuer, issuer).await? {
         tracing::warn!(
             issuer,
             former,
             "the issuer has changed: access tokens with the former one are refused"
+        );
+    }
+    let algorithm = config.keys.algorithm.into_str();
+    if let Some(former) = store.announce(SharedSetting::Algorithm, algorithm).await? {
+        tracing::warn!(
+            algorithm,
+            former,
+            "JWT_ALGORITHM has changed: access tokens with the former one are refused"
         );
     }
     Ok(())

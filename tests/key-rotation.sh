@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 tools=$PWD/target/key-rotation
 jose=jose@6.2.18
-export PROGRAM=$PWD/target/release/portcullis NODE_FOLDER=$tools/$jose
+export PROGRAM=$PWD/target/release/portcullis NODE_FOLDER=$tools/$jose PYTHONPATH=$PWD/tests/shared
 
 cargo build --release --locked
 [ -d "$tools" ] || python3 -m venv "$tools"

@@ -1,6 +1,6 @@
 //! Controls for the benchmarks of the service: the least work for the same result.
 //!
-//! - `control http`: a bare actix-web handler with the reply of the dashboard.
+//! - `control http`: bare actix-web handlers with the replies of the dashboard and `/auth/check`.
 //! - `control pbkdf2 ITERATIONS SECONDS`: PBKDF2 on all cores; prints the hashes per second.
 #![expect(clippy::print_stdout, reason = "standard output is the result")]
 
@@ -25,8 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve() -> std::io::Result<()> {
-    let route = || App::new().route("/protected/dashboard", web::get().to(dashboard));
-    let server = HttpServer::new(route)
+    let routes = || {
+        App::new()
+            .route("/protected/dashboard", web::get().to(dashboard))
+            .route("/auth/check", web::get().to(check))
+    };
+    let server = HttpServer::new(routes)
         .workers(thread::available_parallelism()?.get())
         .bind("127.0.0.1:0")?;
     let address = server.addrs().first().copied().ok_or(std::io::ErrorKind::AddrNotAvailable)?;
@@ -37,6 +41,17 @@ async fn serve() -> std::io::Result<()> {
 async fn dashboard() -> impl Responder {
     let reply = r#"{"message":"Welcome testuser, this is your dashboard"}"#;
     HttpResponse::Ok().content_type(ContentType::json()).body(reply)
+}
+
+async fn check() -> impl Responder {
+    HttpResponse::Ok()
+        .insert_header(("x-auth-user-id", "2c1f0bd2-4c26-4b3d-8f0e-0d6a6f1f1d0a"))
+        .insert_header(("x-auth-username", "testuser"))
+        .insert_header(("x-auth-roles", "user"))
+        .insert_header(("x-auth-scope", "dashboard:read"))
+        .insert_header(("x-auth-session-id", "9be0a6a7-31a0-4a6f-9d57-4c1c8a4e3f0b"))
+        .insert_header(("x-auth-client-id", "portcullis"))
+        .finish()
 }
 
 fn hash(iterations: NonZeroU32, seconds: f64) -> Result<(), Box<dyn Error>> {

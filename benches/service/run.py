@@ -118,10 +118,10 @@ def load(service, path, kind, file, core=(), clients=CLIENTS, seconds=SECONDS, p
     return said
 
 
-def check(service, tokens, **options):
+def check(service, tokens, path="/protected/dashboard", **options):
     """Sends requests with tokens; adds the processor time per request to the summary of wrk."""
     before = service.cpu_seconds()
-    said = load(service, "/protected/dashboard", "check", tokens, **options)
+    said = load(service, path, "check", tokens, **options)
     said["cpu_us"] = (service.cpu_seconds() - before) * 1e6 / said["requests"]
     return said
 
@@ -182,6 +182,22 @@ def checks():
     compare("with 1,000,000 revocations over with none", rounds, "full", "empty", "per_second", 0.97, 0.99)
     for service in [full, empty, bare]:
         service.stop()
+
+
+def gateways():
+    """Measures `/auth/check` beside the dashboard, each over a bare handler with the same reply."""
+    service = portcullis(new_database(), SERVER_CORE)
+    service.ask("POST", "/auth/register", CREDENTIALS)
+    token = service.log_in()["access_token"]
+    tokens = write("checked", [another(token, str(uuid.uuid4())) for _ in range(CHECKED)])
+    bare = Service([*SERVER_CORE, CONTROL.absolute(), "http"])
+    door = "/auth/check?permission=dashboard:read"
+    rounds = alternate(bare=lambda: check(bare, tokens, door, core=CLIENT_CORE),
+                       door=lambda: check(service, tokens, door, core=CLIENT_CORE),
+                       dashboard=lambda: check(service, tokens, core=CLIENT_CORE))
+    compare("processor time of /auth/check over a bare handler's", rounds, "door", "bare", "cpu_us", 1.30, 1.15)
+    compare("/auth/check a second over the dashboard", rounds, "door", "dashboard", "per_second", 0.95, 1.0)
+    service.stop(), bare.stop()
 
 
 def signatures():
@@ -398,7 +414,7 @@ def main():
     require("wrk", "wrk")
     require("taskset", "util-linux")
     require("pgbench", "postgresql-contrib, or postgresql on Debian")
-    parts = [sizes, starts_with_sqlite, checks, signatures, logins, flood, commits, propagation]
+    parts = [sizes, starts_with_sqlite, checks, gateways, signatures, logins, flood, commits, propagation]
     for part in [build, *parts]:
         if part.__name__ in (sys.argv[1:] or [one.__name__ for one in parts]):
             part()

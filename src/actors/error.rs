@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::{AccountError, ClientError, KeyError};
+use crate::domain::{AccountError, ClientError, KeyError, RoleError};
 use crate::hashing::HashingError;
 use crate::keys::KeysError;
-use crate::store::{ClientWriteError, StoreError, WriteError};
+use crate::store::{ClientWriteError, RoleWriteError, StoreError, WriteError};
 use crate::tokens::CryptoError;
 
 /// Reason why an actor did not carry out a message. It can be cloned, since one failure answers
@@ -29,6 +29,9 @@ pub enum ActorError {
     /// The signing keys do not allow the change.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The role cannot be changed.
+    #[error(transparent)]
+    Role(#[from] RoleError),
     /// The client cannot be changed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -75,6 +78,15 @@ impl From<KeysError> for ActorError {
             KeysError::Key(error) => Self::Key(error),
             KeysError::Store(error) => Self::Store(error),
             KeysError::Crypto(error) => Self::Crypto(error),
+        }
+    }
+}
+
+impl From<RoleWriteError> for ActorError {
+    fn from(error: RoleWriteError) -> Self {
+        match error {
+            RoleWriteError::Role(error) => Self::Role(error),
+            RoleWriteError::Store(error) => Self::Store(error),
         }
     }
 }

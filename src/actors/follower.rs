@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::select;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
@@ -36,7 +36,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 /// Number of revocations applied before other tasks on this thread run.
 const CHUNK: usize = 1_000;
 
-/// Loads every live revocation into the replica, then starts the tasks that follow new ones.
+/// Loads every live revocation into the replica, then starts the tasks that follow new ones. Returns
+/// them with the version of the state that all instances share.
 ///
 /// # Errors
 /// Returns a [`StoreError`] if the revocations cannot be read.
@@ -48,7 +49,7 @@ pub(super) async fn start(
     settings: RevocationSettings,
     clock: &Arc<DatabaseClock>,
     metrics: &Arc<Metrics>,
-) -> Result<Vec<JoinHandle<()>>, StoreError> {
+) -> Result<(Vec<JoinHandle<()>>, watch::Receiver<i64>), StoreError> {
     let notified = replica.log().read_requests();
     let mut follower = Follower {
         feed: store.feed(),
@@ -60,16 +61,18 @@ pub(super) async fn start(
         clock: Arc::clone(clock),
         metrics: Arc::clone(metrics),
         backoff: Backoff::new(fastrand::Rng::new()),
+        versions: watch::Sender::default(),
     };
     follower.read(FeedReadCause::Start).await?;
 
+    let versions = follower.versions.subscribe();
     let mut tasks = vec![actix::spawn(follower.follow())];
     if let Some(listener) = store.listener() {
         let backoff = Backoff::new(fastrand::Rng::new());
         let metrics = Arc::clone(metrics);
         tasks.push(actix::spawn(listen(listener, notified, settings, metrics, backoff)));
     }
-    Ok(tasks)
+    Ok((tasks, versions))
 }
 
 /// Reads the feed into the replica.
@@ -83,6 +86,8 @@ pub(super) struct Follower {
     pub(super) clock: Arc<DatabaseClock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) backoff: Backoff,
+    /// Version of the state that all instances share.
+    pub(super) versions: watch::Sender<i64>,
 }
 
 impl Follower {
@@ -154,6 +159,8 @@ impl Follower {
         // Before the read counts: what it vouches for includes the keys and the clients.
         self.follow_keys(&batch).await?;
         self.follow_clients(&batch).await?;
+        self.versions
+            .send_if_modified(|version| mem::replace(version, batch.version) != batch.version);
         self.replica.finish_read(read, batch.is_full_reload);
         self.publish(read, batch);
         Ok(())

@@ -1,4 +1,4 @@
-//! The actors for accounts and sessions, and the parts they share. Each message documents its
+//! The actors for accounts, sessions, roles and keys, and the parts they share. Each message documents its
 //! reply; a refusal is part of the reply and never stops an actor.
 
 mod batcher;
@@ -12,6 +12,7 @@ mod limiter;
 mod mailbox;
 mod reply;
 mod revocation_writer;
+mod roles;
 mod sessions;
 mod users;
 
@@ -23,6 +24,7 @@ pub use mailbox::Mailbox;
 pub use reply::CancelOnDrop;
 use revocation_writer::RevocationTarget;
 pub use revocation_writer::RevocationWriter;
+pub use roles::{ChangeRole, FindRole, ListRoles, RoleActor};
 pub use sessions::{
     Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, ReadRevocations, Refresh,
     RequireOpen, RevokeToken, SessionActor, SessionPage, TokenGrant,

@@ -84,13 +84,13 @@ impl RevocationWriter {
         Self { store, replica, tokens, clock, timeout, batcher, waiting }
     }
 
-    /// Revokes a session or a token of `user_id`, and records that as `action`. Dropping the future
+    /// Revokes a session or a token of `user_id`, or the token of a client, and records that as `action`. Dropping the future
     /// does not cancel the revocation.
     pub(super) fn revoke(
         &self,
         target: RevocationTarget,
         action: AuditAction,
-        user_id: UserId,
+        user_id: Option<UserId>,
         requester: Requester,
     ) -> impl Future<Output = Result<(), ActorError>> + use<> {
         let now = self.clock.now();
@@ -107,7 +107,7 @@ impl RevocationWriter {
             RevocationTarget::Token(id, _) => (None, Some(id.to_string())),
         };
         let record =
-            AuditRecord { at: now, action, requester, subject: Some(user_id), session_id, detail };
+            AuditRecord { at: now, action, requester, subject: user_id, session_id, detail };
         self.batcher.submit(NewRevocation { revocation, record })
     }
 

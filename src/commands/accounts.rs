@@ -34,10 +34,6 @@ impl Accounts {
         Self { store, pbkdf2: Pbkdf2::new(hashing.iterations), clock }
     }
 
-    pub(super) async fn close(self) {
-        self.store.close().await;
-    }
-
     /// Executes a command and prints the affected accounts.
     pub(super) async fn run(&self, args: UserArgs) -> Result<(), CommandError> {
         let printer = Printer { json: args.json };

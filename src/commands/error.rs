@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::domain::{
-    AccountError, KeyError, KeyIdError, PasswordError, RoleNameError, UsernameError,
+    AccountError, AudienceError, ClientError, ClientNameError, KeyError, KeyIdError, PasswordError,
+    PermissionError, RoleError, RoleNameError, UsernameError,
 };
 use crate::hashing::HashingError;
 use crate::keys::{KeysError, OpenKeysError};
-use crate::store::{OpenError, StoreError, WriteError};
+use crate::store::{ClientWriteError, OpenError, RoleWriteError, StoreError, WriteError};
 
 /// Failure of a command.
 #[derive(Debug, Error)]
@@ -21,9 +22,12 @@ pub enum CommandError {
     /// The password is invalid.
     #[error("bad password")]
     Password(#[from] PasswordError),
-    /// The role does not exist.
+    /// The name of a role is invalid.
     #[error("bad role")]
     Role(#[from] RoleNameError),
+    /// The permission is invalid.
+    #[error("bad permission")]
+    Permission(#[from] PermissionError),
     /// The repeated password differs from the first one.
     #[error("the passwords differ")]
     PasswordsDiffer,
@@ -33,6 +37,21 @@ pub enum CommandError {
     /// The account cannot be created or changed.
     #[error(transparent)]
     Account(AccountError),
+    /// The role cannot be changed.
+    #[error(transparent)]
+    RoleChange(RoleError),
+    /// The name is not one of a client.
+    #[error("bad client")]
+    ClientName(#[from] ClientNameError),
+    /// The audience is not offered.
+    #[error("bad audience")]
+    Audience(#[from] AudienceError),
+    /// The text is not a time.
+    #[error("a time has the format of RFC 3339, such as 2027-05-01T09:30:00Z")]
+    Time,
+    /// The client cannot be changed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The id is not one of a key.
     #[error("bad key")]
     KeyId(#[from] KeyIdError),
@@ -58,23 +77,50 @@ pub enum CommandError {
 
 impl CommandError {
     /// Returns the exit code of the program: 2 for invalid arguments, 3 if there is no such
-    /// account or key, 4 for a conflict with its state, 1 for all other failures.
+    /// account, role or key, 4 for a conflict with its state, 1 for all other failures.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Username(_)
             | Self::Password(_)
             | Self::Role(_)
+            | Self::Permission(_)
+            | Self::Account(AccountError::UnknownRoles { .. })
             | Self::KeyId(_)
+            | Self::ClientName(_)
+            | Self::Audience(_)
+            | Self::Time
             | Self::PasswordsDiffer => 2,
             Self::NoSuchUser(_)
             | Self::Account(AccountError::NotFound)
+            | Self::Client(ClientError::NotFound)
+            | Self::RoleChange(RoleError::NotFound)
             | Self::Keys(KeysError::Key(KeyError::NotFound)) => 3,
             Self::Account(AccountError::UsernameTaken | AccountError::LastAdmin)
+            | Self::Client(ClientError::NameTaken | ClientError::TooManySecrets)
+            | Self::RoleChange(RoleError::BuiltIn | RoleError::InUse)
             | Self::Keys(KeysError::Key(KeyError::TooEarly(_) | KeyError::NotUsed)) => 4,
             _ => 1,
         }
         .into()
+    }
+}
+
+impl From<ClientWriteError> for CommandError {
+    fn from(error: ClientWriteError) -> Self {
+        match error {
+            ClientWriteError::Client(error) => Self::Client(error),
+            ClientWriteError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<RoleWriteError> for CommandError {
+    fn from(error: RoleWriteError) -> Self {
+        match error {
+            RoleWriteError::Role(error) => Self::RoleChange(error),
+            RoleWriteError::Store(error) => Self::Store(error),
+        }
     }
 }
 

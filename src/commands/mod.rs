@@ -2,20 +2,27 @@
 //! of the changes as they learn of those of other instances.
 
 mod accounts;
+mod clients;
 mod error;
 mod input;
 mod keys;
 mod output;
+mod roles;
 
 use std::io::{self, Write};
 use std::sync::Arc;
 
 use crate::clock::Clock;
-use crate::config::{Config, DatabaseSettings, KeyArgs, ManagementConfig, UserArgs, UserCommand};
+use crate::config::{
+    ClientArgs, Config, DatabaseSettings, KeyArgs, ManagementConfig, RoleArgs, UserArgs,
+    UserCommand,
+};
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
 use crate::tokens;
 use accounts::Accounts;
+use clients::Clients;
+use output::Printer;
 
 pub use error::CommandError;
 
@@ -33,11 +40,36 @@ pub async fn user(
         UserCommand::Create { .. } => SchemaPolicy::Migrate,
         _ => SchemaPolicy::Require,
     };
-    let store = open(&config.database, policy).await?;
-    let accounts = Accounts::new(store, &config.hashing, clock);
-    let outcome = accounts.run(args).await;
-    accounts.close().await;
-    outcome
+    on_database(&config.database, policy, async |store| {
+        Accounts::new(store, &config.hashing, clock).run(args).await
+    })
+    .await
+}
+
+/// Runs `portcullis role`.
+///
+/// # Errors
+/// Returns an error if the arguments are invalid, if the role does not allow the operation, or if
+/// the database fails.
+pub async fn role(args: RoleArgs, config: ManagementConfig) -> Result<(), CommandError> {
+    on_database(&config.database, SchemaPolicy::Require, async |store| {
+        roles::run(args.command, args.json, &*store).await
+    })
+    .await
+}
+
+/// Runs `portcullis client`.
+///
+/// # Errors
+/// Returns an error if the arguments are invalid, if the client does not allow the operation, or if
+/// the database fails.
+pub async fn client(args: ClientArgs, config: Config) -> Result<(), CommandError> {
+    on_database(&config.database, SchemaPolicy::Require, async |store| {
+        let printer = Printer { json: args.json };
+        let clients = Clients { store: &*store, tokens: &config.tokens, printer };
+        clients.run(args.command).await
+    })
+    .await
 }
 
 /// Runs `portcullis key list`, which needs no secret.
@@ -45,10 +77,10 @@ pub async fn user(
 /// # Errors
 /// Returns an error if the database fails.
 pub async fn list_keys(config: ManagementConfig, json: bool) -> Result<(), CommandError> {
-    let store = open(&config.database, SchemaPolicy::Require).await?;
-    let outcome = keys::list(&*store, json).await;
-    store.close().await;
-    outcome
+    on_database(&config.database, SchemaPolicy::Require, async |store| {
+        keys::list(&*store, json).await
+    })
+    .await
 }
 
 /// Runs the other commands of `portcullis key`.
@@ -61,10 +93,10 @@ pub async fn change_keys(
     config: Config,
     host: Arc<dyn Clock>,
 ) -> Result<(), CommandError> {
-    let store = open(&config.database, SchemaPolicy::Require).await?;
-    let outcome = keys::change(args.command, args.json, &config, &store, host).await;
-    store.close().await;
-    outcome
+    on_database(&config.database, SchemaPolicy::Require, async |store| {
+        keys::change(args.command, args.json, &config, &store, host).await
+    })
+    .await
 }
 
 /// Runs `portcullis secret retire`.
@@ -72,10 +104,10 @@ pub async fn change_keys(
 /// # Errors
 /// Returns an error if the secret cannot decrypt the keys, or if the database fails.
 pub async fn retire_secret(config: Config) -> Result<(), CommandError> {
-    let store = open(&config.database, SchemaPolicy::Require).await?;
-    let outcome = keys::retire(&config, &*store).await;
-    store.close().await;
-    outcome
+    on_database(&config.database, SchemaPolicy::Require, async |store| {
+        keys::retire(&config, &*store).await
+    })
+    .await
 }
 
 /// Migrates the schema of the database; creates a missing database.
@@ -85,6 +117,18 @@ pub async fn retire_secret(config: Config) -> Result<(), CommandError> {
 pub async fn migrate(database: &DatabaseSettings) -> Result<(), CommandError> {
     open(database, SchemaPolicy::Migrate).await?.close().await;
     Ok(writeln!(io::stdout(), "the schema is up to date")?)
+}
+
+/// Runs a command on the database, and closes the database afterwards.
+async fn on_database(
+    database: &DatabaseSettings,
+    policy: SchemaPolicy,
+    command: impl AsyncFnOnce(Arc<dyn Store>) -> Result<(), CommandError>,
+) -> Result<(), CommandError> {
+    let store = open(database, policy).await?;
+    let outcome = command(Arc::clone(&store)).await;
+    store.close().await;
+    outcome
 }
 
 /// Opens the database, and names it and what was done to it on standard error: a wrong one would

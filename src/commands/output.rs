@@ -1,4 +1,4 @@
-//! Output of accounts and keys: tables or JSON lines.
+//! Output of accounts, roles and keys: tables or JSON lines.
 
 use std::io::{self, Write};
 
@@ -7,9 +7,9 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use crate::domain::{Session, User};
-use crate::http::{KeyView, ManagedAccountView, SessionView};
+use crate::http::{ClientView, KeyView, ManagedAccountView, NewClientView, RoleView, SessionView};
 
-/// Prints accounts and keys as tables or as JSON.
+/// Prints accounts, roles and keys as tables or as JSON.
 pub(super) struct Printer {
     /// Print one JSON object a line.
     pub(super) json: bool,
@@ -30,6 +30,25 @@ impl Printer {
         accounts: impl IntoIterator<Item = ManagedAccountView>,
     ) -> io::Result<()> {
         if self.json { print_json(accounts) } else { print_table(&accounts_table(accounts)) }
+    }
+
+    /// Prints roles.
+    pub(super) fn roles(&self, roles: impl IntoIterator<Item = RoleView>) -> io::Result<()> {
+        if self.json { print_json(roles) } else { print_table(&roles_table(roles)) }
+    }
+
+    /// Prints clients.
+    pub(super) fn clients(&self, clients: impl IntoIterator<Item = ClientView>) -> io::Result<()> {
+        if self.json { print_json(clients) } else { print_table(&clients_table(clients)) }
+    }
+
+    /// Prints a client and its new secret.
+    pub(super) fn new_client(&self, new: NewClientView) -> io::Result<()> {
+        if self.json {
+            return print_json([new]);
+        }
+        print_table(&clients_table([new.client]))?;
+        writeln!(io::stdout(), "\nclient_secret: {}\nIt is not shown again.", new.client_secret)
     }
 
     /// Prints signing keys.
@@ -89,6 +108,34 @@ fn sessions_table(sessions: Vec<SessionView>) -> Table {
             session.user_agent,
             session.last_ip,
             session.last_user_agent,
+        ]
+    }));
+    table
+}
+
+fn roles_table(roles: impl IntoIterator<Item = RoleView>) -> Table {
+    let mut table = table(["ROLE", "PERMISSIONS", "BUILT IN", "ENDING SESSIONS"]);
+    table.add_rows(roles.into_iter().map(|role| {
+        let built_in = if role.built_in { "yes" } else { "no" };
+        let ending_sessions = role.ending_sessions.to_string();
+        [role.name.to_string(), role.permissions.to_string(), built_in.to_owned(), ending_sessions]
+    }));
+    table
+}
+
+fn clients_table(clients: impl IntoIterator<Item = ClientView>) -> Table {
+    let mut table =
+        table(["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRETS"]);
+    table.add_rows(clients.into_iter().map(|client| {
+        let secrets: Vec<_> = client.secrets.iter().map(|secret| secret.id.to_string()).collect();
+        [
+            client.name.to_string(),
+            client.client_id.to_string(),
+            client.permissions.to_string(),
+            client.created_at,
+            client.expires_at.unwrap_or_default(),
+            client.disabled_at.unwrap_or_default(),
+            secrets.join("\n"),
         ]
     }));
     table

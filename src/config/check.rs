@@ -16,10 +16,10 @@ use super::settings::{
 };
 use super::values::{
     algorithm, at_least, audience, host, iterations, leeway, log_filter, log_format, mebibytes,
-    networks, number, pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited,
-    threads, without_brackets,
+    networks, number, origins, pool_mode, positive_seconds, public_url, seconds,
+    seconds_or_unlimited, threads, without_brackets,
 };
-use crate::domain::{Audience, SecretKey};
+use crate::domain::{Audience, KeyPeriods, SecretKey};
 
 /// Issuer of the tokens without a public URL.
 const DEFAULT_ISSUER: &str = "portcullis";
@@ -110,13 +110,10 @@ impl<'a> Checker<'a> {
         let database = self.database();
         let keys = self.keys(database.as_ref().ok());
         let public_url = setting!(self, public_url, public_url);
+        let tokens = self.tokens(public_url.as_ref().ok());
         let revocations = self.revocations();
-        if let (Ok(keys), Ok(revocations)) = (&keys, &revocations)
-            && let Some(interval) = keys.rotation_interval
-            && interval <= 2 * keys.jwks_max_age + revocations.max_staleness
-        {
-            let problem = "must be more than twice JWKS_MAX_AGE plus REVOCATION_MAX_STALENESS";
-            self.report("JWT_KEY_ROTATION_INTERVAL", problem);
+        if let (Ok(keys), Ok(revocations), Ok(tokens)) = (&keys, &revocations, &tokens) {
+            self.check_rotation(keys, revocations, tokens);
         }
         let hashing = self.hashing();
         if let (Ok(http), Ok(hashing)) = (&http, &hashing)
@@ -127,7 +124,7 @@ impl<'a> Checker<'a> {
         build!(Config {
             http,
             database,
-            tokens: self.tokens(public_url.as_ref().ok()),
+            tokens,
             public_url,
             keys,
             hashing,
@@ -153,6 +150,7 @@ impl<'a> Checker<'a> {
             workers: setting!(self, http_workers, threads),
             token_cache_size: setting!(self, token_cache_size, mebibytes),
             trusted_proxies: setting!(self, trusted_proxies, networks),
+            cors_allowed_origins: setting!(self, cors_allowed_origins, origins),
             max_connections: setting!(self, http_max_connections, at_least(1)),
             max_connections_per_address: setting!(
                 self,
@@ -233,6 +231,26 @@ impl<'a> Checker<'a> {
             jwks_max_age: setting!(self, jwks_max_age, positive_seconds),
             rotation_interval: setting!(self, jwt_key_rotation_interval, seconds_or_unlimited),
         })
+    }
+
+    fn check_rotation(
+        &mut self,
+        keys: &KeySettings,
+        revocations: &RevocationSettings,
+        tokens: &TokenSettings,
+    ) {
+        let periods =
+            KeyPeriods::new(keys.jwks_max_age, revocations.max_staleness, tokens.lifetime);
+        let shortest = periods.shortest_interval();
+        if keys.rotation_interval.is_some_and(|interval| interval <= shortest) {
+            let problem = format!(
+                "must be more than {} s: twice JWKS_MAX_AGE plus REVOCATION_MAX_STALENESS, in which \
+                 a new key is published, and a fiftieth of the life of an access token, so that \
+                 the keys of all tokens are few",
+                shortest.as_secs()
+            );
+            self.report("JWT_KEY_ROTATION_INTERVAL", &problem);
+        }
     }
 
     fn secret_key(&mut self, name: &str) -> Result<Option<SecretKey>, Reported> {
@@ -408,9 +426,9 @@ mod tests {
             "REQUEST_TIMEOUT must be at least 1, not 0",
             "JWT_SECRET_KEY is needed with Postgres, the same on every instance: \
              make one with `openssl rand -hex 32`",
+            "JWT_LEEWAY must be at most 60, not 61",
             "PBKDF2_ITERATIONS must be at least 100000, not 1000",
             "HASH_THREADS must be at most 1024, not 9999",
-            "JWT_LEEWAY must be at most 60, not 61",
             "LOG_FORMAT must be auto, json or pretty",
         ];
         assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));
@@ -424,6 +442,27 @@ mod tests {
             problem.to_string(),
             "REVOCATION_POLL_INTERVAL must be less than REVOCATION_MAX_STALENESS: a third of it, say"
         );
+    }
+
+    #[test]
+    fn rotation_must_leave_time_for_publication_and_for_tokens() {
+        let shortest = |lifetime: &str, interval: &str| {
+            let error = check(&[
+                "--jwt-access-token-expires",
+                lifetime,
+                "--jwt-key-rotation-interval",
+                interval,
+            ]);
+            error.err().map(|error| error.0[0].split(':').next().unwrap().to_owned())
+        };
+        let name = "JWT_KEY_ROTATION_INTERVAL";
+
+        assert_eq!(shortest("3600", "605"), Some(format!("{name} must be more than 605 s")));
+        assert_eq!(shortest("3600", "606"), None);
+        let month = "2592000";
+        assert_eq!(shortest(month, "3600"), Some(format!("{name} must be more than 51871 s")));
+        assert_eq!(shortest(month, "86400"), None);
+        assert_eq!(shortest(month, "0"), None);
     }
 
     #[test]
@@ -496,6 +535,36 @@ mod tests {
         let networks: Vec<_> =
             config.http.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(networks, expected);
+    }
+
+    #[test]
+    fn allowed_origins_are_those_that_browsers_send() {
+        let origins = |value| check(&["--cors-allowed-origins", value]);
+
+        let config = origins("https://app.example.com, http://[::1]:8080,capacitor://localhost,");
+        let expected = ["https://app.example.com", "http://[::1]:8080", "capacitor://localhost"];
+        assert_eq!(config.unwrap().http.cors_allowed_origins, expected);
+        assert!(check(&[]).unwrap().http.cors_allowed_origins.is_empty());
+        for refused in [
+            "*",
+            "null",
+            "app.example.com",
+            "https://*.example.com",
+            "https://app.example.com/",
+            "https://app.example.com/path",
+            "https://app.example.com:443",
+            "https://App.example.com",
+            "https://user@app.example.com",
+            "https://bücher.example",
+            "https://",
+            "file://",
+        ] {
+            let expected = format!(
+                "CORS_ALLOWED_ORIGINS must be origins as browsers send them, like \
+                 https://app.example.com, not `{refused}`"
+            );
+            assert_eq!(origins(refused).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]

@@ -85,6 +85,11 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "", value_name = "NETWORKS", global = true)]
     pub(super) trusted_proxies: String,
 
+    /// Origins of browser applications that may call the API (CORS), separated by commas: scheme,
+    /// host and port, such as `https://app.example.com`, without a path or `*`
+    #[arg(long, env, default_value = "", value_name = "ORIGINS", global = true)]
+    pub(super) cors_allowed_origins: String,
+
     /// Largest number of open connections
     #[arg(long, env, default_value = "10000", value_name = "COUNT", global = true)]
     pub(super) http_max_connections: String,

@@ -12,6 +12,12 @@ pub enum Command {
     /// Manage accounts in the database. A running service applies the changes within its staleness
     /// bound
     User(UserArgs),
+    /// Manage roles and their permissions in the database. A running service applies the changes
+    /// within its staleness bound
+    Role(RoleArgs),
+    /// Manage clients: machines that introspect tokens or get tokens of their own. A running service
+    /// applies the changes within its staleness bound
+    Client(ClientArgs),
     /// Manage the keys that sign access tokens. A running service applies the changes within its
     /// staleness bound
     Key(KeyArgs),
@@ -45,7 +51,8 @@ pub enum UserCommand {
     Create {
         /// Username of the new account
         username: String,
-        /// Role of the account: user, admin or introspector; can be repeated
+        /// Role of the account, such as user or admin; can be repeated. `portcullis role list` shows
+        /// the roles
         #[arg(long = "role", value_name = "ROLE", default_value = "user")]
         roles: Vec<String>,
     },
@@ -79,7 +86,7 @@ pub enum UserCommand {
     SetRoles {
         /// Username of the account
         username: String,
-        /// New roles: user, admin, introspector
+        /// New roles, such as user or admin. `portcullis role list` shows the roles
         #[arg(required = true)]
         roles: Vec<String>,
     },
@@ -93,6 +100,127 @@ pub enum UserCommand {
         /// Username of the account
         username: String,
     },
+}
+
+/// Arguments of `portcullis role`.
+#[derive(Clone, Debug, Args)]
+pub struct RoleArgs {
+    /// Operation on the roles.
+    #[command(subcommand)]
+    pub command: RoleCommand,
+
+    /// Print one JSON object per line instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// An operation on roles.
+#[derive(Clone, Debug, Subcommand)]
+pub enum RoleCommand {
+    /// List all roles by name
+    List,
+    /// Show a role
+    Show {
+        /// Name of the role
+        name: String,
+    },
+    /// Set the permissions of a role, and create it if there is none. A permission that is taken
+    /// away ends the sessions of all accounts with the role
+    Set {
+        /// Name of the role: a-z, 0-9, `.`, `_` and `-`
+        name: String,
+        /// Permission of the role, such as orders:read; can be repeated. A built-in role keeps its
+        /// first ones
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<String>,
+    },
+    /// Delete a role that no account has
+    Delete {
+        /// Name of the role
+        name: String,
+    },
+}
+
+/// Arguments of `portcullis client`.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArgs {
+    /// Operation on the clients.
+    #[command(subcommand)]
+    pub command: ClientCommand,
+
+    /// Print one JSON object per line instead of a table
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// An operation on clients. A client is given by its name or its id.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ClientCommand {
+    /// Create a client and print its secret, which is not shown again
+    Create {
+        /// Name of the new client
+        name: String,
+        #[command(flatten)]
+        rights: ClientRightsArgs,
+    },
+    /// List all clients by name
+    List,
+    /// Show a client and the ids of its secrets
+    Show {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Replace the rights of a client. If they are narrower in any way, its tokens end
+    Set {
+        /// Name or id of the client
+        client: String,
+        #[command(flatten)]
+        rights: ClientRightsArgs,
+    },
+    /// Add a second secret and print it. Both are valid until one is removed
+    AddSecret {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Remove a secret and end the tokens that were issued for it
+    RemoveSecret {
+        /// Name or id of the client
+        client: String,
+        /// Id of the secret
+        secret: String,
+    },
+    /// Refuse a client and end its tokens
+    Disable {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Accept a disabled client again
+    Enable {
+        /// Name or id of the client
+        client: String,
+    },
+    /// Delete a client and end its tokens
+    Delete {
+        /// Name or id of the client
+        client: String,
+    },
+}
+
+/// Rights of a client on the command line.
+#[derive(Clone, Debug, Args)]
+pub struct ClientRightsArgs {
+    /// Permission of the client, such as tokens:introspect; can be repeated
+    #[arg(long = "permission", value_name = "PERMISSION")]
+    pub permissions: Vec<String>,
+    /// Audience of its tokens, one of JWT_AUDIENCE or the issuer; can be repeated; all by default
+    #[arg(long, value_name = "NAME")]
+    pub audience: Vec<String>,
+    /// Audience of the tokens that it may introspect; can be repeated; all tokens by default
+    #[arg(long, value_name = "NAME")]
+    pub resource: Vec<String>,
+    /// Expiry of the client, such as 2027-05-01T09:30:00Z; never by default
+    #[arg(long, value_name = "TIME")]
+    pub expires_at: Option<String>,
 }
 
 /// Arguments of `portcullis key`.

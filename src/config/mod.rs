@@ -10,7 +10,10 @@ mod settings;
 mod values;
 
 pub use cli::{Cli, RawSettings};
-pub use command::{Command, KeyArgs, KeyCommand, SecretCommand, UserArgs, UserCommand};
+pub use command::{
+    ClientArgs, ClientCommand, ClientRightsArgs, Command, KeyArgs, KeyCommand, RoleArgs,
+    RoleCommand, SecretCommand, UserArgs, UserCommand,
+};
 pub use env_file::is_readable_by_others;
 pub use settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,

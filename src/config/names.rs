@@ -19,6 +19,9 @@ pub(super) const VARIABLES: &[&str] = &[
 const COMPOSE: &[&str] =
     &["GRAFANA_ADMIN_PASSWORD", "PGADMIN_DEFAULT_PASSWORD", "POSTGRES_PASSWORD"];
 
+/// Names that other services use, each with the setting here.
+const FOREIGN: &[(&str, &str)] = &[("JWT_ISSUER", "PUBLIC_URL")];
+
 /// Returns a warning for each name in the `.env` file that is unknown, and for each name in the
 /// environment that resembles a setting. The environment has many other names.
 pub(super) fn warnings(
@@ -50,6 +53,9 @@ pub(super) fn warnings(
 /// may be missing at its end.
 fn similar<'a>(name: &str, settings: &'a [String]) -> Option<&'a str> {
     let name = name.to_uppercase();
+    if let Some((_, setting)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
+        return Some(setting);
+    }
     let distance = |setting: &&String| osa_distance(&name, setting);
     let nearest = settings.iter().min_by_key(distance).filter(|setting| {
         let letters = name.len().max(setting.len());
@@ -87,6 +93,7 @@ mod tests {
             ("JWT_SECRET", "JWT_SECRET_KEY"),
             ("JWT_ACCESS_TOKEN_EXPIRE", "JWT_ACCESS_TOKEN_EXPIRES"),
             ("TRUSTED_PROXY", "TRUSTED_PROXIES"),
+            ("JWT_ISSUER", "PUBLIC_URL"),
             ("PROT", "PORT"),
             ("port", "PORT"),
         ] {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ipnet::IpNet;
+use strum::IntoStaticStr;
 use thiserror::Error;
 use time::OffsetDateTime;
 use tracing_subscriber::filter::Targets;
@@ -65,6 +66,8 @@ pub struct HttpSettings {
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins of browser applications that may call the API, as browsers send them.
+    pub cors_allowed_origins: Vec<String>,
     /// Largest number of open connections.
     pub max_connections: u32,
     /// Largest number of open connections from one address that is not a trusted proxy.
@@ -169,7 +172,8 @@ pub struct KeySettings {
 }
 
 /// Algorithm of the signatures of access tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, ValueEnum)]
+#[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum SigningAlgorithm {
     /// Key pairs, which the service makes and rotates.
     Es256,

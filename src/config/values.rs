@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net};
 use tracing_subscriber::filter::Targets;
+use url::{Position, Url};
 
 use super::settings::{LogFormat, PoolMode, SigningAlgorithm};
 use crate::domain::MAX_LEEWAY;
@@ -147,6 +148,22 @@ fn unmapped(network: IpNet) -> IpNet {
     };
     let unmapped = mapped.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
     unmapped.map_or(network, IpNet::V4)
+}
+
+/// Parses origins separated by commas (<https://html.spec.whatwg.org/#concept-origin>). Browsers
+/// send them in one form, and every other would never match.
+pub(super) fn origins(raw: &str) -> Result<Vec<String>, String> {
+    raw.split(',').map(str::trim).filter(|text| !text.is_empty()).map(origin).collect()
+}
+
+fn origin(text: &str) -> Result<String, String> {
+    let is_origin = |url: &Url| url.has_host() && &url[..Position::AfterPort] == text;
+    match Url::parse(text) {
+        Ok(url) if is_origin(&url) && !text.contains(['*', '@']) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "must be origins as browsers send them, like https://app.example.com, not `{text}`"
+        )),
+    }
 }
 
 pub(super) fn pool_mode(raw: &str) -> Result<PoolMode, String> {

@@ -3,7 +3,7 @@
 use strum::{EnumString, IntoStaticStr, VariantNames};
 use time::OffsetDateTime;
 
-use super::{KeyId, Requester, SessionId, User, UserId};
+use super::{Permissions, Requester, RoleName, SessionId, User, UserId};
 
 /// Audited action. The names of the variants are stable: clients and queries use them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
@@ -51,6 +51,15 @@ pub enum AuditAction {
     /// An access token was revoked.
     #[strum(serialize = "token.revoked")]
     TokenRevoked,
+    /// A role was created.
+    #[strum(serialize = "role.created")]
+    RoleCreated,
+    /// The permissions of a role were replaced.
+    #[strum(serialize = "role.changed")]
+    RoleChanged,
+    /// A role was deleted.
+    #[strum(serialize = "role.deleted")]
+    RoleDeleted,
     /// A signing key was published.
     #[strum(serialize = "key.published")]
     KeyPublished,
@@ -60,6 +69,15 @@ pub enum AuditAction {
     /// A signing key was revoked, and with it every token that it signed.
     #[strum(serialize = "key.revoked")]
     KeyRevoked,
+    /// A signing key was deleted: every token that it signed has expired.
+    #[strum(serialize = "key.deleted")]
+    KeyDeleted,
+    /// The root key was encrypted with a secret.
+    #[strum(serialize = "secret.added")]
+    SecretAdded,
+    /// What a former secret could decrypt was deleted.
+    #[strum(serialize = "secret.retired")]
+    SecretRetired,
     /// A client was created.
     #[strum(serialize = "client.created")]
     ClientCreated,
@@ -91,24 +109,38 @@ pub struct AuditRecord {
     pub action: AuditAction,
     /// Performer of the action.
     pub requester: Requester,
-    /// Account that was acted on; `None` for an action on a signing key.
+    /// Account that was acted on; `None` for an action on a role, a client or a key.
     pub subject: Option<UserId>,
     /// Session that was acted on.
     pub session_id: Option<SessionId>,
-    /// Username, roles, token id, key id or client, depending on the action.
+    /// Username, roles, permissions, client, or the id of a token, key or secret, depending on the
+    /// action.
     pub detail: Option<String>,
 }
 
 impl AuditRecord {
-    /// Creates the record of an action on a signing key.
+    /// Creates the record of an action on a signing key or a secret, with its id as the detail.
     #[must_use]
     pub fn for_key(
         at: OffsetDateTime,
         action: AuditAction,
-        key: KeyId,
+        id: &(impl ToString + ?Sized),
         requester: Requester,
     ) -> Self {
-        let detail = Some(key.to_string());
+        let detail = Some(id.to_string());
+        Self { at, action, requester, subject: None, session_id: None, detail }
+    }
+
+    /// Creates the record of an action on a role, with its name and permissions as the detail.
+    #[must_use]
+    pub fn for_role(
+        at: OffsetDateTime,
+        action: AuditAction,
+        name: &RoleName,
+        permissions: &Permissions,
+        requester: Requester,
+    ) -> Self {
+        let detail = Some(format!("{name}: {permissions}"));
         Self { at, action, requester, subject: None, session_id: None, detail }
     }
 

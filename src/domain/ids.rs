@@ -44,6 +44,12 @@ uuid_newtype! {
     /// Identifier of an account (`sub`), fixed for its life.
     UserId
 }
+impl UserId {
+    /// The service itself, as the requester of an action: the nil UUID (RFC 9562 section 5.9),
+    /// which no account has.
+    pub const SERVICE: Self = Self(Uuid::nil());
+}
+
 uuid_newtype! {
     /// Identifier of a client (`client_id`, RFC 6749 section 2.2).
     ClientId

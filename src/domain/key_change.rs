@@ -81,6 +81,10 @@ pub enum KeyError {
 /// half of this has passed.
 const HORIZON: Duration = Duration::from_mins(20);
 
+/// Number of retiring keys up to which the service may rotate by itself. Every verifier fetches all
+/// of them, and each token is compared with each.
+const MAX_RETIRING: u32 = 50;
+
 impl KeyPeriods {
     /// Returns the periods for keys that verifiers may keep for `max_age`, and for tokens that live
     /// for `token_lifetime`.
@@ -91,6 +95,14 @@ impl KeyPeriods {
     #[must_use]
     pub fn new(max_age: Duration, max_staleness: Duration, token_lifetime: Duration) -> Self {
         Self { publication: 2 * max_age + max_staleness, token_lifetime }
+    }
+
+    /// Returns the shortest interval between rotations: a key is published for long enough, and the
+    /// keys whose tokens live are few.
+    #[must_use]
+    pub fn shortest_interval(&self) -> Duration {
+        let retirement = self.token_lifetime + HORIZON + MAX_LEEWAY + CLOCK_SKEW_ALLOWANCE;
+        self.publication.max(retirement / MAX_RETIRING)
     }
 
     /// Returns the expiry up to which a key may sign from now on.
@@ -180,7 +192,10 @@ impl KeyChange {
                 self.provide(&mut changed, new, now);
             }
             KeyEdit::DeleteExpired => {
-                changed.set.keys.retain(|key| !key.has_expired(earliest_now));
+                let ChangedKeys { set, actions, .. } = &mut changed;
+                for key in set.keys.extract_if(.., |key| key.has_expired(earliest_now)) {
+                    actions.push((AuditAction::KeyDeleted, key.id));
+                }
             }
         }
         Ok(Some(changed))
@@ -190,7 +205,7 @@ impl KeyChange {
     #[must_use]
     pub fn records(&self, changed: &ChangedKeys, now: OffsetDateTime) -> Vec<AuditRecord> {
         let record =
-            |&(action, key)| AuditRecord::for_key(now, action, key, self.requester.clone());
+            |&(action, key)| AuditRecord::for_key(now, action, &key, self.requester.clone());
         changed.actions.iter().map(record).collect()
     }
 
@@ -261,7 +276,11 @@ impl KeyChange {
         Ok(())
     }
 
+    /// Publishes a key for at least as long as the ones before: another instance may have asked for
+    /// more time, and may be unable to do so again.
     fn publish(&self, changed: &mut ChangedKeys, new: &NewKey, now: OffsetDateTime) {
+        let longest = changed.set.keys.iter().map(|key| key.known_at - key.published_at).max();
+        let known_at = now + self.periods.publication;
         changed.actions.push((AuditAction::KeyPublished, new.id));
         changed.set.keys.push(SigningKey {
             id: new.id,
@@ -269,7 +288,7 @@ impl KeyChange {
             public_key: new.public_key.clone(),
             sealed_private_key: new.sealed_private_key.clone(),
             published_at: now,
-            known_at: now + self.periods.publication,
+            known_at: longest.map_or(known_at, |longest| known_at.max(now + longest)),
             activated_at: None,
             signs_until: now,
         });
@@ -394,6 +413,17 @@ mod tests {
     }
 
     #[test]
+    fn new_key_is_published_for_as_long_as_the_one_before() {
+        let mut set = first_keys();
+        let hour = Duration::from_hours(1);
+        set.keys[1].known_at = set.keys[1].published_at + hour;
+
+        let rotated = decide(KeyEdit::Rotate(new_key(3)), &set, NOW + hour).unwrap().unwrap().set;
+
+        assert_eq!(rotated.keys[2].known_at, NOW + 2 * hour);
+    }
+
+    #[test]
     fn one_wrong_clock_activates_and_deletes_nothing() {
         let set = first_keys();
         let later = NOW + Duration::from_hours(24);
@@ -438,7 +468,9 @@ mod tests {
 
         assert_eq!(decide(KeyEdit::DeleteExpired, &set, end), Ok(None));
         let deleted = decide(KeyEdit::DeleteExpired, &set, end + Duration::from_secs(1));
-        assert_eq!(states(&deleted.unwrap().unwrap().set), [(2, KeyState::Pending)]);
+        let deleted = deleted.unwrap().unwrap();
+        assert_eq!(states(&deleted.set), [(2, KeyState::Pending)]);
+        assert_eq!(deleted.actions, [(AuditAction::KeyDeleted, set.keys[0].id)]);
     }
 
     #[test]

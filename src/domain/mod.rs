@@ -13,6 +13,7 @@ mod password_hash;
 mod permission;
 mod requester;
 mod revocation;
+mod role_change;
 mod roles;
 mod secret_key;
 mod session;
@@ -39,7 +40,8 @@ pub use requester::{RequestOrigin, Requester, UserAgent};
 pub use revocation::{
     CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, REVOCATIONS_PER_USER, Revocation, RevocationId,
 };
-pub use roles::{RoleName, RoleNameError, Roles};
+pub use role_change::{RoleChange, RoleEdit, RoleError, RoleOutcome};
+pub use roles::{Role, RoleName, RoleNameError, Roles};
 pub use secret_key::{SecretKey, SecretKeyError};
 pub use session::{
     Generation, RETRY_PERIOD, REUSE_GRACE_PERIOD, Session, SessionPosition, SessionPositionError,

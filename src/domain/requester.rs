@@ -12,8 +12,8 @@ const MAX_USER_AGENT: usize = 256;
 /// Performer of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requester {
-    /// Account of the requester; `None` for the command line and for a request without an access
-    /// token.
+    /// Account of the requester, or [`UserId::SERVICE`]; `None` for the command line and for a
+    /// request without an access token.
     pub user_id: Option<UserId>,
     /// Client of the requester, which acts for itself.
     pub client_id: Option<ClientId>,
@@ -23,7 +23,7 @@ pub struct Requester {
     /// Permissions of the access token. The requester grants no others; `None` for a requester
     /// that may grant all.
     pub permissions: Option<Permissions>,
-    /// Origin of the request; `None` for the command line.
+    /// Origin of the request; `None` for the service and for the command line.
     pub origin: Option<RequestOrigin>,
 }
 
@@ -35,7 +35,7 @@ impl Requester {
     }
 
     /// The service itself.
-    pub const SERVICE: Self = Self::COMMAND_LINE;
+    pub const SERVICE: Self = Self { user_id: Some(UserId::SERVICE), ..Self::COMMAND_LINE };
 
     /// An operator on the command line.
     pub const COMMAND_LINE: Self =

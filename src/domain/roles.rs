@@ -16,6 +16,16 @@ const MAX_LENGTH: usize = 64;
 #[serde(transparent)]
 pub struct RoleName(Cow<'static, str>);
 
+/// Role that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    pub name: RoleName,
+    /// Permissions that the role grants: the built-in ones, and those that were set.
+    pub permissions: Permissions,
+    /// Number of sessions that are to be ended, since a permission was taken away.
+    pub ending_sessions: u64,
+}
+
 /// Set of roles, sorted. They may not all exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]

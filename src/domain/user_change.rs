@@ -201,6 +201,8 @@ impl UserChange {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use time::macros::datetime;
 
     use super::*;
@@ -310,5 +312,57 @@ mod tests {
 
         assert_eq!(change.decide(vec![alice], &everything()), Err(AccountError::Changed));
         assert_eq!(change.decide(Vec::new(), &everything()), Err(AccountError::NotFound));
+    }
+
+    /// Returns the permissions that a requester with `users:write` alone lacks for an edit.
+    fn lacking(user: &User, edit: UserEdit, of_roles: &str) -> Option<String> {
+        lacking_as(UserId::random(), user, edit, of_roles)
+    }
+
+    fn lacking_as(
+        requester: UserId,
+        user: &User,
+        edit: UserEdit,
+        of_roles: &str,
+    ) -> Option<String> {
+        let mut change = change(user, edit);
+        change.requester.user_id = Some(requester);
+        let of_roles = Permissions::from_scope(of_roles);
+        let grantable = Grantable::Held(Permissions::from_scope("users:write"));
+        match change.decide(vec![user.clone()], &Rights { grantable, of_roles }) {
+            Ok(_) => None,
+            Err(AccountError::PermissionsLacking(LackingPermissions(lacking))) => {
+                Some(lacking.to_string())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn new_roles_grant_what_the_account_does_not_have() {
+        let alice = user("alice", RoleName::USER);
+        let roles = || UserEdit::Roles(Roles::parse(["clerk"]).unwrap());
+
+        let lacking = |of_roles| lacking(&alice, roles(), of_roles);
+        assert_eq!(lacking("dashboard:read users:write"), None);
+        assert_eq!(lacking(""), None);
+        assert_eq!(lacking("dashboard:read orders:read"), Some("orders:read".to_owned()));
+    }
+
+    #[test]
+    fn password_and_enabling_grant_the_whole_account() {
+        let alice = user("alice", RoleName::USER);
+        let password = || {
+            let hash = PasswordHash::new(NonZeroU32::MIN, &[1; 16], &[2; 32]).unwrap();
+            UserEdit::Password(hash)
+        };
+
+        let held = Some("dashboard:read".to_owned());
+        assert_eq!(lacking(&alice, password(), ""), held);
+        assert_eq!(lacking(&alice, UserEdit::Enable, ""), held);
+        assert_eq!(lacking_as(alice.id, &alice, password(), ""), None, "the own password");
+        for edit in [UserEdit::Disable, UserEdit::Delete, UserEdit::EndSessions] {
+            assert_eq!(lacking(&alice, edit, ""), None);
+        }
     }
 }

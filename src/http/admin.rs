@@ -12,9 +12,9 @@ use super::credentials::{RawCredentials, parse_new_password};
 use super::error::ApiError;
 use super::page::{NoQuery, invalid_after, next_after, parse_limit};
 use super::refused::{
-    BadJson, BadPassword, BadQuery, BadRoles, BadToken, BadUsername, LastAdmin, MissingCredentials,
-    MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite, NoParameters, NotFound,
-    Overloaded, Refused, UserExists,
+    BadJson, BadPassword, BadQuery, BadRoles, BadToken, BadUsername, LacksPermissions, LastAdmin,
+    MissingCredentials, MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite,
+    NoParameters, NotFound, Overloaded, Refused, UserExists,
 };
 use super::state::Api;
 use super::views::ManagedAccountView;
@@ -134,7 +134,7 @@ pub(super) async fn list(
         ),
         Refused<(
             BadToken, NoParameters, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername,
-            BadPassword, BadRoles, UserExists, Overloaded,
+            BadPassword, BadRoles, LacksPermissions, UserExists, Overloaded,
         )>,
     ),
 )]
@@ -236,7 +236,7 @@ pub(super) async fn disable(
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
-        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound)>,
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, LacksPermissions, NotFound)>,
     ),
 )]
 pub(super) async fn enable(
@@ -260,8 +260,8 @@ pub(super) async fn enable(
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
         Refused<(
-            BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingRoles, BadRoles,
-            LastAdmin,
+            BadToken, NoParameters, NeedsUsersWrite, LacksPermissions, NotFound, BadJson,
+            MissingRoles, BadRoles, LastAdmin,
         )>,
     ),
 )]
@@ -291,8 +291,8 @@ pub(super) async fn set_roles(
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
         Refused<(
-            BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, MissingPassword,
-            BadPassword, Overloaded,
+            BadToken, NoParameters, NeedsUsersWrite, LacksPermissions, NotFound, BadJson,
+            MissingPassword, BadPassword, Overloaded,
         )>,
     ),
 )]

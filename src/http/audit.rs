@@ -54,7 +54,7 @@ struct AuditLogView {
     next: Option<i64>,
 }
 
-/// Record of an action: `actor` acted on `subject`, or on the signing key in `detail`.
+/// Record of an action: `actor` acted on `subject`, or on the key or secret in `detail`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditRecord)]
 struct AuditRecordView {
@@ -65,22 +65,23 @@ struct AuditRecordView {
     /// Name of the action. A newer version may have written others than the query accepts.
     #[schema(example = "session.opened")]
     action: String,
-    /// `null` for the command line and for a request without an access token.
+    /// Account; `00000000-0000-0000-0000-000000000000` for the service itself, `null` for the command
+    /// line and for a request without an access token.
     #[schema(inline, required)]
     actor: Option<UserId>,
-    /// `null` for an action on a signing key.
+    /// `null` for an action on a key or a secret.
     #[schema(inline, required)]
     subject: Option<UserId>,
     #[schema(inline, required)]
     session: Option<SessionId>,
-    /// Username, roles, token id or key id, depending on the action. For `login.refused` and
+    /// Username, roles, or the id of a token, key or secret, depending on the action. For `login.refused` and
     /// `session.refresh_token_retried`, also the number of those that were not recorded.
     #[schema(required, example = "testuser")]
     detail: Option<String>,
-    /// IP address of the request; `null` for the command line.
+    /// IP address of the request; `null` for the service and for the command line.
     #[schema(required, example = "192.0.2.7")]
     ip: Option<String>,
-    /// `User-Agent` of the request; `null` for the command line.
+    /// `User-Agent` of the request; `null` for the service and for the command line.
     #[schema(required, example = "curl/8.14.1")]
     user_agent: Option<String>,
     /// Column of the database that does not parse. The other fields are what could be read.

@@ -12,7 +12,7 @@ use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
     ActorFailed, BadAudience, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
-    MissingRefreshToken, Overloaded, Refused, Stale, TooManyRevocations, UserExists,
+    MissingRefreshToken, Overloaded, Refused, ScopeTooLong, Stale, TooManyRevocations, UserExists,
     WrongCredentials, WrongRefreshToken,
 };
 use super::state::Api;
@@ -118,8 +118,8 @@ pub(super) async fn register(
             ),
         ),
         Refused<(
-            BadJson, MissingCredentials, BadAudience, WrongCredentials, TooManyRevocations,
-            Overloaded, ActorFailed, Stale,
+            BadJson, MissingCredentials, BadAudience, WrongCredentials, ScopeTooLong,
+            TooManyRevocations, Overloaded, ActorFailed, Stale,
         )>,
     ),
 )]
@@ -149,7 +149,9 @@ pub(super) async fn login(
             status = 200, description = "The next tokens of the session", body = TokensView,
             headers(("Cache-Control" = String)),
         ),
-        Refused<(BadJson, MissingRefreshToken, WrongRefreshToken, ActorFailed, Stale)>,
+        Refused<(
+            BadJson, MissingRefreshToken, WrongRefreshToken, ScopeTooLong, ActorFailed, Stale,
+        )>,
     ),
 )]
 pub(super) async fn refresh(

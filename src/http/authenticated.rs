@@ -11,7 +11,7 @@ use futures_util::future::{Either, LocalBoxFuture};
 
 use super::error::{ApiError, AuthorizationHeaderError};
 use super::state::Api;
-use crate::actors::{ActorError, IsRevoked, ReloadKeys, RequireOpen};
+use crate::actors::{ActorError, IsRevoked, ReloadClients, ReloadKeys, RequireOpen};
 use crate::domain::{Permission, RequestOrigin, Requester, UserId};
 use crate::metrics::CheckResult;
 use crate::revocation::Verdict;
@@ -67,6 +67,11 @@ impl Authenticated {
     /// Returns [`TokenRefusal::Revoked`], or an error of the database.
     pub(super) async fn require_open_session(&self, api: &Api) -> Result<(), ApiError> {
         let session_id = self.claims.session_id;
+        if let Subject::Client(id) = self.claims.subject {
+            api.clients.ask(ReloadClients).await?;
+            let is_open = api.directory.load().has_session(id, session_id);
+            return if is_open { Ok(()) } else { Err(TokenRefusal::Revoked.into()) };
+        }
         api.sessions.ask(RequireOpen { session_id }).await.map_err(|error| match error {
             ActorError::SessionNotFound => TokenRefusal::Revoked.into(),
             error => error.into(),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use actix_cors::CorsError;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
@@ -11,8 +12,9 @@ use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, AudienceError, ClientError, KeyError, LackingPermissions, PasswordError,
-    Permission, RoleNameError, Roles, SECRETS_PER_CLIENT, UsernameError,
+    AccountError, AudienceError, ClientError, ClientNameError, KeyError, LackingPermissions,
+    PasswordError, Permission, PermissionError, RoleError, RoleNameError, Roles,
+    SECRETS_PER_CLIENT, UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -34,8 +36,17 @@ pub(super) enum ApiError {
     InvalidBody(String),
     #[error("The query is not valid: {0}")]
     InvalidQuery(String),
+    /// The permissions that a gateway requires do not parse.
+    #[error("The required permissions are not valid: {0}")]
+    InvalidRequirement(String),
     #[error("Missing roles")]
     MissingRoles,
+    #[error("Missing permissions")]
+    MissingPermissions,
+    #[error("A built-in role cannot be deleted")]
+    BuiltInRole,
+    #[error("An account has the role")]
+    RoleInUse,
     #[error("Clients have no account")]
     NotUser,
     #[error(transparent)]
@@ -44,6 +55,10 @@ pub(super) enum ApiError {
     UnknownRoles(Roles),
     #[error(transparent)]
     PermissionsLacking(#[from] LackingPermissions),
+    #[error(transparent)]
+    InvalidClientName(#[from] ClientNameError),
+    #[error(transparent)]
+    InvalidPermissions(#[from] PermissionError),
     #[error("The client exists already")]
     ClientExists,
     #[error("A client has at most {SECRETS_PER_CLIENT} secrets")]
@@ -54,6 +69,17 @@ pub(super) enum ApiError {
     InvalidAudience(#[from] AudienceError),
     #[error("Missing token")]
     MissingToken,
+    #[error("Missing grant_type")]
+    MissingGrantType,
+    #[error("grant_type must be client_credentials")]
+    UnsupportedGrantType,
+    #[error("The client does not have all permissions in scope")]
+    InvalidScope,
+    /// The client is unknown, disabled or expired, or the secret is wrong.
+    #[error("Invalid client_id or client_secret")]
+    InvalidClient,
+    #[error("The request has two kinds of credentials")]
+    TwoCredentials,
     #[error("Missing refresh token")]
     MissingRefreshToken,
     #[error("Missing password")]
@@ -72,6 +98,12 @@ pub(super) enum ApiError {
     TokenRefused(#[from] TokenRefusal),
     #[error("You do not have the permission {0}")]
     PermissionMissing(Permission),
+    #[error(
+        "The account has more permissions than fit in a token; an administrator has to take some away"
+    )]
+    ScopeTooLong,
+    #[error("The preflight was refused: {0}")]
+    PreflightRefused(CorsError),
     #[error("Not found")]
     NotFound,
     /// Lists the methods that the path has.
@@ -164,6 +196,11 @@ impl ApiError {
         ErrorBody { msg: self.to_string(), code: self.code() }
     }
 
+    /// Returns the error if the operating system provides no random bytes.
+    pub(super) fn no_random_bytes() -> Self {
+        Self::Internal("the operating system provides no random bytes".into())
+    }
+
     /// Returns the cause, which only failures of the service have.
     pub(super) fn cause(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
@@ -187,6 +224,7 @@ impl ApiError {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one exhaustive match")]
     fn status_and_code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::MissingCredentials => (StatusCode::BAD_REQUEST, "missing_credentials"),
@@ -194,14 +232,23 @@ impl ApiError {
             Self::InvalidPassword(_) => (StatusCode::BAD_REQUEST, "invalid_password"),
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
+            Self::InvalidRequirement(_) => (StatusCode::BAD_REQUEST, "invalid_requirement"),
             Self::MissingRoles => (StatusCode::BAD_REQUEST, "missing_roles"),
             Self::InvalidRoles(_) | Self::UnknownRoles(_) => {
                 (StatusCode::BAD_REQUEST, "invalid_roles")
             }
+            Self::MissingPermissions => (StatusCode::BAD_REQUEST, "missing_permissions"),
+            Self::BuiltInRole => (StatusCode::CONFLICT, "built_in_role"),
+            Self::RoleInUse => (StatusCode::CONFLICT, "role_in_use"),
             Self::NotUser => (StatusCode::FORBIDDEN, "not_a_user"),
             Self::PermissionsLacking(_) => (StatusCode::FORBIDDEN, "permissions_lacking"),
             Self::InvalidAudience(_) => (StatusCode::BAD_REQUEST, "invalid_audience"),
             Self::MissingToken => (StatusCode::BAD_REQUEST, "missing_token"),
+            Self::MissingGrantType => (StatusCode::BAD_REQUEST, "missing_grant_type"),
+            Self::UnsupportedGrantType => (StatusCode::BAD_REQUEST, "unsupported_grant_type"),
+            Self::InvalidScope => (StatusCode::BAD_REQUEST, "invalid_scope"),
+            Self::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
+            Self::TwoCredentials => (StatusCode::BAD_REQUEST, "two_credentials"),
             Self::MissingRefreshToken => (StatusCode::BAD_REQUEST, "missing_refresh_token"),
             Self::MissingPassword => (StatusCode::BAD_REQUEST, "missing_password"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
@@ -210,11 +257,15 @@ impl ApiError {
             Self::AuthorizationHeader(error) => (StatusCode::UNAUTHORIZED, error.code()),
             Self::TokenRefused(refusal) => (StatusCode::UNAUTHORIZED, refusal_code(*refusal)),
             Self::PermissionMissing(_) => (StatusCode::FORBIDDEN, "permission_missing"),
+            Self::ScopeTooLong => (StatusCode::FORBIDDEN, "scope_too_long"),
+            Self::PreflightRefused(_) => (StatusCode::FORBIDDEN, "preflight_refused"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
+            Self::InvalidClientName(_) => (StatusCode::BAD_REQUEST, "invalid_client_name"),
+            Self::InvalidPermissions(_) => (StatusCode::BAD_REQUEST, "invalid_permissions"),
             Self::ClientExists => (StatusCode::CONFLICT, "client_exists"),
             Self::TooManySecrets => (StatusCode::CONFLICT, "too_many_secrets"),
             Self::KeyTooNew(_) => (StatusCode::CONFLICT, "key_too_new"),
@@ -242,6 +293,20 @@ impl ApiError {
         }
     }
 
+    /// Returns the `error` in a reply under `/oauth/` (RFC 6749 section 5.2, RFC 6750 section 3.1).
+    pub(super) fn oauth_code(&self) -> &'static str {
+        match self {
+            Self::InvalidClient | Self::AuthorizationHeader(_) => "invalid_client",
+            Self::TokenRefused(_) => "invalid_token",
+            Self::PermissionMissing(_) => "insufficient_scope",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::InvalidScope => "invalid_scope",
+            error if error.status_code().is_server_error() => "temporarily_unavailable",
+            Self::TooManyTokens { .. } => "temporarily_unavailable",
+            _ => "invalid_request",
+        }
+    }
+
     /// Returns the value of `WWW-Authenticate` (RFC 6750 section 3): only the scheme if the request
     /// contained no token.
     fn challenge(&self) -> Option<String> {
@@ -249,6 +314,7 @@ impl ApiError {
             Self::InvalidCredentials | Self::WrongPassword | Self::AuthorizationHeader(_) => {
                 Some("Bearer".to_owned())
             }
+            Self::InvalidClient => Some(r#"Basic realm="portcullis""#.to_owned()),
             Self::TokenRefused(_) | Self::InvalidRefreshToken => {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#))
             }
@@ -330,6 +396,7 @@ impl From<ActorError> for ApiError {
     fn from(error: ActorError) -> Self {
         match &error {
             ActorError::Account(cause) => cause.clone().into(),
+            ActorError::Role(cause) => cause.clone().into(),
             ActorError::Client(cause) => cause.clone().into(),
             ActorError::TooManyTokens { retry_after } => {
                 Self::TooManyTokens { retry_after: *retry_after }
@@ -384,10 +451,23 @@ impl From<AccountError> for ApiError {
     }
 }
 
+impl From<RoleError> for ApiError {
+    fn from(error: RoleError) -> Self {
+        match error {
+            RoleError::NotFound => Self::NotFound,
+            RoleError::BuiltIn => Self::BuiltInRole,
+            RoleError::InUse => Self::RoleInUse,
+            RoleError::RequesterSignedOut => TokenRefusal::Revoked.into(),
+            RoleError::PermissionsLacking(lacking) => lacking.into(),
+        }
+    }
+}
+
 impl From<IssueError> for ApiError {
     fn from(error: IssueError) -> Self {
         match error {
             IssueError::NoKey => Self::Unavailable(error.into()),
+            IssueError::ScopeTooLong(_) => Self::ScopeTooLong,
             IssueError::Sign(_) => Self::Internal(error.into()),
         }
     }
@@ -412,6 +492,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::actors::AskError;
+    use crate::domain::Permissions;
 
     const SECRET: &str = "the disk at /dev/sda is on fire";
 
@@ -447,8 +528,14 @@ pub(super) mod tests {
             (PasswordError::TooShort.into(), 400, "invalid_password", &[]),
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
+            (ApiError::InvalidRequirement("x".to_owned()), 400, "invalid_requirement", &[]),
             (ApiError::MissingRoles, 400, "missing_roles", &[]),
             (RoleNameError.into(), 400, "invalid_roles", &[]),
+            (ApiError::MissingPermissions, 400, "missing_permissions", &[]),
+            (PermissionError.into(), 400, "invalid_permissions", &[]),
+            (LackingPermissions(Permissions::default()).into(), 403, "permissions_lacking", &[]),
+            (ApiError::BuiltInRole, 409, "built_in_role", &[]),
+            (ApiError::RoleInUse, 409, "role_in_use", &[]),
             (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
@@ -461,6 +548,12 @@ pub(super) mod tests {
             (AuthorizationHeaderError::Malformed.into(), 401, "bad_authorization", BEARER),
             (TokenRefusal::Expired.into(), 401, "token_expired", TOKEN_EXPIRED),
             (ApiError::PermissionMissing(Permission::USERS_READ), 403, "permission_missing", SCOPE),
+            (
+                ApiError::PreflightRefused(CorsError::OriginNotAllowed),
+                403,
+                "preflight_refused",
+                &[],
+            ),
             (ApiError::NotFound, 404, "not_found", &[]),
             (ApiError::MethodNotAllowed(post), 405, "method_not_allowed", &[("allow", "POST")]),
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
@@ -468,6 +561,7 @@ pub(super) mod tests {
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),
             (ApiError::KeysNotUsed, 409, "keys_not_used", &[]),
+            (ApiError::ScopeTooLong, 403, "scope_too_long", &[]),
             (ApiError::NoPublicUrl, 404, "no_public_url", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
             (too_many_changes, 429, "too_many_password_changes", RETRY_AFTER_3),

@@ -5,21 +5,27 @@
 
 mod account;
 mod admin;
+mod admin_clients;
 mod admin_keys;
+mod admin_roles;
 mod admin_sessions;
 mod audit;
 mod auth;
 mod authenticated;
 mod body;
+mod caller;
+mod check;
 mod connection;
 mod connections;
+mod cors;
 mod credentials;
 mod dashboard;
 mod docs;
 mod error;
 mod failures;
+mod introspect;
 mod metrics;
-mod oauth;
+mod oauth_error;
 mod observe;
 mod openapi;
 mod origin;
@@ -30,11 +36,13 @@ mod readiness;
 mod refused;
 mod request_id;
 mod revocations;
+mod revoke;
 mod route_metrics;
 mod routes;
 mod server;
 mod sessions;
 mod state;
+mod token;
 mod views;
 mod well_known;
 
@@ -45,4 +53,6 @@ pub use readiness::Readiness;
 pub use revocations::CompleteReads;
 pub use server::{BoundServer, ListenError};
 pub use state::Api;
-pub use views::{AccountView, KeyView, ManagedAccountView, SessionView};
+pub use views::{
+    AccountView, ClientView, KeyView, ManagedAccountView, NewClientView, RoleView, SessionView,
+};

@@ -38,7 +38,11 @@ pub(super) async fn root() -> impl Responder {
     ),
 )]
 pub(super) async fn live(api: Data<Api>) -> Result<impl Responder, ApiError> {
-    if !(api.users.is_running() && api.sessions.is_running() && api.keys.is_running()) {
+    let are_running = api.users.is_running()
+        && api.sessions.is_running()
+        && api.roles.is_running()
+        && api.keys.is_running();
+    if !are_running {
         return Err(ApiError::Internal(AskError::Stopped.into()));
     }
     Ok(Json(ALIVE))

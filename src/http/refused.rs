@@ -17,8 +17,8 @@ use utoipa::{IntoResponses, ToSchema};
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
 use crate::domain::{
-    AccountError, AudienceError, PasswordError, Permission, RoleName, RoleNameError, Roles,
-    UsernameError,
+    AccountError, AudienceError, ClientNameError, LackingPermissions, PasswordError, Permission,
+    PermissionError, Permissions, RoleName, RoleNameError, Roles, UsernameError,
 };
 use crate::tokens::TokenRefusal;
 
@@ -92,6 +92,10 @@ reasons! {
     NoParameters =>
         ApiError::InvalidQuery("unknown field `dry_run`, there are no fields".to_owned());
 
+    /// Errors of the permissions that a gateway requires.
+    BadRequirement =>
+        ApiError::InvalidRequirement(r#"unknown parameter "permision""#.to_owned());
+
     MissingCredentials => ApiError::MissingCredentials;
     MissingPassword => ApiError::MissingPassword;
     MissingRefreshToken => ApiError::MissingRefreshToken;
@@ -104,6 +108,13 @@ reasons! {
     BadRoles => ApiError::InvalidRoles(RoleNameError), AccountError::UnknownRoles {
         known: Roles::from_iter([RoleName::ADMIN, RoleName::INTROSPECTOR, RoleName::USER]),
     };
+    BadRoleName => RoleNameError;
+    MissingPermissions => ApiError::MissingPermissions;
+    BadPermissions => PermissionError;
+    BuiltInRole => ApiError::BuiltInRole;
+    RoleInUse => ApiError::RoleInUse;
+    /// The requester grants what it lacks.
+    LacksPermissions => LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
@@ -112,18 +123,36 @@ reasons! {
     KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
     KeysNotUsed => ApiError::KeysNotUsed;
     NoPublicUrl => ApiError::NoPublicUrl;
+    ScopeTooLong => ApiError::ScopeTooLong;
     TooManyPasswordChanges =>
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };
+    BadGrant => ApiError::MissingGrantType, ApiError::UnsupportedGrantType, ApiError::InvalidScope;
+    WrongClient => ApiError::InvalidClient;
+    TwoCredentials => ApiError::TwoCredentials;
+    TooManyTokens => ApiError::TooManyTokens { retry_after: Duration::from_secs(1) };
+    BadClient => ClientNameError, PermissionError, AudienceError::example();
+    ClientExists => ApiError::ClientExists;
+    TooManySecrets => ApiError::TooManySecrets;
     NotFound => ApiError::NotFound;
     NeedsDashboardRead => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
     NeedsAuditRead => ApiError::PermissionMissing(Permission::AUDIT_READ);
     NeedsUsersRead => ApiError::PermissionMissing(Permission::USERS_READ);
     NeedsUsersWrite => ApiError::PermissionMissing(Permission::USERS_WRITE);
+    NeedsClientsRead => ApiError::PermissionMissing(Permission::CLIENTS_READ);
+    NeedsClientsWrite =>
+        ApiError::PermissionMissing(Permission::CLIENTS_WRITE),
+        LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
+    NeedsRolesRead => ApiError::PermissionMissing(Permission::ROLES_READ);
+    NeedsRolesWrite => ApiError::PermissionMissing(Permission::ROLES_WRITE);
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
     NeedsRevocationsRead => ApiError::PermissionMissing(Permission::REVOCATIONS_READ);
+    NeedsTokensRevoke => ApiError::PermissionMissing(Permission::TOKENS_REVOKE);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
+
+    /// A permission that a gateway requires.
+    NeedsRequired => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
 
     /// The hashing queue is full.
     Overloaded => ApiError::Overloaded { retry_after: Duration::from_secs(3) };
@@ -159,6 +188,7 @@ tuple_of_reasons!(A B C D E F G);
 tuple_of_reasons!(A B C D E F G H);
 tuple_of_reasons!(A B C D E F G H I);
 tuple_of_reasons!(A B C D E F G H I J);
+tuple_of_reasons!(A B C D E F G H I J K);
 
 impl<R: Reasons> IntoResponses for Refused<R> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

@@ -5,10 +5,10 @@ mod complete;
 use std::io;
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{AcceptEncoding, Encoding};
 use actix_web::web::{Data, Header, Query};
+use actix_web::{HttpRequest, HttpResponse};
 use prometheus::IntGauge;
 use serde::{Deserialize, Serialize};
 use tokio::select;
@@ -16,9 +16,11 @@ use tokio::time::{sleep, timeout};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::authenticated::Authenticated;
+use super::caller::Caller;
 use super::error::ApiError;
-use super::refused::{BadQuery, BadToken, NeedsRevocationsRead, Overloaded, Refused, Stale};
+use super::refused::{
+    BadQuery, BadToken, NeedsRevocationsRead, Overloaded, Refused, Stale, WrongClient,
+};
 use super::state::Api;
 use crate::domain::{FeedCursor, Permission};
 use crate::metrics::ReceiverReply;
@@ -99,20 +101,21 @@ struct Waiting(IntGauge);
 /// so that the next request reaches another one.
 #[utoipa::path(
     get, path = "/revocations", operation_id = "revocations", tag = "oauth",
-    security(("bearer" = ["revocations:read"])), params(RawFeedQuery),
+    security(("basic" = []), ("bearer" = ["revocations:read"])), params(RawFeedQuery),
     responses(
         (status = 200, description = "The revocations", body = RevocationsView),
-        Refused<(BadToken, BadQuery, NeedsRevocationsRead, Stale, Overloaded)>,
+        Refused<(BadToken, WrongClient, BadQuery, NeedsRevocationsRead, Stale, Overloaded)>,
     ),
 )]
 pub(super) async fn follow(
     api: Data<Api>,
-    bearer: Authenticated,
+    request: HttpRequest,
     query: Query<RawFeedQuery>,
     accepted: Option<Header<AcceptEncoding>>,
 ) -> Result<HttpResponse, ApiError> {
     let arrived_at = api.clock.uptime();
-    bearer.require_permission(&Permission::REVOCATIONS_READ)?;
+    let caller = Caller::from_header(&api, &request).await?;
+    caller.require_permission(Some(&Permission::REVOCATIONS_READ))?;
     let query = FeedQuery::parse(query.into_inner(), &api)?;
     let accepts_gzip = accepted.is_some_and(|Header(accepted)| {
         let supported = [Encoding::gzip(), Encoding::identity()];

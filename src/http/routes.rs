@@ -1,27 +1,61 @@
 //! The route table.
 
+use actix_web::dev::HttpServiceFactory;
 use actix_web::http::Method;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PathConfig, QueryConfig, ServiceConfig, to};
 use actix_web::{HttpResponse, Resource, Route, guard};
 
+use super::cors::{convert_refusals, cors};
 use super::error::ApiError;
+use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_keys, admin_sessions, audit, auth, dashboard, docs, metrics, oauth,
-    openapi, probes, revocations, sessions, well_known,
+    account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
+    dashboard, docs, introspect, metrics, openapi, probes, revocations, revoke, sessions, token,
+    well_known,
 };
 
-/// Configures all routes of the API.
-pub(super) fn routes(config: &mut ServiceConfig) {
+/// Configures all routes of the API. Browser applications on the allowed origins can call those of
+/// [`open_routes`], and read the errors of unknown paths.
+pub(super) fn routes(config: &mut ServiceConfig, allowed_origins: &[String]) {
+    // First, because paths are matched in order and these are requested most.
+    config.configure(gateway_routes);
+    if allowed_origins.is_empty() {
+        config.configure(open_routes).configure(machine_routes);
+    } else {
+        let scope = web::scope("").configure(open_routes).wrap(cors(allowed_origins));
+        // In this order, because the scope takes every path.
+        config.configure(machine_routes).service(scope.wrap(from_fn(convert_refusals)));
+    }
+    config.app_data(Data::new(openapi::CachedDocument::default())).configure(configure_errors);
+}
+
+/// Configures the routes that browser applications may call, too.
+fn open_routes(config: &mut ServiceConfig) {
     config
         // First, because paths are matched in order and this one is requested most.
         .service(resource("/protected/dashboard", [(Method::GET, to(dashboard::dashboard))]))
         .configure(account_routes)
         .configure(admin_routes)
         .configure(token_routes)
-        .configure(operator_routes)
-        .app_data(Data::new(openapi::CachedDocument::default()))
-        .configure(configure_errors);
+        .configure(documentation_routes);
+}
+
+/// Configures the routes for gateways. They have no CORS: to a gateway, the reply 200 to a preflight
+/// would be a verdict.
+fn gateway_routes(config: &mut ServiceConfig) {
+    config
+        .service(any_method("/auth/check", to(check::check)))
+        .service(any_method("/auth/check/{rest}", to(check::check_path)));
+}
+
+/// Configures the routes without CORS: those that only services and probes use.
+fn machine_routes(config: &mut ServiceConfig) {
+    config
+        .service(oauth_resource("/oauth/token", to(token::issue)))
+        .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
+        .configure(operator_routes);
 }
 
 /// Configures the routes for the users of accounts.
@@ -67,6 +101,16 @@ fn admin_routes(config: &mut ServiceConfig) {
             "/admin/users/{id}/sessions/{session}",
             [(Method::DELETE, to(admin_sessions::end))],
         ))
+        .configure(client_routes)
+        .service(resource("/admin/roles", [(Method::GET, to(admin_roles::list))]))
+        .service(resource(
+            "/admin/roles/{name}",
+            [
+                (Method::GET, to(admin_roles::read)),
+                (Method::PUT, to(admin_roles::set)),
+                (Method::DELETE, to(admin_roles::delete)),
+            ],
+        ))
         .service(resource(
             "/admin/keys",
             [
@@ -79,7 +123,41 @@ fn admin_routes(config: &mut ServiceConfig) {
         .service(resource("/admin/audit", [(Method::GET, to(audit::read))]));
 }
 
-/// Configures the routes for the services that verify tokens.
+/// Configures the routes for the administration of clients.
+fn client_routes(config: &mut ServiceConfig) {
+    config
+        .service(resource(
+            "/admin/clients",
+            [(Method::GET, to(admin_clients::list)), (Method::POST, to(admin_clients::create))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}",
+            [
+                (Method::GET, to(admin_clients::read)),
+                (Method::PUT, to(admin_clients::set_rights)),
+                (Method::DELETE, to(admin_clients::delete)),
+            ],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/disable",
+            [(Method::POST, to(admin_clients::disable))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/enable",
+            [(Method::POST, to(admin_clients::enable))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/secrets",
+            [(Method::POST, to(admin_clients::add_secret))],
+        ))
+        .service(resource(
+            "/admin/clients/{id}/secrets/{secret}",
+            [(Method::DELETE, to(admin_clients::remove_secret))],
+        ));
+}
+
+/// Configures the public keys and the revocation of tokens. An application in a browser can verify
+/// and revoke its own (RFC 7009 section 2.3).
 fn token_routes(config: &mut ServiceConfig) {
     config
         .service(resource("/.well-known/jwks.json", [(Method::GET, to(well_known::jwks))]))
@@ -88,17 +166,21 @@ fn token_routes(config: &mut ServiceConfig) {
             [(Method::GET, to(well_known::metadata))],
         ))
         .service(resource("/revocations", [(Method::GET, to(revocations::follow))]))
-        .service(resource("/oauth/introspect", [(Method::POST, to(oauth::introspect))]))
-        .service(resource("/oauth/revoke", [(Method::POST, to(oauth::revoke))]));
+        .service(oauth_resource("/oauth/revoke", to(revoke::revoke)));
 }
 
-/// Configures the probes, the metrics and the documentation.
+/// Configures the probes and the metrics.
 fn operator_routes(config: &mut ServiceConfig) {
     config
         .service(resource("/", [(Method::GET, to(probes::root))]))
         .service(resource("/health/live", [(Method::GET, to(probes::live))]))
         .service(resource("/health/ready", [(Method::GET, to(probes::ready))]))
-        .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]))
+        .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]));
+}
+
+/// Configures the documentation.
+fn documentation_routes(config: &mut ServiceConfig) {
+    config
         .service(resource("/openapi.json", [(Method::GET, to(openapi::document))]))
         .service(resource("/docs", [(Method::GET, to(docs::page))]))
         .service(resource("/docs/{file}", [(Method::GET, to(docs::file))]));
@@ -129,6 +211,17 @@ fn resource<const N: usize>(path: &'static str, routes: [(Method, Route); N]) ->
     }
     let allowed = allowed.join(", ");
     resource.default_service(reply_with(move || ApiError::MethodNotAllowed(allowed.clone())))
+}
+
+/// Builds the resource at a path, for every method. `{rest}` matches slashes, too.
+fn any_method(path: &'static str, route: Route) -> Resource {
+    let pattern = path.replace("{rest}", "{rest:.*}");
+    web::resource(pattern).app_data(RouteMetrics::new(path)).route(route)
+}
+
+/// Builds the resource of a `POST` whose errors have the fields of RFC 6749, too.
+fn oauth_resource(path: &'static str, route: Route) -> impl HttpServiceFactory {
+    resource(path, [(Method::POST, route)]).wrap(from_fn(add_oauth_fields))
 }
 
 /// Returns the methods that a route answers: a route for `GET` also answers `HEAD`.

@@ -182,10 +182,11 @@ fn http_service(
     Error = DispatchError,
     InitError = (),
 > {
+    let allowed_origins = api.cors_allowed_origins.clone();
     let app = App::new()
         .app_data(Data::new(api))
         .app_data(VerifiedTokenCache::new(cache_size))
-        .configure(routes)
+        .configure(|config| routes(config, &allowed_origins))
         .wrap(from_fn(observe_requests))
         .wrap(TracingLogger::<RootSpan>::new());
     let app = map_config(app, |()| AppConfig::default());

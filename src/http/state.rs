@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
 use super::revocations::CompleteReads;
-use crate::actors::{ClientActor, KeyActor, Mailbox, SessionActor, UserActor};
+use crate::actors::{ClientActor, KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -24,6 +24,7 @@ use crate::tokens::{IssueError, Tokens};
 pub struct Api {
     pub users: Mailbox<UserActor>,
     pub sessions: Mailbox<SessionActor>,
+    pub roles: Mailbox<RoleActor>,
     pub keys: Mailbox<KeyActor>,
     pub clients: Mailbox<ClientActor>,
     /// The clients in memory.
@@ -43,6 +44,8 @@ pub struct Api {
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins of browser applications that may call the API (CORS).
+    pub cors_allowed_origins: Vec<String>,
     pub connections: Arc<Connections>,
     pub readiness: Arc<Readiness>,
     pub failures: FailureLog,

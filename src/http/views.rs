@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 use crate::actors::SessionPage;
 use crate::clock::timestamp;
 use crate::domain::{
-    KeyId, KeyState, Permissions, Roles, Session, SessionId, SigningKey, User, UserId,
+    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Permissions, Role,
+    RoleName, Roles, SecretId, Session, SessionId, SigningKey, User, UserId,
 };
 use crate::store::ListedUser;
 
@@ -81,6 +82,21 @@ pub struct SessionView {
     pub(crate) current: Option<bool>,
 }
 
+/// Role.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Role)]
+pub struct RoleView {
+    #[schema(inline)]
+    pub(crate) name: RoleName,
+    #[schema(inline)]
+    pub(crate) permissions: Permissions,
+    /// `true` for a role that cannot be deleted and keeps its first permissions.
+    pub(crate) built_in: bool,
+    /// Number of sessions that are still to be ended since a permission was taken away.
+    #[schema(minimum = 0)]
+    pub(crate) ending_sessions: u64,
+}
+
 /// Signing key. Times are in the format of RFC 3339.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SigningKey)]
@@ -101,6 +117,54 @@ pub struct KeyView {
     /// a retiring key is deleted soon after it.
     #[schema(format = "date-time", example = "2026-06-30T10:50:00Z")]
     pub(crate) signs_until: String,
+}
+
+/// Client. Times are in the format of RFC 3339.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Client)]
+pub struct ClientView {
+    #[schema(inline)]
+    pub(crate) client_id: ClientId,
+    #[schema(inline)]
+    pub(crate) name: ClientName,
+    #[schema(inline)]
+    pub(crate) permissions: Permissions,
+    /// Audience of its tokens; `null` for the default one.
+    #[schema(required)]
+    pub(crate) audience: Option<Vec<String>>,
+    /// Audience of the tokens that it may introspect; `null` for all tokens.
+    #[schema(required)]
+    pub(crate) resource: Option<Vec<String>>,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
+    pub(crate) created_at: String,
+    /// Expiry of the client; `null` for never.
+    #[schema(required, format = "date-time", example = "2027-05-01T09:30:00Z")]
+    pub(crate) expires_at: Option<String>,
+    /// Time since which the client is refused; `null` for an enabled client.
+    #[schema(required, format = "date-time", example = "2026-05-01T10:30:00Z")]
+    pub(crate) disabled_at: Option<String>,
+    pub(crate) secrets: Vec<SecretView>,
+}
+
+/// Secret of a client, without its text.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClientSecret)]
+pub(crate) struct SecretView {
+    #[schema(inline)]
+    pub(crate) id: SecretId,
+    #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
+    pub(crate) created_at: String,
+}
+
+/// Client with a secret that was generated just now.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ClientWithSecret)]
+pub struct NewClientView {
+    /// The secret. It is not shown again.
+    #[schema(example = "pcs_47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")]
+    pub(crate) client_secret: String,
+    #[serde(flatten)]
+    pub(crate) client: ClientView,
 }
 
 /// Page of the open sessions of a user, most recently used first.
@@ -146,6 +210,17 @@ impl From<&ListedUser> for ManagedAccountView {
     }
 }
 
+impl From<&Role> for RoleView {
+    fn from(role: &Role) -> Self {
+        Self {
+            name: role.name.clone(),
+            permissions: role.permissions.clone(),
+            built_in: role.name.built_in_permissions().is_some(),
+            ending_sessions: role.ending_sessions,
+        }
+    }
+}
+
 impl From<&SigningKey> for KeyView {
     fn from(key: &SigningKey) -> Self {
         Self {
@@ -156,6 +231,37 @@ impl From<&SigningKey> for KeyView {
             activated_at: key.activated_at.map(timestamp),
             signs_until: timestamp(key.signs_until),
         }
+    }
+}
+
+impl ClientView {
+    /// Creates the view of a client. The service has the name of the issuer in an audience.
+    #[must_use]
+    pub fn new(client: &Client, issuer: &str) -> Self {
+        let names = |audience: &Audience| audience.names(issuer).map(str::to_owned).collect();
+        let secret = |secret: &ClientSecret| SecretView {
+            id: secret.id,
+            created_at: timestamp(secret.created_at),
+        };
+        Self {
+            client_id: client.id,
+            name: client.name.clone(),
+            permissions: client.rights.permissions.clone(),
+            audience: client.rights.audience.as_ref().map(names),
+            resource: client.rights.resource.as_ref().map(names),
+            created_at: timestamp(client.created_at),
+            expires_at: client.rights.expires_at.map(timestamp),
+            disabled_at: client.disabled_at.map(timestamp),
+            secrets: client.secrets.iter().map(secret).collect(),
+        }
+    }
+}
+
+impl NewClientView {
+    /// Creates the view of a client with a new secret.
+    #[must_use]
+    pub fn new(client: &Client, issuer: &str, client_secret: String) -> Self {
+        Self { client_secret, client: ClientView::new(client, issuer) }
     }
 }
 

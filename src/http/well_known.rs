@@ -41,6 +41,9 @@ struct JwkView {
     r#use: String,
 }
 
+/// Methods by which clients authenticate (RFC 7591 section 2).
+const CLIENT_AUTHENTICATION: [&str; 2] = ["client_secret_basic", "client_secret_post"];
+
 /// Metadata of the service (RFC 8414 section 2).
 #[derive(Serialize, ToSchema)]
 #[schema(as = ServerMetadata)]
@@ -48,14 +51,17 @@ struct MetadataView {
     #[schema(example = "https://auth.example.com")]
     issuer: String,
     jwks_uri: String,
+    token_endpoint: String,
     introspection_endpoint: String,
     revocation_endpoint: String,
     /// Feed of the revocations, for services that verify tokens offline.
     revocation_feed_endpoint: String,
     /// Empty: the service has no authorization endpoint.
     response_types_supported: Vec<String>,
-    /// Empty: the service has no token endpoint.
-    grant_types_supported: Vec<String>,
+    grant_types_supported: [&'static str; 1],
+    token_endpoint_auth_methods_supported: [&'static str; 2],
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
+    revocation_endpoint_auth_methods_supported: [&'static str; 2],
 }
 
 /// Read the public keys
@@ -113,10 +119,14 @@ pub(super) async fn metadata(api: Data<Api>) -> Result<impl Responder, ApiError>
     Ok(Json(MetadataView {
         issuer: issuer.clone(),
         jwks_uri: format!("{issuer}/.well-known/jwks.json"),
+        token_endpoint: format!("{issuer}/oauth/token"),
         introspection_endpoint: format!("{issuer}/oauth/introspect"),
         revocation_endpoint: format!("{issuer}/oauth/revoke"),
         revocation_feed_endpoint: format!("{issuer}/revocations"),
         response_types_supported: Vec::new(),
-        grant_types_supported: Vec::new(),
+        grant_types_supported: ["client_credentials"],
+        token_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
+        introspection_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
+        revocation_endpoint_auth_methods_supported: CLIENT_AUTHENTICATION,
     }))
 }

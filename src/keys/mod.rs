@@ -64,9 +64,18 @@ impl Keys {
     /// Returns a [`KeysError`].
     pub async fn provide(&self) -> Result<KeySet, KeysError> {
         let edit = KeyEdit::Provide(self.new_keys()?);
-        match self.change(edit, Requester::SERVICE).await? {
+        let changed = self.change(edit, Requester::SERVICE).await?;
+        Ok(self.read_after(changed).await?)
+    }
+
+    /// Returns the signing keys after a change. Reads them if it changed nothing.
+    ///
+    /// # Errors
+    /// Returns a [`StoreError`] if the database fails.
+    pub async fn read_after(&self, changed: Option<ChangedKeys>) -> Result<KeySet, StoreError> {
+        match changed {
             Some(changed) => Ok(changed.set),
-            None => Ok(self.read().await?),
+            None => self.read().await,
         }
     }
 

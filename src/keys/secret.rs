@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::config::{KeySettings, SecretKeySource};
-use crate::domain::{SecretKey, WrappedKey};
+use crate::domain::{Requester, SecretKey, WrappedKey};
 use crate::store::{KeyStore, StoreError};
 use crate::tokens::{self, CryptoError, KeyFileError, RootKey};
 
@@ -75,18 +75,20 @@ pub async fn open_root_key(
     Ok((secret, root))
 }
 
-/// Deletes what the other secrets can decrypt. Returns the number of those secrets.
+/// Deletes what the other secrets can decrypt, for an operator on the command line. Returns the
+/// number of those secrets.
 ///
 /// # Errors
 /// Returns an [`OpenKeysError`]: the present secret must decrypt the root key.
 pub async fn retire_other_secrets(
     store: &dyn KeyStore,
     settings: &KeySettings,
-) -> Result<u64, OpenKeysError> {
+) -> Result<usize, OpenKeysError> {
     let wrappings = store.root_key_wrappings().await?;
     let secret = load_secret(&settings.secret, &wrappings)?;
     RootKey::unwrap_with(&secret, &wrappings)?.ok_or(OpenKeysError::WrongSecret)?;
-    let retired = store.delete_other_wrappings(&tokens::secret_id(&secret)?).await?;
+    let id = tokens::secret_id(&secret)?;
+    let retired = store.delete_other_wrappings(&id, &Requester::COMMAND_LINE).await?;
     retired.ok_or(OpenKeysError::WrongSecret)
 }
 

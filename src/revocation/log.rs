@@ -9,11 +9,11 @@ use tokio::sync::Notify;
 
 use crate::domain::{FeedCursor, RevocationId, ServerId, Snapshot};
 
-/// Number of rows of a full block.
-const BLOCK_LEN: usize = 1_024;
+/// Number of rows of a full block. Small in tests, so that simulations fill the log.
+const BLOCK_LEN: usize = if cfg!(test) { 4 } else { 1_024 };
 
 /// Maximum number of blocks: 131,072 rows of 32 bytes, or 4 MiB.
-const MAX_BLOCKS: usize = 128;
+const MAX_BLOCKS: usize = if cfg!(test) { 4 } else { 128 };
 
 /// Log of the latest reads. A reader takes the [`LogView`] of one moment.
 pub struct RevocationLog {
@@ -248,4 +248,136 @@ fn age_in_millis(arrived_at: Duration, read_began_at: Duration) -> i64 {
     // The microsecond is for what the conversion has cut off.
     let youth = micros(read_began_at).saturating_sub(micros(arrived_at)).saturating_sub(1);
     -youth.div_euclid(1_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const SERVER: ServerId = ServerId(*b"a server");
+    const CAPACITY: u64 = (BLOCK_LEN * MAX_BLOCKS) as u64;
+
+    fn row(xid: u64) -> LogRow {
+        LogRow { id: Uuid::from_u128(xid.into()).into(), expires_at: 0, xid }
+    }
+
+    fn cursor(snapshot: Snapshot) -> FeedCursor {
+        FeedCursor { server: SERVER, snapshot }
+    }
+
+    fn read(rows: impl IntoIterator<Item = u64>, snapshot: Snapshot, is_full: bool) -> LogRead {
+        LogRead {
+            rows: rows.into_iter().map(row).collect(),
+            cursor: cursor(snapshot),
+            is_full_reload: is_full,
+            began_at: Duration::from_secs(1),
+        }
+    }
+
+    /// Returns a log that has read a table with the ids from 1 to `last`.
+    fn loaded(last: u64) -> RevocationLog {
+        let log = RevocationLog::new();
+        log.publish(read((1..=last).rev(), Snapshot::below(last + 1), true));
+        log
+    }
+
+    fn xids(reply: &LogReply) -> BTreeSet<u64> {
+        reply.rows.iter().map(|row| row.xid).collect()
+    }
+
+    fn reply(log: &RevocationLog, snapshot: Snapshot) -> Option<LogReply> {
+        log.latest().reply(&cursor(snapshot), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn load_leaves_out_the_oldest_rows() {
+        let log = loaded(CAPACITY);
+        assert_eq!(xids(&reply(&log, Snapshot::below(0)).unwrap()), (1..=CAPACITY).collect());
+
+        let log = loaded(CAPACITY + 3);
+        assert!(reply(&log, Snapshot::below(3)).is_none());
+        assert_eq!(xids(&reply(&log, Snapshot::below(4)).unwrap()), (4..=CAPACITY + 3).collect());
+    }
+
+    #[test]
+    fn row_with_an_id_that_is_not_assigned_yet_is_left_out() {
+        let log = RevocationLog::new();
+        log.publish(read([3, 4_000], Snapshot::below(10), true));
+
+        assert_eq!(xids(&reply(&log, Snapshot::below(0)).unwrap()), [3].into());
+    }
+
+    #[test]
+    fn cursor_of_another_server_is_not_served() {
+        let log = loaded(3);
+        let foreign = FeedCursor { server: ServerId([1; 8]), snapshot: Snapshot::below(4) };
+
+        assert!(log.latest().reply(&foreign, Duration::ZERO).is_none());
+    }
+
+    #[test]
+    fn cursor_that_is_ahead_comes_back() {
+        let log = loaded(3);
+        let reply = reply(&log, Snapshot::below(9)).unwrap();
+
+        assert_eq!((reply.rows, reply.cursor), (Vec::new(), cursor(Snapshot::below(9))));
+    }
+
+    #[test]
+    fn age_is_rounded_up() {
+        let began_at = Duration::from_micros(1_000_000);
+        for (arrived_at, age_ms) in
+            [(1_000_000, 1), (1_000_999, 1), (1_001_000, 2), (998_500, -1), (990_000, -9)]
+        {
+            let arrived_at = Duration::from_micros(arrived_at);
+            assert_eq!(age_in_millis(arrived_at, began_at), age_ms, "{arrived_at:?}");
+        }
+    }
+
+    proptest! {
+        /// Transactions end in any order; a reply to a cursor of any earlier moment has every row
+        /// that the cursor does not see, or there is none.
+        #[test]
+        fn reply_lacks_no_row(
+            order in Just((1..80_u64).collect::<Vec<_>>()).prop_shuffle(),
+            window in 1..20_usize,
+            reads in prop::collection::vec(1..12_usize, 1..40),
+            asked in any::<prop::sample::Index>(),
+        ) {
+            // Transactions end nearly in their order: each within a window.
+            let mut ends: Vec<(u64, u64)> = (1..80).map(|xid| {
+                let delay = order[usize::try_from(xid).unwrap() - 1] % window as u64;
+                (xid + delay, xid)
+            }).collect();
+            ends.sort_unstable();
+            let log = RevocationLog::new();
+            log.publish(read([], Snapshot::below(1), true));
+            let mut cursors = vec![Snapshot::below(1)];
+            let mut ended = BTreeSet::new();
+            let mut rest = ends.iter().map(|(_, xid)| *xid);
+            for count in reads {
+                let rows: Vec<u64> = rest.by_ref().take(count).collect();
+                ended.extend(rows.iter().copied());
+                let xmax = ended.last().map_or(1, |last| last + 1);
+                let in_progress = (1..xmax).filter(|xid| !ended.contains(xid)).collect();
+                let snapshot = Snapshot::new(xmax, in_progress).unwrap();
+                cursors.push(snapshot.clone());
+                log.publish(read(rows, snapshot, false));
+            }
+            let known = asked.get(&cursors);
+            if let Some(reply) = reply(&log, known.clone()) {
+                let missing: BTreeSet<u64> =
+                    ended.iter().copied().filter(|xid| !known.sees(*xid)).collect();
+                prop_assert_eq!(xids(&reply), missing);
+                prop_assert!(reply.cursor.snapshot.sees_all_of(known));
+            } else {
+                prop_assert!(ended.len() as u64 > CAPACITY - BLOCK_LEN as u64);
+            }
+        }
+    }
 }

@@ -63,7 +63,7 @@ pub struct ListedAuditRecord {
     pub actor: Option<UserId>,
     /// Origin of the request.
     pub origin: Option<RequestOrigin>,
-    /// Account that was acted on; `None` for an action on a signing key.
+    /// Account that was acted on; `None` for an action on a key.
     pub subject: Option<UserId>,
     /// Session that was acted on.
     pub session_id: Option<SessionId>,

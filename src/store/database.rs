@@ -8,6 +8,7 @@ use super::clients::ClientStore;
 use super::error::StoreError;
 use super::keys::KeyStore;
 use super::revocations::RevocationStore;
+use super::roles::RoleStore;
 use super::sessions::SessionStore;
 use super::users::UserStore;
 
@@ -20,6 +21,7 @@ pub trait Store:
     UserStore
     + SessionStore
     + RevocationStore
+    + RoleStore
     + AuditStore
     + KeyStore
     + ClientStore

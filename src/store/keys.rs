@@ -3,11 +3,14 @@
 use std::cmp::Reverse;
 
 use async_trait::async_trait;
+use strum::IntoStaticStr;
 use thiserror::Error;
 
 use super::columns::from_micros;
 use super::error::StoreError;
-use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, KeyState, SigningKey, WrappedKey};
+use crate::domain::{
+    ChangedKeys, KeyChange, KeyError, KeySet, KeyState, Requester, SigningKey, WrappedKey,
+};
 
 /// Storage of the root key and of the signing keys.
 #[async_trait]
@@ -15,16 +18,21 @@ pub trait KeyStore {
     /// Returns every wrapping of the root key.
     async fn root_key_wrappings(&self) -> Result<Vec<WrappedKey>, StoreError>;
 
-    /// Inserts the first wrapping of a new root key. Returns `false` and inserts nothing if there is
-    /// a root key, or a signing key, which needs the root key that it was made with.
+    /// Inserts the first wrapping of a new root key, and its audit record. Returns `false` and
+    /// inserts nothing if there is a root key, or a signing key, which needs the root key that it
+    /// was made with.
     async fn insert_root_key(&self, wrapped: &WrappedKey) -> Result<bool, StoreError>;
 
-    /// Adds a wrapping of the root key, unless there is one for its secret.
+    /// Adds a wrapping of the root key, and its audit record, unless there is one for its secret.
     async fn add_wrapping(&self, wrapped: &WrappedKey) -> Result<(), StoreError>;
 
-    /// Deletes the wrappings for all secrets but one. Returns their number, or `None` and deletes
-    /// nothing if there is none for that secret.
-    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<Option<u64>, StoreError>;
+    /// Deletes the wrappings for all secrets but one, and inserts an audit record for each. Returns
+    /// their number, or `None` and deletes nothing if there is none for that secret.
+    async fn delete_other_wrappings(
+        &self,
+        secret_id: &str,
+        requester: &Requester,
+    ) -> Result<Option<usize>, StoreError>;
 
     /// Reads all signing keys.
     async fn read_keys(&self) -> Result<KeySet, StoreError>;
@@ -33,8 +41,21 @@ pub trait KeyStore {
     /// Returns `None` if nothing changed. Concurrent changes wait for each other.
     async fn change_keys(&self, change: &KeyChange) -> Result<Option<ChangedKeys>, KeyWriteError>;
 
-    /// Stores the issuer of the starting instance. Returns the one before, if it differs.
-    async fn replace_issuer(&self, issuer: &str) -> Result<Option<String>, StoreError>;
+    /// Stores a setting of the starting instance. Returns the value before, if it differs.
+    async fn announce(
+        &self,
+        setting: SharedSetting,
+        value: &str,
+    ) -> Result<Option<String>, StoreError>;
+}
+
+/// Setting that all instances should share, since they refuse each other's access tokens otherwise.
+/// The names of the variants are columns of `shared_state`.
+#[derive(Clone, Copy, Debug, IntoStaticStr)]
+#[strum(serialize_all = "lowercase", const_into_str)]
+pub enum SharedSetting {
+    Issuer,
+    Algorithm,
 }
 
 /// Failure to change the signing keys.

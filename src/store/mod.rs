@@ -13,6 +13,7 @@ mod keys;
 mod postgres;
 mod requesters;
 mod revocations;
+mod roles;
 mod schema;
 mod sessions;
 mod sqlite;
@@ -28,9 +29,10 @@ pub use clients::{ClientStore, ClientWriteError};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
-pub use keys::{KeyStore, KeyWriteError};
+pub use keys::{KeyStore, KeyWriteError, SharedSetting};
 use postgres::PostgresStore;
 pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};
+pub use roles::{ChangedRole, ListedRoles, RoleStore, RoleWriteError};
 pub use schema::SchemaPolicy;
 pub use sessions::{
     OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,

@@ -15,13 +15,14 @@ use strum::EnumIter;
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::claims::{AccessClaims, Claims};
+use super::claims::{AccessClaims, Claims, ScopeTooLong};
 use super::key_ring::{KeyRing, RingKey, is_access_token_type};
-use super::provider;
 use super::refresh::RefreshTokens;
 use super::root_key::{CryptoError, RootKey};
 use crate::config::TokenSettings;
-use crate::domain::{Audience, AudienceError, Generation, KeyId, KeySet, SessionId, User};
+use crate::domain::{
+    Audience, AudienceError, Client, Generation, KeyId, KeySet, Permissions, SessionId, User,
+};
 
 /// Issues and verifies tokens.
 pub struct Tokens {
@@ -84,6 +85,9 @@ pub enum IssueError {
     /// No key may sign a token with this expiry yet.
     #[error("no signing key may sign at the moment")]
     NoKey,
+    /// The account has too many permissions.
+    #[error(transparent)]
+    ScopeTooLong(#[from] ScopeTooLong),
     /// The signature failed.
     #[error("failed to sign a token")]
     Sign(#[from] jsonwebtoken::errors::Error),
@@ -99,7 +103,6 @@ impl Tokens {
         ring: KeyRing,
         settings: TokenSettings,
     ) -> Result<Self, CryptoError> {
-        provider::install();
         let refresh = RefreshTokens::new(&root)?;
         Ok(Self { root, ring: ArcSwap::from_pointee(ring), refresh, settings })
     }
@@ -156,13 +159,54 @@ impl Tokens {
         expires_at: OffsetDateTime,
         now: OffsetDateTime,
     ) -> Result<IssuedToken, IssueError> {
-        let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let issuer = self.settings.issuer.as_str();
         let audience = audience.unwrap_or(&self.settings.audience);
-        let claims = Claims::of_user(user, session_id, issuer, audience, now, expires_at);
+        let claims = Claims::of_user(user, session_id, issuer, audience, now, expires_at)?;
+        self.sign(&claims, expires_at, now)
+    }
+
+    /// Returns the issuer (`iss`) of the tokens.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.settings.issuer
+    }
+
+    /// Returns the expiry of a new token of a client.
+    #[must_use]
+    pub fn expiry_of_client_token(&self, client: &Client, now: OffsetDateTime) -> OffsetDateTime {
+        let expiry = now + self.settings.lifetime;
+        client.rights.expires_at.map_or(expiry, |client_expiry| client_expiry.min(expiry))
+    }
+
+    /// Issues an access token of a client itself, with some of its permissions.
+    ///
+    /// # Errors
+    /// Returns [`IssueError`].
+    pub fn issue_to_client(
+        &self,
+        client: &Client,
+        session_id: SessionId,
+        scope: &Permissions,
+        expires_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<IssuedToken, IssueError> {
+        let issuer = self.settings.issuer.as_str();
+        let audience = client.rights.audience.as_ref().unwrap_or(&self.settings.audience);
+        let claims =
+            Claims::of_client(client.id, session_id, scope, issuer, audience, now, expires_at)?;
+        self.sign(&claims, expires_at, now)
+    }
+
+    fn sign(
+        &self,
+        claims: &Claims<'_>,
+        expires_at: OffsetDateTime,
+        now: OffsetDateTime,
+    ) -> Result<IssuedToken, IssueError> {
+        let expires_in = Duration::try_from(expires_at - now).unwrap_or_default();
         let ring = self.ring();
         let key = ring.signing_key(expires_at).ok_or(IssueError::NoKey)?;
-        Ok(IssuedToken { access_token: key.sign(&claims)?, expires_in })
+        Ok(IssuedToken { access_token: key.sign(claims)?, expires_in })
     }
 
     /// Verifies a token, except for its revocation and its audience, and returns its claims.
@@ -334,501 +378,4 @@ fn decode_segment(segment: &str) -> Result<Vec<u8>, TokenRefusal> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use proptest::prelude::*;
-    use ring::hmac;
-    use serde_json::{Value, json};
-    use time::macros::datetime;
-
-    use super::super::{Subject, VerifiedTokenCache, generate_key};
-    use super::*;
-    use crate::domain::{
-        KeyChange, KeyEdit, KeyPeriods, KeyState, MAX_LEEWAY, Permission, Permissions, Requester,
-        RoleName, Roles, SecretKey, UserId, UserVersion, Username,
-    };
-
-    pub(in crate::tokens) const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
-    /// One lifetime after [`NOW`].
-    pub(in crate::tokens) const EXPIRY: OffsetDateTime = datetime!(2026-01-02 04:04:05 UTC);
-
-    /// Returns the first keys of a database.
-    pub(in crate::tokens) fn first_keys(root: &RootKey) -> KeySet {
-        let periods = KeyPeriods {
-            publication: Duration::from_mins(10),
-            token_lifetime: Duration::from_hours(1),
-        };
-        let edit = KeyEdit::Provide([(); 2].map(|()| generate_key(root).unwrap()));
-        let change = KeyChange { edit, periods, at: NOW, requester: Requester::SERVICE };
-        change.decide(KeySet::default(), NOW).unwrap().unwrap().set
-    }
-
-    pub(crate) fn settings() -> TokenSettings {
-        TokenSettings {
-            issuer: "portcullis".to_owned(),
-            audience: Audience::new(vec!["orders".to_owned()]),
-            lifetime: Duration::from_hours(1),
-            session_lifetime: Duration::from_hours(24),
-            session_idle_timeout: None,
-            sessions_per_user: 1_000,
-            leeway: Duration::from_secs(5),
-        }
-    }
-
-    /// Returns tokens with new keys for ES256.
-    pub(in crate::tokens) fn tokens() -> Tokens {
-        let root = RootKey::generate().unwrap();
-        let keys = first_keys(&root);
-        tokens_with(root, &keys)
-    }
-
-    fn tokens_with(root: RootKey, keys: &KeySet) -> Tokens {
-        let ring = KeyRing::es256(keys, &root);
-        Tokens::new(Arc::new(root), ring, settings()).unwrap()
-    }
-
-    /// Returns tokens for HS256.
-    fn hs256_tokens(secret: u8, previous: Option<u8>) -> Tokens {
-        let key = |byte| SecretKey::parse(&[byte; 32]).unwrap();
-        let ring = KeyRing::hs256(&key(secret), previous.map(key).as_ref());
-        Tokens::new(Arc::new(RootKey::generate().unwrap()), ring.unwrap(), settings()).unwrap()
-    }
-
-    pub(in crate::tokens) fn alice() -> User {
-        User {
-            id: UserId::random(),
-            username: Username::parse("Alice").unwrap(),
-            roles: Roles::from_iter([RoleName::USER]),
-            permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
-            created_at: NOW,
-            disabled_at: None,
-            version: UserVersion::FIRST,
-        }
-    }
-
-    fn claims() -> Value {
-        let id = UserId::random().to_string();
-        let now = NOW.unix_timestamp();
-        json!({
-            "iss": "portcullis", "aud": ["portcullis"], "sub": id, "client_id": "portcullis",
-            "username": "alice", "roles": ["user"], "scope": "dashboard:read", "sid": id, "jti": id,
-            "iat": now, "nbf": now, "exp": now + 60,
-        })
-    }
-
-    /// Returns the header that names the active key.
-    fn header(tokens: &Tokens) -> Value {
-        let kid = active_key(tokens);
-        json!({ "typ": "at+jwt", "alg": "ES256", "kid": kid })
-    }
-
-    fn active_key(tokens: &Tokens) -> KeyId {
-        tokens.ring().stored().find(KeyState::Active).unwrap().id
-    }
-
-    /// Signs a header and a payload with the active key.
-    fn sign(tokens: &Tokens, header: impl AsRef<[u8]>, payload: impl AsRef<[u8]>) -> String {
-        let [header, payload] = [header.as_ref(), payload.as_ref()];
-        let message = [header, payload].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-        let signature = tokens.ring().signing_key(NOW).unwrap().sign_message(&message);
-        format!("{message}.{signature}")
-    }
-
-    /// Returns the reason to refuse claims that are signed rightly.
-    fn refusal(claims: &Value) -> TokenRefusal {
-        let tokens = tokens();
-        let token = sign(&tokens, header(&tokens).to_string(), claims.to_string());
-        tokens.verify(&token, NOW).unwrap_err()
-    }
-
-    #[test]
-    fn issued_token_verifies() {
-        let tokens = tokens();
-        let user = alice();
-        let session = SessionId::random();
-
-        let issued = tokens.issue(&user, session, None, EXPIRY, NOW).unwrap();
-        let claims = tokens.verify(&issued.access_token, NOW).unwrap();
-
-        let header = issued.access_token.split('.').next().unwrap();
-        assert!(tokens.ring().find_by_header(header).is_some(), "the header is the usual one");
-        assert_eq!(issued.expires_in, Duration::from_hours(1));
-        let subject = Subject::User { id: user.id, username: "Alice".to_owned() };
-        assert_eq!(claims.subject, subject);
-        assert_eq!(claims.roles, user.roles);
-        assert!(claims.is_for_service);
-        assert_eq!(claims.session_id, session);
-        assert!(claims.permissions.contains(&Permission::DASHBOARD_READ));
-        assert!(!claims.permissions.contains(&Permission::USERS_READ));
-    }
-
-    #[test]
-    fn token_expires_after_the_leeway() {
-        let tokens = tokens();
-        let token =
-            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
-        let expiry = EXPIRY;
-
-        let claims = tokens.verify(&token, expiry + Duration::from_secs(4)).unwrap();
-        let refused = tokens.verify(&token, expiry + Duration::from_secs(5)).unwrap_err();
-
-        assert_eq!(refused, TokenRefusal::Expired);
-        assert_eq!(claims.expires_at, expiry);
-        assert_eq!(tokens.settings.last_expiry(NOW), expiry + MAX_LEEWAY);
-    }
-
-    #[test]
-    fn token_of_a_clock_slightly_ahead_is_valid() {
-        let tokens = tokens();
-        let token =
-            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
-
-        assert!(tokens.verify(&token, NOW - Duration::from_secs(5)).is_ok());
-        let refused = tokens.verify(&token, NOW - Duration::from_secs(6)).unwrap_err();
-        assert_eq!(refused, TokenRefusal::NotYetValid);
-    }
-
-    #[test]
-    fn shorter_lifetime_applies_to_older_tokens() {
-        let mut claims = claims();
-        claims["exp"] = json!(253_402_300_799_i64);
-        let tokens = tokens();
-        let token = sign(&tokens, header(&tokens).to_string(), claims.to_string());
-        let expiry = NOW + Duration::from_hours(1);
-
-        assert_eq!(tokens.verify(&token, NOW).unwrap().expires_at, expiry);
-        let refused = tokens.verify(&token, expiry + Duration::from_secs(5)).unwrap_err();
-        assert_eq!(refused, TokenRefusal::Expired);
-    }
-
-    #[test]
-    fn missing_claim_is_refused() {
-        for name in ["exp", "jti", "sid", "sub", "aud", "scope", "iss"] {
-            let mut claims = claims();
-            claims.as_object_mut().unwrap().remove(name);
-            assert_eq!(refusal(&claims), TokenRefusal::Invalid, "without {name}");
-        }
-    }
-
-    #[test]
-    fn claim_of_wrong_type_is_refused() {
-        let wrong = [
-            ("sub", json!("alice")),
-            ("exp", json!("tomorrow")),
-            ("aud", json!(7)),
-            ("scope", json!(["dashboard:read"])),
-        ];
-        for (name, value) in wrong {
-            let mut claims = claims();
-            claims[name] = value;
-            assert_eq!(refusal(&claims), TokenRefusal::Invalid, "{claims}");
-        }
-    }
-
-    #[test]
-    fn token_of_another_issuer_is_refused() {
-        let mut claims = claims();
-        claims["iss"] = json!("https://another.example");
-
-        assert_eq!(refusal(&claims), TokenRefusal::WrongIssuer);
-    }
-
-    #[test]
-    fn audience_tells_whether_the_token_is_for_the_service() {
-        let tokens = tokens();
-        let cases = [
-            (json!(["orders", "portcullis"]), true),
-            (json!("portcullis"), true),
-            (json!(["orders"]), false),
-            (json!([]), false),
-        ];
-        for (audience, expected) in cases {
-            let mut claims = claims();
-            claims["aud"] = audience;
-            let token = sign(&tokens, header(&tokens).to_string(), claims.to_string());
-            assert_eq!(tokens.verify(&token, NOW).unwrap().is_for_service, expected, "{claims}");
-        }
-    }
-
-    #[test]
-    fn token_of_another_type_is_refused() {
-        let tokens = tokens();
-        for typ in [json!("JWT"), json!("rt+jwt"), json!("xapplication/at+jwt"), Value::Null] {
-            let mut header = header(&tokens);
-            header["typ"] = typ;
-            let token = sign(&tokens, header.to_string(), claims().to_string());
-            assert_eq!(
-                tokens.verify(&token, NOW).unwrap_err(),
-                TokenRefusal::WrongType,
-                "{header}"
-            );
-        }
-        let mut header = header(&tokens);
-        header["typ"] = json!("Application/AT+JWT");
-        assert!(
-            tokens.verify(&sign(&tokens, header.to_string(), claims().to_string()), NOW).is_ok()
-        );
-    }
-
-    #[test]
-    fn token_cannot_choose_the_algorithm() {
-        let tokens = tokens();
-        for algorithm in ["none", "None", "HS256", "HS512", "RS256", "ES384", "es256"] {
-            let mut header = header(&tokens);
-            header["alg"] = json!(algorithm);
-            let token = sign(&tokens, header.to_string(), claims().to_string());
-            let refused = tokens.verify(&token, NOW).unwrap_err();
-            assert_eq!(refused, TokenRefusal::AlgorithmNotAllowed, "{algorithm}");
-        }
-    }
-
-    /// A verifier that lets the token choose takes the public key for the secret of an HMAC.
-    #[test]
-    fn public_key_is_no_secret() {
-        let root = RootKey::generate().unwrap();
-        let keys = first_keys(&root);
-        let tokens = tokens_with(root, &keys);
-        let public_key = &keys.keys[0].public_key;
-        let encodings = [
-            public_key.clone(),
-            public_key[1..].to_vec(),
-            URL_SAFE_NO_PAD.encode(public_key).into_bytes(),
-            tokens.ring().jwks().body.clone().into_bytes(),
-            keys.keys[0].id.to_string().into_bytes(),
-        ];
-        for secret in encodings {
-            for (algorithm, expected) in [
-                ("HS256", TokenRefusal::AlgorithmNotAllowed),
-                ("ES256", TokenRefusal::BadSignature),
-            ] {
-                let mut header = header(&tokens);
-                header["alg"] = json!(algorithm);
-                let parts = [header.to_string(), claims().to_string()];
-                let message = parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
-                let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-                let tag = URL_SAFE_NO_PAD.encode(hmac::sign(&key, message.as_bytes()));
-                let refused = tokens.verify(&format!("{message}.{tag}"), NOW).unwrap_err();
-                assert_eq!(refused, expected, "{algorithm}");
-            }
-        }
-    }
-
-    #[test]
-    fn embedded_key_is_ignored() {
-        let [tokens, other] = [(); 2].map(|()| self::tokens());
-        let mut header = header(&other);
-        header["jwk"] =
-            serde_json::from_str::<Value>(&other.ring().jwks().body).unwrap()["keys"][0].clone();
-        header["jku"] = json!("https://another.example/jwks.json");
-        header["x5u"] = json!("https://another.example/cert.pem");
-        let unknown = sign(&other, header.to_string(), claims().to_string());
-        header["kid"] = json!(active_key(&tokens));
-        let forged = sign(&other, header.to_string(), claims().to_string());
-
-        assert_eq!(tokens.verify(&unknown, NOW).unwrap_err(), TokenRefusal::UnknownKey);
-        assert_eq!(tokens.verify(&forged, NOW).unwrap_err(), TokenRefusal::BadSignature);
-    }
-
-    #[test]
-    fn header_without_a_known_key_is_refused() {
-        let tokens = tokens();
-        for kid in [Value::Null, json!("../../dev/null"), json!("")] {
-            let mut header = header(&tokens);
-            header["kid"] = kid;
-            let token = sign(&tokens, header.to_string(), claims().to_string());
-            assert_eq!(tokens.verify(&token, NOW).unwrap_err(), TokenRefusal::UnknownKey);
-        }
-    }
-
-    #[test]
-    fn secret_of_hs256_verifies_its_own_tokens_alone() {
-        let tokens = hs256_tokens(7, Some(6));
-        let token = |tokens: &Tokens| {
-            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token
-        };
-        assert!(tokens.verify(&token(&tokens), NOW).is_ok());
-        assert!(tokens.verify(&token(&hs256_tokens(6, None)), NOW).is_ok());
-        let other = tokens.verify(&token(&hs256_tokens(8, None)), NOW).unwrap_err();
-        assert_eq!(other, TokenRefusal::UnknownKey);
-        let es256 = tokens.verify(&token(&self::tokens()), NOW).unwrap_err();
-        assert_eq!(es256, TokenRefusal::AlgorithmNotAllowed);
-    }
-
-    #[test]
-    fn removed_key_verifies_nothing() {
-        let root = RootKey::generate().unwrap();
-        let mut keys = first_keys(&root);
-        let tokens = tokens_with(root, &keys);
-        let cache = VerifiedTokenCache::new(1 << 20);
-        let token =
-            tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
-        cache.verify(&tokens, &token, NOW).unwrap();
-
-        keys.keys.remove(0);
-        keys.version += 1;
-        tokens.apply(&keys);
-
-        assert_eq!(tokens.verify(&token, NOW).unwrap_err(), TokenRefusal::UnknownKey);
-        assert_eq!(cache.verify(&tokens, &token, NOW).unwrap_err(), TokenRefusal::UnknownKey);
-    }
-
-    #[test]
-    fn read_that_was_overtaken_replaces_no_keys() {
-        let root = RootKey::generate().unwrap();
-        let former = first_keys(&root);
-        let tokens = tokens_with(root, &former);
-        let before = Arc::clone(&tokens.ring());
-        let mut newer = former.clone();
-        newer.keys.remove(0);
-        newer.version += 1;
-        tokens.apply(&newer);
-
-        tokens.apply(&former);
-        tokens.replace(&before, &former);
-
-        assert_eq!(*tokens.ring().stored(), newer);
-    }
-
-    #[test]
-    fn keys_of_a_restored_database_replace_the_newer_ones() {
-        let root = RootKey::generate().unwrap();
-        let restored = first_keys(&root);
-        let newer = KeySet { version: restored.version + 1, ..restored.clone() };
-        let tokens = tokens_with(root, &newer);
-        let before = Arc::clone(&tokens.ring());
-
-        tokens.replace(&before, &restored);
-
-        assert_eq!(*tokens.ring().stored(), restored);
-    }
-
-    #[test]
-    fn key_signs_no_longer_than_the_database_knows() {
-        let root = RootKey::generate().unwrap();
-        let mut keys = first_keys(&root);
-        keys.keys[0].signs_until = EXPIRY - Duration::from_secs(1);
-        let tokens = tokens_with(root, &keys);
-        let issue = || tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW);
-
-        assert!(matches!(issue(), Err(IssueError::NoKey)));
-        keys.keys[0].signs_until = EXPIRY;
-        keys.version += 1;
-        tokens.apply(&keys);
-        assert!(issue().is_ok());
-    }
-
-    #[test]
-    fn former_key_signs_until_the_active_one_may() {
-        let root = RootKey::generate().unwrap();
-        let mut keys = first_keys(&root);
-        keys.keys[0].state = KeyState::Retiring;
-        keys.keys[1].state = KeyState::Active;
-        keys.keys[1].signs_until = NOW;
-        let tokens = tokens_with(root, &keys);
-        let key_of_new_token = || {
-            let token = tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap();
-            tokens.verify(&token.access_token, NOW).unwrap().key_id
-        };
-
-        assert_eq!(key_of_new_token(), keys.keys[0].id);
-        keys.keys[1].signs_until = EXPIRY;
-        keys.version += 1;
-        tokens.apply(&keys);
-        assert_eq!(key_of_new_token(), keys.keys[1].id);
-    }
-
-    #[test]
-    fn header_that_must_be_understood_is_refused() {
-        let tokens = tokens();
-        for (name, value) in [
-            ("crit", json!(["exp"])),
-            ("crit", json!([])),
-            ("crit", Value::Null),
-            ("b64", json!(false)),
-            ("b64", json!(true)),
-        ] {
-            let mut header = header(&tokens);
-            header[name] = value;
-            let token = sign(&tokens, header.to_string(), claims().to_string());
-            assert_eq!(tokens.verify(&token, NOW).unwrap_err(), TokenRefusal::Invalid, "{header}");
-        }
-    }
-
-    #[test]
-    fn header_and_claims_must_be_json_objects() {
-        let tokens = tokens();
-        let header = header(&tokens).to_string();
-        let claims = claims();
-        let kid = active_key(&tokens);
-        let fields = ["iss", "aud", "sub", "username", "scope", "sid", "jti", "iat", "nbf", "exp"];
-        let list: Vec<_> = fields.iter().map(|name| claims[name].clone()).collect();
-        let claims = claims.to_string();
-        let cases = [
-            (json!(["ES256", "at+jwt", kid]).to_string(), claims.clone()),
-            (json!(["ES256", "at+jwt", kid, true, true]).to_string(), claims.clone()),
-            (json!("ES256").to_string(), claims.clone()),
-            (header.clone(), Value::from(list).to_string()),
-            (header.clone(), format!(" {claims} []")),
-            (header.replacen('{', r#"{"alg":"ES256","#, 1), claims.clone()),
-            (header.clone(), claims.replacen('{', r#"{"exp":9999999999,"#, 1)),
-            (header.clone(), claims.replacen('{', "\u{feff}{", 1)),
-        ];
-        for (header, payload) in cases {
-            let refused = tokens.verify(&sign(&tokens, &header, &payload), NOW).unwrap_err();
-            assert_eq!(refused, TokenRefusal::Invalid, "{header} {payload}");
-        }
-        let spaced = sign(&tokens, format!("\n{header}"), format!(" {claims}"));
-        assert!(tokens.verify(&spaced, NOW).is_ok());
-    }
-
-    #[test]
-    fn text_that_is_not_utf_8_is_refused_even_in_skipped_fields() {
-        let tokens = tokens();
-        let mut text = header(&tokens).to_string().into_bytes();
-        text.splice(1..1, b"\"x\":\"\xff\",".iter().copied());
-
-        let refused = tokens.verify(&sign(&tokens, text, claims().to_string()), NOW).unwrap_err();
-
-        assert_eq!(refused, TokenRefusal::Invalid);
-    }
-
-    #[test]
-    fn malformed_token_is_refused_by_its_first_fault() {
-        let tokens = tokens();
-        let header = header(&tokens).to_string();
-        let good = sign(&tokens, &header, claims().to_string());
-        let cases = [
-            (String::new(), TokenRefusal::NotEnoughSegments),
-            ("a.b".to_owned(), TokenRefusal::NotEnoughSegments),
-            ("a.b.c".to_owned(), TokenRefusal::Invalid),
-            (format!("{good}.eHg"), TokenRefusal::BadSignature),
-            (format!("{good}="), TokenRefusal::Invalid),
-            (sign(&tokens, "[]", "{}"), TokenRefusal::Invalid),
-            (sign(&tokens, &header, "not json"), TokenRefusal::Invalid),
-        ];
-        for (token, expected) in cases {
-            assert_eq!(tokens.verify(&token, NOW).unwrap_err(), expected, "{token}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_text_is_refused(text in any::<String>()) {
-            prop_assert!(tokens().verify(&text, NOW).is_err());
-        }
-
-        #[test]
-        fn altered_token_is_refused(position in 0..1000_usize, byte in b'!'..b'~') {
-            let tokens = tokens();
-            let cache = VerifiedTokenCache::new(1 << 20);
-            let good = tokens.issue(&alice(), SessionId::random(), None, EXPIRY, NOW).unwrap().access_token;
-            cache.verify(&tokens, &good, NOW).unwrap();
-            let mut altered = good.clone().into_bytes();
-            let position = position % altered.len();
-            prop_assume!(altered[position] != byte);
-            altered[position] = byte;
-            let altered = String::from_utf8(altered).unwrap();
-            prop_assert!(tokens.verify(&altered, NOW).is_err(), "{}", altered);
-            prop_assert!(cache.verify(&tokens, &altered, NOW).is_err(), "{}", altered);
-        }
-    }
-}
+pub(super) mod tests;

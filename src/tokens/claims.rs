@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -72,6 +73,15 @@ impl Subject {
             Self::Client(id) => id.to_string().into(),
         }
     }
+
+    /// Returns the client that the token was issued to (`client_id`).
+    #[must_use]
+    pub fn client_id(&self) -> Cow<'static, str> {
+        match self {
+            Self::User { .. } => CLIENT_ID.into(),
+            Self::Client(id) => id.to_string().into(),
+        }
+    }
 }
 
 /// Writes the id.
@@ -117,11 +127,23 @@ enum Recipients<'a> {
     One(Cow<'a, str>),
 }
 
+/// Reason not to issue a token: its scope is longer than 2 KiB.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("the permissions of the account are too long for a token")]
+pub struct ScopeTooLong;
+
+/// Maximum length of a scope in bytes. Proxies and servers refuse headers of 8 KiB, and a token is a
+/// third longer than its claims.
+const MAX_SCOPE: usize = 2 * 1024;
+
 /// Client of the tokens of a login at this service.
 const CLIENT_ID: &str = "portcullis";
 
 impl<'a> Claims<'a> {
     /// Creates the claims of a user's new access token.
+    ///
+    /// # Errors
+    /// Returns [`ScopeTooLong`].
     pub(super) fn of_user(
         user: &'a User,
         session_id: SessionId,
@@ -129,21 +151,50 @@ impl<'a> Claims<'a> {
         audience: &'a Audience,
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ScopeTooLong> {
+        Ok(Self {
             iss: issuer.into(),
             aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
             sub: user.id.as_uuid(),
             client_id: CLIENT_ID.into(),
             username: Some(user.username.as_str().into()),
             roles: user.roles.names().into_iter().map(Cow::from).collect(),
-            scope: user.permissions.to_string().into(),
+            scope: bounded(user.permissions.to_string())?.into(),
             sid: session_id,
             jti: TokenId::random(),
             iat: now.unix_timestamp(),
             nbf: Some(now.unix_timestamp()),
             exp: expires_at.unix_timestamp(),
-        }
+        })
+    }
+
+    /// Creates the claims of a client's own new access token.
+    ///
+    /// # Errors
+    /// Returns [`ScopeTooLong`].
+    pub(super) fn of_client(
+        id: ClientId,
+        session_id: SessionId,
+        scope: &Permissions,
+        issuer: &'a str,
+        audience: &'a Audience,
+        now: OffsetDateTime,
+        expires_at: OffsetDateTime,
+    ) -> Result<Self, ScopeTooLong> {
+        Ok(Self {
+            iss: issuer.into(),
+            aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
+            sub: id.as_uuid(),
+            client_id: id.to_string().into(),
+            username: None,
+            roles: Vec::new(),
+            scope: bounded(scope.to_string())?.into(),
+            sid: session_id,
+            jti: TokenId::random(),
+            iat: now.unix_timestamp(),
+            nbf: Some(now.unix_timestamp()),
+            exp: expires_at.unix_timestamp(),
+        })
     }
 
     /// Returns `None` if the expiry is beyond the calendar.
@@ -176,6 +227,11 @@ impl<'a> Claims<'a> {
     }
 }
 
+/// Returns a scope, unless it is too long.
+fn bounded(scope: String) -> Result<String, ScopeTooLong> {
+    if scope.len() > MAX_SCOPE { Err(ScopeTooLong) } else { Ok(scope) }
+}
+
 impl Recipients<'_> {
     fn contains(&self, recipient: &str) -> bool {
         match self {
@@ -189,5 +245,18 @@ impl Recipients<'_> {
             Self::List(recipients) => recipients.into_iter().map(Cow::into_owned).collect(),
             Self::One(recipient) => vec![recipient.into_owned()],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scope_has_at_most_2_kib() {
+        let longest = "a".repeat(MAX_SCOPE);
+
+        assert_eq!(bounded(longest.clone()).unwrap(), longest);
+        assert_eq!(bounded(longest + " b"), Err(ScopeTooLong));
     }
 }

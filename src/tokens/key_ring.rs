@@ -2,14 +2,15 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use jsonwebtoken::crypto::{JwtSigner, JwtVerifier};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Header};
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
-use signature::Verifier;
 use time::{OffsetDateTime, PrimitiveDateTime};
 
+use super::algorithms::{EcdsaP256, EcdsaP256Signer, HmacSha256};
 use super::es256::Jwk;
-use super::provider::{EcdsaP256, HmacSha256};
 use super::root_key::{CryptoError, RootKey, derive_id};
 use crate::domain::{KeyId, KeySet, KeyState, SecretKey, SigningKey};
 
@@ -37,10 +38,9 @@ pub(super) struct RingKey {
     signs_until: OffsetDateTime,
     /// First part of every token that the key signs.
     encoded_header: String,
-    header: Header,
-    verifier: Box<dyn Verifier<Vec<u8>> + Send + Sync>,
+    verifier: Box<dyn JwtVerifier + Send + Sync>,
     /// Private part. `None` if it cannot be decrypted: the key verifies, but does not sign.
-    signer: Option<EncodingKey>,
+    signer: Option<Box<dyn JwtSigner + Send + Sync>>,
 }
 
 /// Public keys as a JWK set (RFC 7517 section 5).
@@ -131,48 +131,31 @@ impl KeyRing {
 impl RingKey {
     fn es256(key: &SigningKey, root: &RootKey) -> Self {
         let private_key = root.open_signing_key(key.id, &key.sealed_private_key);
-        let signer = private_key.map(|pkcs8| EncodingKey::from_ec_der(&pkcs8));
+        let signer = private_key.and_then(|pkcs8| EcdsaP256Signer::from_pkcs8(&pkcs8));
         if signer.is_err() {
             tracing::error!(key.id = %key.id, "failed to decrypt a signing key; it signs no tokens");
         }
-        let verifier = Box::new(EcdsaP256::new(&key.public_key));
         Self {
+            id: key.id,
             state: key.state,
             signs_until: key.signs_until,
-            signer: signer.ok(),
-            ..Self::new(key.id, Algorithm::ES256, verifier)
+            encoded_header: encode_header(Algorithm::ES256, key.id),
+            verifier: Box::new(EcdsaP256::new(&key.public_key)),
+            signer: signer.ok().map(|signer| Box::new(signer) as _),
         }
     }
 
     fn hs256(secret: &SecretKey, state: KeyState) -> Result<Self, CryptoError> {
-        // Prepared once: `jsonwebtoken` would prepare the key for each token.
-        let verifier = Box::new(HmacSha256::from_key(secret.expose()));
         let id = derive_id(secret, "HS256 key id")?;
+        let key = || Box::new(HmacSha256::from_key(secret.expose()));
         Ok(Self {
-            state,
-            signer: Some(EncodingKey::from_secret(secret.expose())),
-            ..Self::new(id, Algorithm::HS256, verifier)
-        })
-    }
-
-    fn new(
-        id: KeyId,
-        algorithm: Algorithm,
-        verifier: Box<dyn Verifier<Vec<u8>> + Send + Sync>,
-    ) -> Self {
-        let mut header = Header::new(algorithm);
-        header.typ = Some(TYPE.to_owned());
-        header.kid = Some(id.to_string());
-        let encoded_header = serde_json::to_vec(&header).unwrap_or_default();
-        Self {
             id,
-            state: KeyState::Active,
+            state,
             signs_until: END_OF_TIME,
-            encoded_header: URL_SAFE_NO_PAD.encode(encoded_header),
-            header,
-            verifier,
-            signer: None,
-        }
+            encoded_header: encode_header(Algorithm::HS256, id),
+            verifier: key(),
+            signer: Some(key()),
+        })
     }
 
     pub(super) fn is_signed(&self, message: &str, signature: &Vec<u8>) -> bool {
@@ -181,17 +164,18 @@ impl RingKey {
 
     /// Signs a token. The key must be one that [`KeyRing::signing_key`] has returned.
     pub(super) fn sign(&self, claims: &impl Serialize) -> jsonwebtoken::errors::Result<String> {
-        let no_key = || jsonwebtoken::errors::ErrorKind::InvalidEcdsaKey;
-        jsonwebtoken::encode(&self.header, claims, self.signer.as_ref().ok_or_else(no_key)?)
+        let mut token = format!("{}.", self.encoded_header);
+        URL_SAFE_NO_PAD.encode_string(serde_json::to_vec(claims)?, &mut token);
+        let signature = self.sign_message(&token)?;
+        token.push('.');
+        token.push_str(&signature);
+        Ok(token)
     }
-}
 
-#[cfg(test)]
-impl RingKey {
-    /// Signs any message, with the right key.
-    pub(super) fn sign_message(&self, message: &str) -> String {
-        let signer = self.signer.as_ref().unwrap();
-        jsonwebtoken::crypto::sign(message.as_bytes(), signer, self.header.alg).unwrap()
+    /// Signs the first two parts of a token. Returns the third one.
+    pub(super) fn sign_message(&self, message: &str) -> jsonwebtoken::errors::Result<String> {
+        let signer = self.signer.as_ref().ok_or(ErrorKind::InvalidEcdsaKey)?;
+        Ok(URL_SAFE_NO_PAD.encode(signer.try_sign(message.as_bytes())?))
     }
 }
 
@@ -206,6 +190,14 @@ impl JwksDocument {
         let etag = URL_SAFE_NO_PAD.encode(digest);
         Self { body, etag }
     }
+}
+
+/// Returns the first part of the tokens of a key.
+fn encode_header(algorithm: Algorithm, id: KeyId) -> String {
+    let mut header = Header::new(algorithm);
+    header.typ = Some(TYPE.to_owned());
+    header.kid = Some(id.to_string());
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&header).unwrap_or_default())
 }
 
 /// Returns `true` for the type of an access token, with or without its prefix (RFC 7515 section

@@ -1,12 +1,12 @@
 //! Access tokens, refresh tokens, and the keys of both.
 
 mod access;
+mod algorithms;
 mod cache;
 mod claims;
 mod es256;
 mod key_file;
 mod key_ring;
-mod provider;
 mod refresh;
 mod root_key;
 #[cfg(test)]

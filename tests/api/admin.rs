@@ -95,8 +95,9 @@ async fn created_account_has_requested_roles(database: TestDatabase) {
         &json!({
             "id": null, "username": "Alice", "roles": ["admin"], "created_at": null,
             "permissions": [
-                "dashboard:read", "users:read", "users:write", "keys:read", "keys:write",
-                "tokens:introspect",
+                "audit:read", "clients:read", "clients:write", "dashboard:read", "keys:read",
+                "keys:write", "revocations:read", "roles:read", "roles:write",
+                "tokens:introspect", "tokens:revoke", "users:read", "users:write",
             ],
             "disabled_at": null,
         }),
@@ -220,7 +221,7 @@ async fn role_change_ends_tokens_with_old_roles(database: TestDatabase) {
         async |roles: Value| admin.send_json(Method::PUT, &path, &json!({ "roles": roles })).await;
 
     let promoted = set_roles(json!(["user", "admin", "user"])).await;
-    assert_eq!(promoted.body["roles"], json!(["user", "admin"]), "{promoted:?}");
+    assert_eq!(promoted.body["roles"], json!(["admin", "user"]), "{promoted:?}");
     assert_eq!(app.dashboard(&old_token).await.status, 401);
     let admin_token = app.log_in_for_token("alice").await;
     assert_eq!(app.send_with_token(Method::GET, "/admin/users", &admin_token).await.status, 200);
@@ -231,7 +232,7 @@ async fn role_change_ends_tokens_with_old_roles(database: TestDatabase) {
     let msg = "You do not have the permission dashboard:read";
     app.dashboard(&token_without_roles).await.assert_error(403, "permission_missing", msg);
 
-    let msg = "Roles must be among these: user, admin, introspector";
+    let msg = "Roles must be among these: admin, introspector, user";
     set_roles(json!(["god"])).await.assert_error(400, "invalid_roles", msg);
     let missing = admin.send_json(Method::PUT, &path, &json!({})).await;
     missing.assert_error(400, "missing_roles", "Missing roles");
@@ -379,7 +380,7 @@ async fn accounts_are_filtered(database: TestDatabase) {
         let listed = admin.send(Method::GET, &format!("/admin/users?{query}")).await;
         assert_eq!(list_usernames(&listed), expected, "{query}");
     }
-    for query in ["role=god", "disabled=yes", "username=u0&username=u1"] {
+    for query in ["role=God", "disabled=yes", "username=u0&username=u1"] {
         let refused = admin.send(Method::GET, &format!("/admin/users?{query}")).await;
         refused.assert_code(400, "invalid_query");
     }

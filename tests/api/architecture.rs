@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["http"],
     &["actors"],
     &["keys"],
-    &["store", "hashing", "tokens", "revocation"],
+    &["store", "hashing", "tokens", "revocation", "clients"],
     &["telemetry", "metrics", "clock", "signals", "descriptors", "healthcheck"],
     &["config"],
     &["domain"],

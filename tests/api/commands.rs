@@ -17,6 +17,7 @@ on_both_databases![
     account_is_shown_with_sessions,
     running_service_applies_commands,
     refused_command_explains_and_sets_exit_code,
+    role_commands_print_roles_or_explain,
     migrate_command_creates_the_schema,
     commands_name_their_database,
     only_some_commands_create_a_database,
@@ -68,6 +69,12 @@ async fn run_user_command(database: &TestDatabase, arguments: &str, input: &str)
     // Account commands need no signing key, and must not rely on the configured token lifetime.
     command.env_remove("JWT_SECRET_KEY");
     run(&mut command, &format!("user {arguments}"), input).await
+}
+
+async fn run_role_command(database: &TestDatabase, arguments: &str) -> Outcome {
+    let mut command = Process::command(database);
+    command.env_remove("JWT_SECRET_KEY");
+    run(&mut command, &format!("role {arguments}"), "").await
 }
 
 async fn own_account_status(app: &TestApp, token: &str) -> u16 {
@@ -174,7 +181,7 @@ async fn refused_command_explains_and_sets_exit_code(database: TestDatabase) {
         ("create ROOT", "correct horse", 4, "the username is taken"),
         ("disable root", "", 4, "the account is the last administrator"),
         ("set-roles root user", "", 4, "the account is the last administrator"),
-        ("set-roles root god", "", 2, "bad role: `god` is not a known name"),
+        ("set-roles root god", "", 2, "roles must be among these: admin, introspector, user"),
         ("create bob", "short\n", 2, "bad password: Password must be at least 8 characters long"),
         (
             "create \u{265a}",
@@ -190,6 +197,34 @@ async fn refused_command_explains_and_sets_exit_code(database: TestDatabase) {
     assert_eq!(run_user_command(&database, "create", "").await.exit_code, Some(2));
     let listed = run_user_command(&database, "list --json", "").await.json_lines();
     assert_eq!(listed.len(), 1, "{listed:?}");
+}
+
+async fn role_commands_print_roles_or_explain(database: TestDatabase) {
+    run_user_command(&database, "create root --role admin", "correct horse").await;
+    let set = run_role_command(&database, "set clerk --permission b --permission a --json").await;
+    let shown = run_role_command(&database, "show clerk --json").await.json_lines();
+    assert_eq!(shown[0]["permissions"], json!(["a", "b"]));
+    assert_eq!(set.json_lines(), shown);
+    run_user_command(&database, "create alice --role clerk", "correct horse").await;
+
+    let name = "The name of a role has 1 to 64 characters: a-z, 0-9, `.`, `_` and `-`";
+    let permission = "A permission has 1 to 64 printable ASCII characters, without space, \
+                      quotation mark and backslash";
+    for (command, exit_code, message) in [
+        ("set Clerk", 2, format!("bad role: {name}")),
+        ("set clerk --permission \u{e9}", 2, format!("bad permission: {permission}")),
+        ("show ghost", 3, "there is no such role".to_owned()),
+        ("delete ghost", 3, "there is no such role".to_owned()),
+        ("delete user", 4, "a built-in role cannot be deleted".to_owned()),
+        ("delete clerk", 4, "an account has the role".to_owned()),
+    ] {
+        let refused = run_role_command(&database, command).await;
+        refused.assert_refused(exit_code, &format!("portcullis: {message}"));
+    }
+    let listed = run_role_command(&database, "list").await;
+    let names: Vec<_> =
+        listed.stdout.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["ROLE", "admin", "clerk", "introspector", "user"]);
 }
 
 async fn migrate_command_creates_the_schema(database: TestDatabase) {

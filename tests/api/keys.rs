@@ -24,11 +24,13 @@ on_both_databases![
     revocation_of_all_keys_keeps_refresh_tokens,
     key_changes_require_permission,
     key_commands_change_the_keys,
+    audit_log_tells_the_service_from_the_command_line,
     token_with_a_new_key_is_accepted_before_the_next_poll,
     start_needs_the_secret_of_the_database,
     changed_secret_ends_no_token_and_the_former_one_is_retired,
     algorithm_change_ends_access_tokens_alone,
     changed_issuer_is_reported,
+    changed_algorithm_is_reported,
     upgrade_keeps_accounts_and_ends_sessions,
     lost_root_key_keeps_the_service_from_starting,
     stale_instance_neither_signs_nor_publishes,
@@ -44,26 +46,26 @@ fn publish_briefly(config: &mut Config) {
     config.revocations.max_staleness = Duration::from_secs(1);
 }
 
-fn header_of(token: &str) -> Value {
+pub fn header_of(token: &str) -> Value {
     let header = token.split('.').next().unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(header).unwrap()).unwrap()
 }
 
-async fn published_keys(app: &TestApp) -> Vec<Value> {
+pub async fn published_keys(app: &TestApp) -> Vec<Value> {
     let reply = app.get("/.well-known/jwks.json").await;
     reply.body["keys"].as_array().unwrap_or_else(|| panic!("no keys: {reply:?}")).clone()
 }
 
-async fn list_keys(app: &TestApp, admin: &str) -> Vec<Value> {
+pub async fn list_keys(app: &TestApp, admin: &str) -> Vec<Value> {
     let reply = app.send_with_token(Method::GET, "/admin/keys", admin).await;
     reply.body["keys"].as_array().unwrap_or_else(|| panic!("no keys: {reply:?}")).clone()
 }
 
-fn states(keys: &[Value]) -> Vec<&str> {
+pub fn states(keys: &[Value]) -> Vec<&str> {
     keys.iter().map(|key| key["state"].as_str().unwrap()).collect()
 }
 
-async fn rotate(app: &TestApp, admin: &str) -> Reply {
+pub async fn rotate(app: &TestApp, admin: &str) -> Reply {
     app.send_with_token(Method::POST, "/admin/keys", admin).await
 }
 
@@ -141,6 +143,7 @@ async fn metadata_names_the_public_url(database: TestDatabase) {
             "jwks_uri": format!("{url}/.well-known/jwks.json"),
             "introspection_endpoint": format!("{url}/oauth/introspect"),
             "revocation_endpoint": format!("{url}/oauth/revoke"),
+            "revocation_feed_endpoint": format!("{url}/revocations"),
             "response_types_supported": [],
             "grant_types_supported": [],
         }),
@@ -311,6 +314,28 @@ async fn key_commands_change_the_keys(database: TestDatabase) {
     assert_eq!((code, all.len()), (Some(0), 2));
 }
 
+async fn audit_log_tells_the_service_from_the_command_line(database: TestDatabase) {
+    let service = Process::start(&database).await;
+    run_key_command(&database, "key revoke --all").await;
+
+    let admin = service.app.register_admin(&database).await;
+    let log = service.app.send_with_token(Method::GET, "/admin/audit", &admin).await;
+
+    let mut records = log.body["records"].as_array().unwrap().clone();
+    records.reverse();
+    let records: Vec<_> = records
+        .iter()
+        .map(|record| (record["action"].as_str().unwrap(), record["actor"].as_str()))
+        .filter(|(action, _)| action.starts_with("key.") || action.starts_with("secret."))
+        .collect();
+    let service = Some("00000000-0000-0000-0000-000000000000");
+    let start = ["secret.added", "key.published", "key.activated", "key.published"];
+    let revoke = ["key.revoked", "key.revoked", "key.published", "key.activated", "key.published"];
+    let start = start.map(|action| (action, service));
+    let revoke = revoke.map(|action| (action, None));
+    assert_eq!(records, [start.as_slice(), &revoke].concat());
+}
+
 async fn token_with_a_new_key_is_accepted_before_the_next_poll(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let admin = app.register_admin(&database).await;
@@ -327,13 +352,13 @@ async fn token_with_a_new_key_is_accepted_before_the_next_poll(database: TestDat
 }
 
 /// Returns the program with a secret, and with the one before.
-fn with_secrets(database: &TestDatabase, secret: &str, previous: &str) -> Command {
+pub fn with_secrets(database: &TestDatabase, secret: &str, previous: &str) -> Command {
     let mut command = Process::command(database);
     command.env("JWT_SECRET_KEY", secret).env("JWT_SECRET_KEY_PREVIOUS", previous);
     command
 }
 
-const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
+pub const NEW_SECRET: &str = "fedcba9876543210fedcba9876543210";
 
 async fn start_needs_the_secret_of_the_database(database: TestDatabase) {
     Process::start(&database).await;
@@ -390,6 +415,17 @@ async fn changed_issuer_is_reported(database: TestDatabase) {
     let log = process.log();
     let line = log.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{log}"));
     assert!(line.contains("\"https://auth.example.com\"") && line.contains("\"portcullis\""));
+}
+
+async fn changed_algorithm_is_reported(database: TestDatabase) {
+    Process::start(&database).await;
+
+    let process = Process::spawn(Process::command(&database).env("JWT_ALGORITHM", "HS256")).await;
+
+    let warning = "JWT_ALGORITHM has changed: access tokens with the former one are refused";
+    let log = process.log();
+    let line = log.lines().find(|line| line.contains(warning)).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("\"HS256\"") && line.contains("\"ES256\""));
 }
 
 async fn upgrade_keeps_accounts_and_ends_sessions(database: TestDatabase) {

@@ -2,78 +2,232 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
+use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::read::GzDecoder;
 use reqwest::Method;
 use reqwest::header::ACCEPT_ENCODING;
+use rustix::process::Signal;
 use serde_json::{Value, json};
+use sqlx::Executor;
+use uuid::Uuid;
 
-use crate::support::{Reply, TestApp, TestDatabase, decode_claims, on_both_databases};
+use crate::support::{
+    Process, Reply, TestApp, TestDatabase, decode_claims, eventually, on_both_databases, send,
+};
 
 on_both_databases![
     first_reply_is_complete_and_later_ones_are_not,
-    complete_reply_is_compressed_once_and_decompressed_for_others,
+    everything_that_ends_tokens_arrives,
+    waiting_request_is_answered_by_a_logout,
+    complete_reply_is_compressed_once_for_all,
+    incomplete_replica_answers_from_the_database,
+    cursor_of_an_unknown_server_gets_everything,
+    malformed_requests_are_refused,
+    feed_requires_its_permission,
+    stale_instance_closes_the_connection,
+    waiting_receivers_do_not_delay_a_shutdown,
+    replies_are_counted_by_kind,
 ];
 
-/// A receiver of the feed of one application.
+/// Number of requests until a revocation must have arrived. Each waits for up to 2.5 seconds.
+const MAX_REQUESTS: usize = 20;
+
+/// A receiver of the feed, which asks a different instance each time.
 struct Receiver<'a> {
-    app: &'a TestApp,
+    instances: Vec<&'a TestApp>,
     token: String,
     cursor: Option<String>,
+    requests: usize,
 }
 
 impl<'a> Receiver<'a> {
     async fn start(app: &'a TestApp, database: &TestDatabase) -> Self {
         let token = app.register_admin(database).await;
-        Self { app, token, cursor: None }
+        Self { instances: vec![app], token, cursor: None, requests: 0 }
     }
 
-    /// Asks for the revocations after the latest reply. Adopts the new cursor.
+    /// Asks for the revocations after the latest reply, and adopts the cursor of the new one.
     async fn ask(&mut self, wait: &str) -> Reply {
+        let app = self.instances[self.requests % self.instances.len()];
+        self.requests += 1;
+        let nonce = format!("nonce-{}", self.requests);
         let cursor = self.cursor.as_ref().map(|cursor| format!("&cursor={cursor}"));
-        let path = format!("/revocations?wait={wait}&nonce=n-1{}", cursor.unwrap_or_default());
-        let reply = self.app.send_with_token(Method::GET, &path, &self.token).await;
+        let path = format!("/revocations?wait={wait}&nonce={nonce}{}", cursor.unwrap_or_default());
+        let reply = app.send_with_token(Method::GET, &path, &self.token).await;
         assert_eq!(reply.status, 200, "{reply:?}");
+        assert_eq!(reply.body["nonce"], nonce);
         self.cursor = reply.body["cursor"].as_str().map(str::to_owned);
         reply
     }
+
+    /// Asks until a revocation has arrived, in a reply that is not complete.
+    async fn receive(&mut self, id: &str) {
+        for _ in 0..MAX_REQUESTS {
+            let reply = self.ask("2.5").await;
+            assert_eq!(reply.body["complete"], false, "{reply:?}");
+            if revoked_ids(&reply.body).contains(id) {
+                return;
+            }
+        }
+        panic!("{id} has not arrived");
+    }
 }
 
-/// Returns the ids in a reply. One may come twice in a complete reply.
+/// Returns the ids in a reply. An id may come twice.
 fn revoked_ids(body: &Value) -> BTreeSet<String> {
     let entries = body["revoked"].as_array().expect("a list").iter();
     entries.map(|entry| entry[0].as_str().expect("an id").to_owned()).collect()
 }
 
+fn claim(token: &str, name: &str) -> String {
+    decode_claims(token)[name].as_str().expect("the claim is text").to_owned()
+}
+
+/// Returns the id under which the key of a token is revoked: the first half of its thumbprint.
+fn key_id(token: &str) -> String {
+    let kid = jsonwebtoken::decode_header(token).unwrap().kid.unwrap();
+    let thumbprint = URL_SAFE_NO_PAD.decode(kid).unwrap();
+    Uuid::from_slice(&thumbprint[..16]).unwrap().to_string()
+}
+
+/// Logs a new user out. Returns the id of the session.
+async fn log_out_new_user(app: &TestApp, name: &str) -> String {
+    let token = app.register_and_log_in(name).await;
+    assert_eq!(app.log_out(&token).await.status, 200);
+    claim(&token, "sid")
+}
+
+async fn run_command(database: &TestDatabase, arguments: &str) {
+    let mut command = Process::command(database);
+    let output = command.args(arguments.split(' ')).output().await.unwrap();
+    assert!(output.status.success(), "{arguments}: {output:?}");
+}
+
 async fn first_reply_is_complete_and_later_ones_are_not(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let mut receiver = Receiver::start(&app, &database).await;
-    let sid = async |name| {
-        let token = app.register_and_log_in(name).await;
-        app.log_out(&token).await.assert(200, &json!({ "msg": "Successfully logged out" }));
-        decode_claims(&token)["sid"].as_str().unwrap().to_owned()
-    };
-    let first = sid("alice").await;
+    let first = log_out_new_user(&app, "alice").await;
 
     let reply = receiver.ask("0").await;
     assert_eq!(reply.header("cache-control"), Some("no-store"));
     assert_eq!(revoked_ids(&reply.body), [first].into());
     assert_eq!(reply.body["complete"], true);
-    assert_eq!(reply.body["nonce"], "n-1");
     assert_eq!(reply.body["bound_ms"], 5_000);
 
-    let second = sid("bob").await;
-    let mut seen = BTreeSet::new();
-    while !seen.contains(&second) {
-        let reply = receiver.ask("2").await;
-        assert_eq!(reply.body["complete"], false);
-        seen.extend(revoked_ids(&reply.body));
-    }
+    let second = log_out_new_user(&app, "bob").await;
+    receiver.receive(&second).await;
     let reply = receiver.ask("0").await;
     assert_eq!(reply.body["revoked"], json!([]));
+    assert_eq!(reply.body["complete"], false);
 }
 
-async fn complete_reply_is_compressed_once_and_decompressed_for_others(database: TestDatabase) {
+/// Ends tokens of the user `way`, who has two sessions, in that way. Returns the id that has to arrive.
+async fn end_tokens(app: &TestApp, database: &TestDatabase, admin: &str, way: &str) -> String {
+    let first = app.register_and_open_session(way).await;
+    let token = app.log_in_for_token(way).await;
+    let session = claim(&token, "sid");
+    let account = format!("/admin/users/{}", claim(&token, "sub"));
+    let as_admin =
+        |method, path: &str| app.request(method, &format!("{account}{path}")).bearer_auth(admin);
+    let request = match way {
+        "logout" => app.request(Method::POST, "/auth/logout").bearer_auth(&token),
+        "logout-all" => app.request(Method::POST, "/auth/logout-all").bearer_auth(&token),
+        "session" => app
+            .request(Method::DELETE, &format!("/auth/sessions/{session}"))
+            .bearer_auth(first.access_token()),
+        "token" => {
+            let form = app.request(Method::POST, "/oauth/revoke").bearer_auth(&token);
+            let form = form.header("content-type", "application/x-www-form-urlencoded");
+            assert_eq!(send(form.body(format!("token={token}"))).await.status, 200);
+            return claim(&token, "jti");
+        }
+        "own-password" => app
+            .request(Method::PUT, "/auth/password")
+            .bearer_auth(first.access_token())
+            .json(&json!({ "current_password": "correct horse", "new_password": "new horse" })),
+        "own-deletion" => app
+            .request(Method::DELETE, "/auth/me")
+            .bearer_auth(&token)
+            .json(&json!({ "password": "correct horse" })),
+        "password" => as_admin(Method::PUT, "/password").json(&json!({ "password": "new horse" })),
+        "roles" => as_admin(Method::PUT, "/roles").json(&json!({ "roles": ["introspector"] })),
+        "disable" => as_admin(Method::POST, "/disable"),
+        "delete" => as_admin(Method::DELETE, ""),
+        "sessions" => as_admin(Method::DELETE, "/sessions"),
+        "theft" => {
+            let renewed = app.refresh(&first.refresh_token()).await;
+            app.refresh(&renewed.refresh_token()).await;
+            app.refresh(&first.refresh_token()).await.assert_code(401, "invalid_refresh_token");
+            return claim(&first.access_token(), "sid");
+        }
+        "command-line" => {
+            run_command(database, &format!("user end-sessions {way}")).await;
+            return session;
+        }
+        way => panic!("{way} is unknown"),
+    };
+    let reply = send(request).await;
+    assert!(reply.status.is_success(), "{way}: {reply:?}");
+    session
+}
+
+async fn everything_that_ends_tokens_arrives(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    receiver.ask("0").await;
+
+    for way in [
+        "logout",
+        "logout-all",
+        "session",
+        "token",
+        "own-password",
+        "own-deletion",
+        "password",
+        "roles",
+        "disable",
+        "delete",
+        "sessions",
+        "theft",
+        "command-line",
+    ] {
+        let id = end_tokens(&app, &database, &receiver.token, way).await;
+        receiver.receive(&id).await;
+    }
+    let key = key_id(&receiver.token);
+    let path = "/admin/keys";
+    assert_eq!(app.send_with_token(Method::DELETE, path, &receiver.token).await.status, 200);
+    receiver.token = app.log_in_for_token("root").await;
+    receiver.receive(&key).await;
+}
+
+async fn waiting_request_is_answered_by_a_logout(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    receiver.ask("0").await;
+
+    let log_out = async {
+        let is_waiting = async || app.metric("portcullis_receivers_waiting").await == 1;
+        eventually("the receiver waits", is_waiting).await;
+        log_out_new_user(&app, "alice").await
+    };
+    let receive = async {
+        let mut ids = BTreeSet::new();
+        while ids.is_empty() {
+            ids = revoked_ids(&receiver.ask("2.5").await.body);
+        }
+        ids
+    };
+    let (session, ids) = tokio::join!(log_out, receive);
+
+    assert_eq!(ids, [session].into());
+    assert_eq!(app.metric("portcullis_receivers_waiting").await, 0);
+}
+
+async fn complete_reply_is_compressed_once_for_all(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let receiver = Receiver::start(&app, &database).await;
     let ask = async |encoding: &'static str| {
@@ -83,22 +237,243 @@ async fn complete_reply_is_compressed_once_and_decompressed_for_others(database:
         let encoding = reply.headers().get("content-encoding").cloned();
         (encoding, reply.bytes().await.unwrap())
     };
+    let mut sessions = BTreeSet::new();
     for name in ["alice", "bob", "carol"] {
-        let token = app.register_and_log_in(name).await;
-        app.log_out(&token).await;
+        // The later ones are added to the reply that was made for the first one.
+        sessions.insert(log_out_new_user(&app, name).await);
 
         let (encoding, compressed) = ask("gzip").await;
         assert_eq!(encoding.unwrap(), "gzip");
         let mut text = String::new();
         let mut decoder = GzDecoder::new(&compressed[..]);
         decoder.read_to_string(&mut text).unwrap();
-        assert!(decoder.into_inner().is_empty(), "a single gzip member");
-        let decompressed: Value = serde_json::from_str(&text).unwrap();
-
+        assert!(decoder.into_inner().is_empty(), "there is a single gzip member");
         let (encoding, plain) = ask("identity").await;
         assert_eq!(encoding, None);
-        let plain: Value = serde_json::from_slice(&plain).unwrap();
-        assert_eq!(plain["complete"], true);
-        assert_eq!(revoked_ids(&plain), revoked_ids(&decompressed));
+
+        for text in [text.as_bytes(), &plain] {
+            let body: Value = serde_json::from_slice(text).unwrap();
+            assert_eq!(body["complete"], true);
+            let missing: Vec<_> = sessions.difference(&revoked_ids(&body)).cloned().collect();
+            // The latest logout may not have been read yet.
+            assert!(missing.len() <= 1, "{missing:?}");
+        }
     }
+}
+
+async fn incomplete_replica_answers_from_the_database(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| config.revocations.capacity = 1).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    let mut sessions = BTreeSet::new();
+    for name in ["alice", "bob", "carol"] {
+        sessions.insert(log_out_new_user(&app, name).await);
+    }
+    assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0);
+
+    let reply = receiver.ask("0").await;
+
+    assert_eq!(reply.body["complete"], true);
+    assert_eq!(revoked_ids(&reply.body), sessions);
+    let later = log_out_new_user(&app, "dave").await;
+    receiver.receive(&later).await;
+}
+
+async fn cursor_of_an_unknown_server_gets_everything(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    let session = log_out_new_user(&app, "alice").await;
+
+    receiver.cursor = Some(format!("0{}", URL_SAFE_NO_PAD.encode(b"a server\x7f")));
+    let reply = receiver.ask("0").await;
+
+    assert_eq!(reply.body["complete"], true);
+    assert_eq!(revoked_ids(&reply.body), [session].into());
+    assert_eq!(receiver.ask("0").await.body["complete"], false);
+}
+
+async fn malformed_requests_are_refused(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let receiver = Receiver::start(&app, &database).await;
+    let long_nonce = format!("nonce={}", "x".repeat(129));
+
+    for query in [
+        "cursor=",
+        "cursor=0",
+        "cursor=2AAAAAAAAAAAB",
+        "cursor=0!",
+        "cursor=0AAAAAAAAAAA",
+        "cursor=%C3%A4",
+        "wait=-1",
+        "wait=NaN",
+        "wait=soon",
+        "wait=1e300",
+        &long_nonce,
+        "since=2026-01-01",
+    ] {
+        let path = format!("/revocations?{query}");
+        let reply = app.send_with_token(Method::GET, &path, &receiver.token).await;
+        reply.assert_code(400, "invalid_query");
+    }
+}
+
+async fn feed_requires_its_permission(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_and_log_in("alice").await;
+
+    app.get("/revocations").await.assert_code(401, "missing_authorization");
+    let reply = app.send_with_token(Method::GET, "/revocations", &token).await;
+    reply.assert_code(403, "permission_missing");
+}
+
+async fn stale_instance_closes_the_connection(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| {
+        config.revocations.poll_interval = Duration::from_hours(24);
+        config.revocations.max_staleness = Duration::from_mins(10);
+    })
+    .await;
+    let receiver = Receiver::start(&app, &database).await;
+
+    app.clock.advance(Duration::from_secs(601));
+
+    let reply = app.send_with_token(Method::GET, "/revocations", &receiver.token).await;
+    reply.assert_code(503, "revocations_stale");
+    assert_eq!(reply.header("connection"), Some("close"));
+}
+
+async fn waiting_receivers_do_not_delay_a_shutdown(database: TestDatabase) {
+    let mut command = Process::command(&database);
+    command.env("REVOCATION_MAX_STALENESS", "3600");
+    let mut process = Process::spawn(&mut command).await;
+    let app = process.app.clone();
+    let mut receiver = Receiver::start(&app, &database).await;
+    receiver.ask("0").await;
+
+    let stop = async {
+        let is_waiting = async || app.metric("portcullis_receivers_waiting").await == 1;
+        eventually("the receiver waits", is_waiting).await;
+        process.send_signal(Signal::TERM);
+    };
+    let (reply, ()) = tokio::join!(receiver.ask("1800"), stop);
+
+    assert_eq!(reply.body["revoked"], json!([]));
+    assert_eq!(reply.header("connection"), Some("close"));
+    assert_eq!(process.wait_for_exit().await.code(), Some(0));
+}
+
+async fn replies_are_counted_by_kind(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    receiver.ask("0").await;
+    let session = log_out_new_user(&app, "alice").await;
+    receiver.receive(&session).await;
+    receiver.ask("0").await;
+
+    for kind in ["complete", "incremental", "empty"] {
+        let sample = format!(r#"portcullis_receiver_replies_total{{kind="{kind}"}}"#);
+        assert!(app.metric(&sample).await >= 1, "{kind}");
+    }
+    let replies = app.metric("portcullis_receiver_age_seconds_count").await;
+    assert_eq!(replies, receiver.requests as u64);
+    assert!(app.metric("portcullis_receiver_reply_bytes_total").await > 100 * replies);
+}
+
+#[actix_web::test]
+async fn cursor_is_valid_at_every_instance() {
+    let test = async |database: TestDatabase| {
+        let apps = [TestApp::start(&database).await, TestApp::start(&database).await];
+        let mut receiver = Receiver::start(&apps[0], &database).await;
+        receiver.instances = apps.iter().collect();
+        receiver.ask("0").await;
+
+        for number in 0..6 {
+            let session = log_out_new_user(&apps[number / 2 % 2], &format!("user-{number}")).await;
+            receiver.receive(&session).await;
+        }
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn cursor_from_an_instance_that_is_ahead_is_returned() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let lagging = TestApp::start_with(&database, |config| {
+            let portcullis::config::Database::Postgres(postgres) = &mut config.database.database
+            else {
+                panic!("the database is Postgres")
+            };
+            postgres.listen_url = None;
+            config.revocations.poll_interval = Duration::from_hours(24);
+            config.revocations.max_staleness = Duration::from_hours(1);
+        })
+        .await;
+        let mut receiver = Receiver::start(&app, &database).await;
+        receiver.ask("0").await;
+        let session = log_out_new_user(&app, "alice").await;
+        receiver.receive(&session).await;
+        receiver.ask("0").await;
+        let cursor = receiver.cursor.clone();
+
+        receiver.instances = vec![&lagging];
+        let reply = receiver.ask("0").await;
+
+        assert_eq!(reply.body["revoked"], json!([]));
+        assert_eq!(reply.body["complete"], false);
+        assert_eq!(receiver.cursor, cursor);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn commits_that_land_out_of_order_arrive() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let mut receiver = Receiver::start(&app, &database).await;
+        receiver.ask("0").await;
+        let begin = async || {
+            let id = Uuid::new_v4().to_string();
+            let mut connection = database.connect().await;
+            let insert = format!(
+                "begin; insert into revocations (id, expires_at)
+                 values ('{id}', now() + interval '1 hour')"
+            );
+            connection.execute(sqlx::AssertSqlSafe(insert)).await.unwrap();
+            (id, connection)
+        };
+        let (first_id, mut first) = begin().await;
+        let (second_id, mut second) = begin().await;
+
+        second.execute("commit").await.unwrap();
+        receiver.receive(&second_id).await;
+        let session = log_out_new_user(&app, "alice").await;
+        receiver.receive(&session).await;
+        first.execute("commit").await.unwrap();
+        receiver.receive(&first_id).await;
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn restored_table_makes_the_next_reply_complete() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start(&database).await;
+        let mut receiver = Receiver::start(&app, &database).await;
+        receiver.ask("0").await;
+        let session = log_out_new_user(&app, "alice").await;
+        receiver.receive(&session).await;
+
+        // A restore makes the index last, once the rows are there.
+        database.execute("drop index revocations_xid").await;
+        database.execute("create index revocations_xid on revocations (xid)").await;
+
+        let mut is_complete = false;
+        for _ in 0..MAX_REQUESTS {
+            let reply = receiver.ask("0").await;
+            is_complete |= reply.body["complete"] == true;
+        }
+        assert!(is_complete);
+        let later = log_out_new_user(&app, "bob").await;
+        receiver.receive(&later).await;
+    };
+    TestDatabase::postgres().await.run(test).await;
 }

@@ -504,7 +504,7 @@ async fn login_beyond_the_revocation_limit_is_refused_until_they_expire(database
 }
 
 /// Locks the row of a session until the connection ends its transaction.
-async fn lock_session(database: &TestDatabase, access_token: &str) -> PgConnection {
+pub async fn lock_session(database: &TestDatabase, access_token: &str) -> PgConnection {
     let session_id = decode_claims(access_token)["sid"].as_str().unwrap().to_owned();
     let mut connection = database.connect().await;
     let lock = format!("begin; select from sessions where id = '{session_id}' for update");
@@ -513,7 +513,7 @@ async fn lock_session(database: &TestDatabase, access_token: &str) -> PgConnecti
 }
 
 /// Waits until a statement waits for the lock of a row.
-async fn lock_is_waited_for(database: &TestDatabase) {
+pub async fn lock_is_waited_for(database: &TestDatabase) {
     let select = "select count(*) from pg_stat_activity
                   where datname = current_database() and wait_event_type = 'Lock'";
     eventually("a lock is waited for", async || {

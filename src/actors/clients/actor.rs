@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use actix::{Actor, Context};
 
-use super::issue::Admission;
-use super::reload::{self, Reloads};
+use super::admission::Admission;
+use super::reader::{self, Reloads};
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -39,7 +39,7 @@ impl ClientActor {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let read_timeout = config.revocations.read_timeout();
-        let reloads = reload::start(Arc::clone(&store), Arc::clone(&directory), read_timeout);
+        let reloads = reader::start(Arc::clone(&store), Arc::clone(&directory), read_timeout);
         Self {
             store,
             directory,

@@ -1,8 +1,10 @@
 //! The clients: authentication from memory, tokens, administration.
 
 mod actor;
+mod admission;
 mod change;
 mod issue;
+mod reader;
 mod reload;
 
 pub use actor::ClientActor;

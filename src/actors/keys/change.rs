@@ -3,7 +3,6 @@
 use actix::{Handler, Message, ResponseFuture};
 
 use super::KeyActor;
-use super::writer::KeyWriter;
 use crate::actors::ActorError;
 use crate::domain::{KeyId, KeySet, Requester};
 
@@ -44,10 +43,7 @@ impl Handler<RotateKeys> for KeyActor {
 
     fn handle(&mut self, message: RotateKeys, _: &mut Self::Context) -> Self::Result {
         let writer = self.writer.clone();
-        Box::pin(async move {
-            let rotated = writer.apply(writer.keys.rotate(message.requester)).await?;
-            or_read(rotated, &writer).await
-        })
+        Box::pin(async move { writer.apply_and_read(writer.keys.rotate(message.requester)).await })
     }
 }
 
@@ -58,16 +54,6 @@ impl Handler<RevokeKeys> for KeyActor {
     fn handle(&mut self, message: RevokeKeys, _: &mut Self::Context) -> Self::Result {
         let RevokeKeys { id, requester } = message;
         let writer = self.writer.clone();
-        Box::pin(async move {
-            let revoked = writer.apply(writer.keys.revoke(id, requester)).await?;
-            or_read(revoked, &writer).await
-        })
-    }
-}
-
-async fn or_read(changed: Option<KeySet>, writer: &KeyWriter) -> Result<KeySet, ActorError> {
-    match changed {
-        Some(keys) => Ok(keys),
-        None => writer.read().await,
+        Box::pin(async move { writer.apply_and_read(writer.keys.revoke(id, requester)).await })
     }
 }

@@ -27,9 +27,10 @@ pub(super) fn start(keys: Keys, tokens: Arc<Tokens>, timeout: Duration) -> Reloa
             return;
         }
         let next = Instant::now() + INTERVAL;
+        let former = Arc::clone(&tokens.ring());
         let read = with_deadline(timeout, keys.read()).await;
         if let Ok(keys) = &read {
-            tokens.apply(keys);
+            tokens.replace(&former, keys);
         }
         for pending in batch {
             pending.complete(read.as_ref().map(|_| ()).map_err(Clone::clone));

@@ -1,8 +1,9 @@
 //! Simulation of the signing keys: the real decisions, maintenance, follower and tokens of several
 //! instances run in virtual time against a model of the database. Its statements are slow, fail or
 //! lose their reply although they were committed; instances are frozen, cut off and killed. Keys
-//! rotate and are revoked at random. Verifiers fetch the keys from the instance that knows least,
-//! some through a cache; all keep them for exactly their max-age. The properties are those of
+//! rotate and are revoked at random, and the database is restored from a copy. Verifiers fetch the
+//! keys from the instance that knows least, some through a cache; all keep them for exactly the
+//! max-age of that instance. The properties are those of
 //! `docs/keys.md`.
 //!
 //! A schedule is determined by its seed.
@@ -22,9 +23,9 @@ use tokio::runtime::Builder;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::sleep;
 
-use database::{Property, Variant, Violation, World};
+use database::{BOUND, Property, Variant, Violation, World};
 use host::Host;
-use instance::{BOUND, Instance, MAX_AGE, Operation, Shared, Token};
+use instance::{Instance, MAX_AGE, Operation, Shared, Token};
 
 use crate::config::{KeySettings, SecretKeySource, SigningAlgorithm};
 use crate::domain::{
@@ -47,11 +48,12 @@ struct FetchedKeys {
     body: String,
     /// Time of the request.
     sent_at: Duration,
+    max_age: Duration,
 }
 
 impl FetchedKeys {
     fn is_usable(&self, at: Duration) -> bool {
-        at < self.sent_at + MAX_AGE
+        at < self.sent_at + self.max_age
     }
 }
 
@@ -80,7 +82,8 @@ impl Simulation {
             let mut settings = test_settings();
             settings.lifetime = Duration::from_mins(rng.u64(5..30));
             settings.leeway = MAX_LEEWAY.mul_f64(rng.f64());
-            let shared = environment.shared.clone();
+            let mut shared = environment.shared.clone();
+            shared.keys.jwks_max_age = MAX_AGE / rng.u32(1..4);
             Instance::new(host, shared, settings, rotation_interval, rng.fork())
         });
         let instances = instances.collect();
@@ -104,7 +107,9 @@ impl Simulation {
                 }
                 24..40 => self.operate(Operation::Rotate),
                 40..43 => self.revoke(),
-                43..60 => self.instances.iter().for_each(|instance| instance.notify()),
+                43..45 => self.world.database().dump(self.world.at()),
+                45 => self.world.database().restore(self.world.at()),
+                46..60 => self.instances.iter().for_each(|instance| instance.notify()),
                 _ => {}
             }
             self.log_in();
@@ -137,7 +142,8 @@ impl Simulation {
             if is_usable || self.rng.bool() {
                 continue;
             }
-            let reply = self.serve_jwks().map(|body| FetchedKeys { body, sent_at: at });
+            let served = self.serve_jwks();
+            let reply = served.map(|(body, max_age)| FetchedKeys { body, sent_at: at, max_age });
             if index == 0 {
                 self.verifiers[index] = reply;
                 continue;
@@ -151,11 +157,11 @@ impl Simulation {
     }
 
     /// Returns the public keys of an instance, if possible of one that does not know the newest.
-    fn serve_jwks(&mut self) -> Option<String> {
+    fn serve_jwks(&mut self) -> Option<(String, Duration)> {
         let newest = self.world.database().keys.last()?.id.to_string();
         let mut replies: Vec<_> = self.instances.iter().filter_map(|one| one.jwks()).collect();
         self.rng.shuffle(&mut replies);
-        replies.sort_by_key(|body| body.contains(&newest));
+        replies.sort_by_key(|(body, _)| body.contains(&newest));
         replies.into_iter().next()
     }
 
@@ -187,7 +193,7 @@ impl Simulation {
             return;
         }
         let Some(token) = instance.log_in(delay) else { return };
-        self.world.database().record_token(token.key, token.expires_at);
+        self.world.database().record_token(token.key, token.issued_at, token.expires_at);
         let revoked_at = self.world.database().history(token.key).and_then(|key| key.revoked_at);
         let age = revoked_at.map(|revoked_at| self.world.at().saturating_sub(revoked_at));
         if age > Some(BOUND) {
@@ -212,7 +218,9 @@ impl Simulation {
         let at = self.world.at();
         let Some(key) = self.world.database().history(token.key) else { return };
         let is_known_everywhere = at >= key.published_at + PUBLICATION;
-        let has_to_know = key.revoked_at.is_none() && (is_known_everywhere || !key.is_emergency);
+        let is_lost = self.world.database().is_lost(token.issued_at);
+        let has_to_know =
+            key.revoked_at.is_none() && !is_lost && (is_known_everywhere || !key.is_emergency);
         let must_not_know = key.revoked_at.is_some_and(|revoked_at| at > revoked_at + PUBLICATION);
         for keys in self.verifiers.iter().flatten().filter(|keys| keys.is_usable(at)) {
             let is_known = keys.body.contains(&token.key.to_string());

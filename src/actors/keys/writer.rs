@@ -38,7 +38,7 @@ impl KeyWriter {
     pub(super) async fn apply(
         &self,
         change: impl Future<Output = Result<Option<ChangedKeys>, KeysError>>,
-    ) -> Result<Option<KeySet>, ActorError> {
+    ) -> Result<Option<ChangedKeys>, ActorError> {
         if !self.are_used() {
             return Err(KeyError::NotUsed.into());
         }
@@ -49,6 +49,15 @@ impl KeyWriter {
         }
         self.replica.log().request_read();
         self.tokens.apply(&changed.set);
-        Ok(Some(changed.set))
+        Ok(Some(changed))
+    }
+
+    /// Carries out a change as [`apply`](Self::apply) does. Returns the keys after it.
+    pub(super) async fn apply_and_read(
+        &self,
+        change: impl Future<Output = Result<Option<ChangedKeys>, KeysError>>,
+    ) -> Result<KeySet, ActorError> {
+        let changed = self.apply(change).await?;
+        with_deadline(self.timeout, self.keys.read_after(changed)).await
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::cleanup::Cleanup;
@@ -31,6 +32,7 @@ pub struct SessionActor {
     pub(super) lookups: Lookups,
     /// Tasks that follow the revocations of other instances.
     pub(super) followers: Vec<JoinHandle<()>>,
+    versions: watch::Receiver<i64>,
     pub(super) tokens: TokenSettings,
     /// Maximum duration of a query that no caller can cancel.
     pub(super) timeout: Duration,
@@ -57,7 +59,7 @@ impl SessionActor {
     ) -> Result<Self, StoreError> {
         let timeout = config.http.request_timeout;
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
-        let followers = follower::start(
+        let (followers, versions) = follower::start(
             &*store,
             &replica,
             tokens,
@@ -86,6 +88,7 @@ impl SessionActor {
             waiting_exchanges,
             lookups,
             followers,
+            versions,
             tokens: config.tokens.clone(),
             timeout,
             clock,
@@ -93,6 +96,12 @@ impl SessionActor {
             cleanup,
             cleanup_interval: config.revocations.sweep_interval,
         })
+    }
+
+    /// Returns the version of the state that all instances share, as it is followed.
+    #[must_use]
+    pub fn versions(&self) -> watch::Receiver<i64> {
+        self.versions.clone()
     }
 
     /// Returns a predicate for sessions that are open now.

@@ -36,7 +36,9 @@ impl Handler<EndSession> for SessionActor {
                 return Err(ActorError::NotOwner);
             }
             let target = RevocationTarget::Session(session_id);
-            revocations.revoke(target, AuditAction::SessionEnded, session.user_id, requester).await
+            revocations
+                .revoke(target, AuditAction::SessionEnded, Some(session.user_id), requester)
+                .await
         })
     }
 }

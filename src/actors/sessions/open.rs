@@ -71,7 +71,7 @@ impl Handler<OpenSession> for SessionActor {
             try_join_all(opened.excess.into_iter().map(|excess| {
                 let target = RevocationTarget::Session(excess);
                 let requester = record.requester.clone();
-                revocations.revoke(target, AuditAction::SessionEnded, user.id, requester)
+                revocations.revoke(target, AuditAction::SessionEnded, Some(user.id), requester)
             }))
             .await?;
             let generation = Generation::FIRST;

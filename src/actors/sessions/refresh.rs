@@ -48,7 +48,7 @@ impl Handler<Refresh> for SessionActor {
                     let target = RevocationTarget::Session(session_id);
                     let action = AuditAction::RefreshTokenReused;
                     let requester = Requester::anonymous(origin);
-                    revocations.revoke(target, action, user_id, requester).await?;
+                    revocations.revoke(target, action, Some(user_id), requester).await?;
                     return Err(ActorError::SessionNotFound);
                 }
                 TokenUse::Unknown => return Err(ActorError::SessionNotFound),

@@ -34,7 +34,12 @@ impl Handler<LogOut> for SessionActor {
     fn handle(&mut self, message: LogOut, _: &mut Self::Context) -> Self::Result {
         let LogOut { session_id, user_id, requester } = message;
         let target = RevocationTarget::Session(session_id);
-        Box::pin(self.revocations.revoke(target, AuditAction::SessionEnded, user_id, requester))
+        Box::pin(self.revocations.revoke(
+            target,
+            AuditAction::SessionEnded,
+            Some(user_id),
+            requester,
+        ))
     }
 }
 
@@ -47,8 +52,8 @@ pub struct RevokeToken {
     /// `exp` of the token.
     pub expires_at: OffsetDateTime,
     pub session_id: SessionId,
-    /// Account of the token, about which the audit record is.
-    pub user_id: UserId,
+    /// Account of the token, about which the audit record is; `None` for the token of a client.
+    pub user_id: Option<UserId>,
     pub requester: Requester,
 }
 

@@ -7,8 +7,8 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat,
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    AuditAction, KeyId, KeyState, Password, Permission, Permissions, RoleName, Roles, SessionId,
-    TokenId, UserId, Username,
+    AuditAction, ClientId, ClientName, KeyId, KeyState, Password, Permission, Permissions,
+    RoleName, Roles, SecretId, SessionId, TokenId, UserId, Username,
 };
 
 macro_rules! schemas {
@@ -31,6 +31,9 @@ schemas! {
         .pattern(Some(r"^[^\u0000]*$"))
         .examples(["testpass"])
         .format(Some(format("password")));
+    ClientId => uuid().description(Some("Id of a client."));
+    ClientName => text(1, 64).pattern(Some("^[A-Za-z0-9._-]{1,64}$")).examples(["orders"]);
+    SecretId => uuid().description(Some("Id of a secret of a client."));
     UserId => uuid().description(Some("Id of an account."));
     SessionId => uuid().description(Some("Id of a session."));
     TokenId => uuid().description(Some("Id of an access token."));

@@ -18,8 +18,8 @@ const BASIC: &str = "basic";
 const ABOUT_BEARER: &str =
     "Access token. A user gets one from `POST /auth/login`: `access_token` in the reply.";
 
-const ABOUT_CLIENT_CREDENTIALS: &str = "Logs a client in, and sends its access token. Without a choice below, the token has all \
-     permissions of the client.";
+const ABOUT_CLIENT_CREDENTIALS: &str =
+    "Logs a client in. Without a choice below, its token has all permissions of the client.";
 
 const ABOUT_BASIC: &str =
     "`client_id` and `client_secret` of a client, form-encoded (RFC 6749 section 2.3.1).";

@@ -40,6 +40,9 @@ const RATE: f64 = 128.0 * 1024.0 * 1024.0;
 /// Complete replies at once, in bytes: those of a fleet of receivers that starts.
 const BURST: f64 = 8.0 * RATE;
 
+/// Bytes that a small reply counts for: at most 2,048 replies a second are complete.
+const SMALLEST: usize = 64 * 1024;
+
 /// Least time after which a receiver beyond the burst tries again.
 const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
@@ -195,16 +198,11 @@ impl CompleteRead {
     /// Decompresses the revocations piece by piece, for receivers that do not.
     fn inflate(&self) -> impl Iterator<Item = io::Result<Bytes>> + use<> {
         let mut decoder = DeflateDecoder::new(Cursor::new(self.deflated.clone()));
-        iter::from_fn(move || {
-            let mut piece = vec![0; PIECE];
-            match decoder.read(&mut piece) {
-                Ok(0) => None,
-                Ok(size) => {
-                    piece.truncate(size);
-                    Some(Ok(piece.into()))
-                }
-                Err(error) => Some(Err(error)),
-            }
+        let mut piece = vec![0; PIECE];
+        iter::from_fn(move || match decoder.read(&mut piece) {
+            Ok(0) => None,
+            Ok(size) => Some(Ok(Bytes::copy_from_slice(&piece[..size]))),
+            Err(error) => Some(Err(error)),
         })
     }
 }
@@ -229,7 +227,7 @@ impl Budget {
         if self.used >= BURST {
             return Err(Duration::from_secs_f64((self.used - BURST) / RATE) + SHORTEST_RETRY);
         }
-        self.used += bytes as f64;
+        self.used += bytes.max(SMALLEST) as f64;
         Ok(())
     }
 }

@@ -54,6 +54,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "roles and clients",
         include_str!("../../../migrations/postgres/0010_roles_and_clients.sql"),
     ),
+    (11, "algorithm", include_str!("../../../migrations/postgres/0011_algorithm.sql")),
 ];
 
 /// The only encoding that holds every username and user agent.

@@ -2,16 +2,19 @@
 
 use async_trait::async_trait;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use time::OffsetDateTime;
 
 use super::audit;
 use super::columns::time_column;
 use super::database::PostgresStore;
 use super::key_rows::read_keys;
-use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, SigningKey, WrappedKey};
+use crate::domain::{
+    AuditAction, AuditRecord, ChangedKeys, KeyChange, KeyError, KeySet, Requester, SigningKey,
+    WrappedKey,
+};
 use crate::store::error::StoreError;
-use crate::store::keys::{KeyStore, KeyWriteError, removed_ids, written_keys};
+use crate::store::keys::{KeyStore, KeyWriteError, SharedSetting, removed_ids, written_keys};
 
 #[async_trait]
 impl KeyStore for PostgresStore {
@@ -27,48 +30,48 @@ impl KeyStore for PostgresStore {
     }
 
     async fn insert_root_key(&self, wrapped: &WrappedKey) -> Result<bool, StoreError> {
-        let mut lease = self.executor.lease().await?;
-        let mut transaction =
-            lease.connection()?.begin_with(self.executor.begin_statement()).await?;
-        self.lock_shared_state(&mut transaction).await?;
-        let insert = self.executor.query(
-            "insert into root_key_wrappings (secret_id, wrapped_key)
-             select $1, $2
-             where not exists (select from root_key_wrappings)
-               and not exists (select from signing_keys)",
-        );
-        let insert = insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
-        let result = insert.execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        lease.give_back();
-        Ok(result.rows_affected() == 1)
+        let insert = "insert into root_key_wrappings (secret_id, wrapped_key)
+                      select $1, $2
+                      where not exists (select from root_key_wrappings)
+                        and not exists (select from signing_keys)";
+        self.insert_wrapping(insert, wrapped).await
     }
 
     async fn add_wrapping(&self, wrapped: &WrappedKey) -> Result<(), StoreError> {
-        let insert = self.executor.query(
-            "insert into root_key_wrappings (secret_id, wrapped_key) values ($1, $2)
-             on conflict do nothing",
-        );
-        let insert = insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
-        insert.execute(&self.executor).await?;
+        let insert = "insert into root_key_wrappings (secret_id, wrapped_key) values ($1, $2)
+                      on conflict do nothing";
+        self.insert_wrapping(insert, wrapped).await?;
         Ok(())
     }
 
-    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<Option<u64>, StoreError> {
+    async fn delete_other_wrappings(
+        &self,
+        secret_id: &str,
+        requester: &Requester,
+    ) -> Result<Option<usize>, StoreError> {
         let mut lease = self.executor.lease().await?;
         let mut transaction =
             lease.connection()?.begin_with(self.executor.begin_statement()).await?;
         // Of two calls with different secrets, the second one finds none of its own.
-        self.lock_shared_state(&mut transaction).await?;
+        let now = self.lock_shared_state(&mut transaction).await?;
         let select = self.executor.query("select from root_key_wrappings where secret_id = $1");
         if select.bind(secret_id).fetch_optional(&mut *transaction).await?.is_none() {
             return Ok(None);
         }
-        let delete = self.executor.query("delete from root_key_wrappings where secret_id <> $1");
-        let result = delete.bind(secret_id).execute(&mut *transaction).await?;
+        let delete = self
+            .executor
+            .query("delete from root_key_wrappings where secret_id <> $1 returning secret_id");
+        let rows = delete.bind(secret_id).fetch_all(&mut *transaction).await?;
+        let retired: Vec<String> =
+            rows.iter().map(|row| row.try_get("secret_id")).collect::<Result<_, _>>()?;
+        let record = |id: &String| {
+            AuditRecord::for_key(now, AuditAction::SecretRetired, id, requester.clone())
+        };
+        let records: Vec<_> = retired.iter().map(record).collect();
+        self.insert_records(&mut transaction, &records).await?;
         transaction.commit().await?;
         lease.give_back();
-        Ok(Some(result.rows_affected()))
+        Ok(Some(retired.len()))
     }
 
     async fn read_keys(&self) -> Result<KeySet, StoreError> {
@@ -89,22 +92,25 @@ impl KeyStore for PostgresStore {
         let before = read_keys(&mut transaction).await?;
         let Some(changed) = change.decide(before.clone(), now)? else { return Ok(None) };
         self.write_keys(&mut transaction, &before, &changed).await?;
-        let records = change.records(&changed, now);
-        let insert = audit::bind(self.executor.query(audit::INSERT), &records);
-        insert.execute(&mut *transaction).await?;
+        self.insert_records(&mut transaction, &change.records(&changed, now)).await?;
         transaction.commit().await?;
         lease.give_back();
         Ok(Some(changed))
     }
 
-    async fn replace_issuer(&self, issuer: &str) -> Result<Option<String>, StoreError> {
-        let update = self.executor.query(
-            "with former as (select issuer from shared_state for update)
-             update shared_state set issuer = $1 from former
-             where former.issuer is distinct from $1
-             returning former.issuer",
-        );
-        let row = update.bind(issuer).fetch_optional(&self.executor).await?;
+    async fn announce(
+        &self,
+        setting: SharedSetting,
+        value: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let column = setting.into_str();
+        let update = self.executor.query(AssertSqlSafe(format!(
+            "with former as (select {column} as value from shared_state for update)
+             update shared_state set {column} = $1 from former
+             where former.value is distinct from $1
+             returning former.value"
+        )));
+        let row = update.bind(value).fetch_optional(&self.executor).await?;
         Ok(row.map(|row| row.try_get(0)).transpose()?.flatten())
     }
 }
@@ -120,6 +126,39 @@ impl PostgresStore {
         lock.execute(&mut *connection).await?;
         let select = self.executor.query("select clock_timestamp() as now");
         time_column(&select.fetch_one(connection).await?, "shared_state", "now")
+    }
+
+    /// Carries out an insertion of a wrapping. Returns `false` if it inserts nothing.
+    async fn insert_wrapping(
+        &self,
+        insert: &'static str,
+        wrapped: &WrappedKey,
+    ) -> Result<bool, StoreError> {
+        let mut lease = self.executor.lease().await?;
+        let mut transaction =
+            lease.connection()?.begin_with(self.executor.begin_statement()).await?;
+        let now = self.lock_shared_state(&mut transaction).await?;
+        let insert = self.executor.query(insert).bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
+        let is_inserted = insert.execute(&mut *transaction).await?.rows_affected() == 1;
+        if is_inserted {
+            let id = &wrapped.secret_id;
+            let record =
+                AuditRecord::for_key(now, AuditAction::SecretAdded, id, Requester::SERVICE);
+            self.insert_records(&mut transaction, &[record]).await?;
+        }
+        transaction.commit().await?;
+        lease.give_back();
+        Ok(is_inserted)
+    }
+
+    async fn insert_records(
+        &self,
+        connection: &mut PgConnection,
+        records: &[AuditRecord],
+    ) -> Result<(), StoreError> {
+        let insert = audit::bind(self.executor.query(audit::INSERT), records);
+        insert.execute(connection).await?;
+        Ok(())
     }
 
     async fn write_keys(

@@ -13,6 +13,7 @@ mod listener;
 mod pool;
 mod requesters;
 mod revocations;
+mod roles;
 mod sessions;
 mod users;
 

@@ -197,16 +197,14 @@ impl PostgresStore {
     /// Returns `true` if the session of the requester is open, and keeps it open until the commit.
     ///
     /// Locks it together with the sessions of the account, so that all of them are locked in one
-    /// order. For a requester without a session, [`Self::end_sessions`] locks the latter.
+    /// order, and before the roles.
     async fn requester_is_signed_in(
         &self,
         connection: &mut PgConnection,
         change: &UserChange,
     ) -> Result<bool, StoreError> {
-        let Some(session) = change.requester.session_id else { return Ok(true) };
-        if change.requester.client_id.is_some() {
-            return self.is_signed_in(connection, &change.requester).await;
-        }
+        let is_client = change.requester.client_id.is_some();
+        let session = change.requester.session_id.filter(|_| !is_client);
         // The aggregate reads every row; `exists` would stop at the first and leave the others
         // unlocked.
         let select = self.executor.query(
@@ -214,8 +212,12 @@ impl PostgresStore {
                  select id from sessions where id = $1 or user_id = $2 order by id for update)
              select bool_or(id = $1) is true from locked",
         );
-        let select = select.bind(session.as_uuid()).bind(change.user_id.as_uuid());
-        Ok(select.fetch_one(connection).await?.try_get(0)?)
+        let select = select.bind(session.map(SessionId::as_uuid)).bind(change.user_id.as_uuid());
+        let is_open = select.fetch_one(&mut *connection).await?.try_get(0)?;
+        match session {
+            Some(_) => Ok(is_open),
+            None => self.is_signed_in(connection, &change.requester).await,
+        }
     }
 
     /// Reads the permissions that decide about a change. The new roles keep theirs until the commit.

@@ -58,6 +58,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "roles and clients",
         include_str!("../../../migrations/sqlite/0010_roles_and_clients.sql"),
     ),
+    (11, "algorithm", include_str!("../../../migrations/sqlite/0011_algorithm.sql")),
 ];
 
 /// SQL expression for the current time in microseconds since the Unix epoch.

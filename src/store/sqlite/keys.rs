@@ -6,14 +6,17 @@ use sqlx::{AssertSqlSafe, Row};
 use time::OffsetDateTime;
 
 use super::audit;
-use super::database::{NOW, SqliteStore, now};
+use super::database::{SqliteStore, now};
 use super::key_rows::read_keys;
 use super::requesters::is_signed_in;
 use super::revocations::insert_revocation;
-use crate::domain::{ChangedKeys, KeyChange, KeyError, KeySet, SigningKey, WrappedKey};
+use crate::domain::{
+    AuditAction, AuditRecord, ChangedKeys, KeyChange, KeyError, KeySet, Requester, SigningKey,
+    WrappedKey,
+};
 use crate::store::columns::to_micros;
 use crate::store::error::StoreError;
-use crate::store::keys::{KeyStore, KeyWriteError, removed_ids, written_keys};
+use crate::store::keys::{KeyStore, KeyWriteError, SharedSetting, removed_ids, written_keys};
 
 #[async_trait]
 impl KeyStore for SqliteStore {
@@ -29,35 +32,42 @@ impl KeyStore for SqliteStore {
     }
 
     async fn insert_root_key(&self, wrapped: &WrappedKey) -> Result<bool, StoreError> {
-        let insert = sqlx::query(AssertSqlSafe(format!(
-            "insert into root_key_wrappings (secret_id, wrapped_key, created_at)
-             select ?1, ?2, {NOW}
-             where not exists (select 1 from root_key_wrappings)
-               and not exists (select 1 from signing_keys)"
-        )));
-        let insert = insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
-        Ok(insert.execute(&self.pool).await?.rows_affected() == 1)
+        let insert = "insert into root_key_wrappings (secret_id, wrapped_key, created_at)
+                      select ?1, ?2, ?3
+                      where not exists (select 1 from root_key_wrappings)
+                        and not exists (select 1 from signing_keys)";
+        self.insert_wrapping(insert, wrapped).await
     }
 
     async fn add_wrapping(&self, wrapped: &WrappedKey) -> Result<(), StoreError> {
-        let insert = sqlx::query(AssertSqlSafe(format!(
-            "insert into root_key_wrappings (secret_id, wrapped_key, created_at)
-             values (?1, ?2, {NOW}) on conflict do nothing"
-        )));
-        insert.bind(&wrapped.secret_id).bind(&wrapped.ciphertext).execute(&self.pool).await?;
+        let insert = "insert into root_key_wrappings (secret_id, wrapped_key, created_at)
+                      values (?1, ?2, ?3) on conflict do nothing";
+        self.insert_wrapping(insert, wrapped).await?;
         Ok(())
     }
 
-    async fn delete_other_wrappings(&self, secret_id: &str) -> Result<Option<u64>, StoreError> {
+    async fn delete_other_wrappings(
+        &self,
+        secret_id: &str,
+        requester: &Requester,
+    ) -> Result<Option<usize>, StoreError> {
         let mut transaction = self.begin_write().await?;
+        let now = now(&mut transaction).await?;
         let select = sqlx::query("select 1 from root_key_wrappings where secret_id = ?1");
         if select.bind(secret_id).fetch_optional(&mut *transaction).await?.is_none() {
             return Ok(None);
         }
-        let delete = sqlx::query("delete from root_key_wrappings where secret_id <> ?1");
-        let result = delete.bind(secret_id).execute(&mut *transaction).await?;
+        let delete = sqlx::query_scalar(
+            "delete from root_key_wrappings where secret_id <> ?1 returning secret_id",
+        );
+        let retired: Vec<String> = delete.bind(secret_id).fetch_all(&mut *transaction).await?;
+        let record = |id: &String| {
+            AuditRecord::for_key(now, AuditAction::SecretRetired, id, requester.clone())
+        };
+        let records: Vec<_> = retired.iter().map(record).collect();
+        audit::insert(&mut transaction, &records).await?;
         transaction.commit().await?;
-        Ok(Some(result.rows_affected()))
+        Ok(Some(retired.len()))
     }
 
     async fn read_keys(&self) -> Result<KeySet, StoreError> {
@@ -78,14 +88,43 @@ impl KeyStore for SqliteStore {
         Ok(Some(changed))
     }
 
-    async fn replace_issuer(&self, issuer: &str) -> Result<Option<String>, StoreError> {
+    async fn announce(
+        &self,
+        setting: SharedSetting,
+        value: &str,
+    ) -> Result<Option<String>, StoreError> {
+        let column = setting.into_str();
         let mut transaction = self.begin_write().await?;
-        let select = sqlx::query_scalar("select issuer from shared_state");
-        let former: Option<String> = select.fetch_one(&mut *transaction).await?;
-        let update = sqlx::query("update shared_state set issuer = ?1").bind(issuer);
-        update.execute(&mut *transaction).await?;
+        let select = AssertSqlSafe(format!("select {column} from shared_state"));
+        let former: Option<String> =
+            sqlx::query_scalar(select).fetch_one(&mut *transaction).await?;
+        let update = AssertSqlSafe(format!("update shared_state set {column} = ?1"));
+        sqlx::query(update).bind(value).execute(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(former.filter(|former| former != issuer))
+        Ok(former.filter(|former| former != value))
+    }
+}
+
+impl SqliteStore {
+    /// Carries out an insertion of a wrapping. Returns `false` if it inserts nothing.
+    async fn insert_wrapping(
+        &self,
+        insert: &'static str,
+        wrapped: &WrappedKey,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let now = now(&mut transaction).await?;
+        let insert = sqlx::query(insert).bind(&wrapped.secret_id).bind(&wrapped.ciphertext);
+        let insert = insert.bind(to_micros(now));
+        let is_inserted = insert.execute(&mut *transaction).await?.rows_affected() == 1;
+        if is_inserted {
+            let id = &wrapped.secret_id;
+            let record =
+                AuditRecord::for_key(now, AuditAction::SecretAdded, id, Requester::SERVICE);
+            audit::insert(&mut transaction, &[record]).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_inserted)
     }
 }
 

@@ -8,6 +8,7 @@ mod key_rows;
 mod keys;
 mod requesters;
 mod revocations;
+mod roles;
 mod sessions;
 mod users;
 

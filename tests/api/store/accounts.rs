@@ -206,7 +206,8 @@ async fn account_change_applies_only_the_edit(database: TestDatabase) {
     let roles = Roles::from_iter([RoleName::USER, RoleName::ADMIN]);
     let disable = new_change(before.id, UserEdit::Disable);
 
-    let promoted = User { roles: roles.clone(), ..before.clone() };
+    let permissions = Permissions::of_service();
+    let promoted = User { roles: roles.clone(), permissions, ..before.clone() };
     let disabled = User { disabled_at: Some(disable.at), ..promoted.clone() };
     let mut expected = before.clone();
     for (change, expected_user) in [
@@ -435,7 +436,7 @@ async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
     let is_postgres = matches!(database, TestDatabase::Postgres { .. });
     let mut breakages = vec![
         ("username", "''"),
-        ("roles", if is_postgres { "'{user,god}'" } else { "'user god'" }),
+        ("roles", if is_postgres { "'{user,God}'" } else { "'user God'" }),
         ("version", "-1"),
         ("created_at", if is_postgres { "'infinity'" } else { "9223372036854775807" }),
         ("disabled_at", if is_postgres { "'-infinity'" } else { "-9223372036854775807" }),

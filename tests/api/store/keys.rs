@@ -1,12 +1,14 @@
 //! Contract of the storage of keys.
 
+use std::slice;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use portcullis::domain::{
     KeyChange, KeyEdit, KeyError, KeyPeriods, KeySet, KeyState, Requester, RevocationId, SecretKey,
+    UserId,
 };
-use portcullis::store::{KeyWriteError, Store};
+use portcullis::store::{AuditQuery, KeyWriteError, SharedSetting, Store};
 use portcullis::tokens::{RootKey, generate_key};
 
 use super::{now, open_store};
@@ -21,7 +23,7 @@ on_both_databases![
     root_key_is_not_made_for_existing_keys,
     revoked_key_is_in_the_feed_with_a_new_version,
     wrappings_are_added_and_retired,
-    former_issuer_is_returned,
+    former_setting_is_returned,
     change_of_a_signed_out_requester_is_refused,
 ];
 
@@ -160,18 +162,39 @@ async fn wrappings_are_added_and_retired(database: TestDatabase) {
     }
     assert_eq!(store.root_key_wrappings().await.unwrap().len(), 2);
 
-    assert_eq!(store.delete_other_wrappings("another").await.unwrap(), None);
-    assert_eq!(store.delete_other_wrappings(&second.secret_id).await.unwrap(), Some(1));
-    assert_eq!(store.root_key_wrappings().await.unwrap(), [second]);
+    let retire = async |id: &str| store.delete_other_wrappings(id, &Requester::COMMAND_LINE).await;
+    assert_eq!(retire("another").await.unwrap(), None);
+    assert_eq!(retire(&second.secret_id).await.unwrap(), Some(1));
+    assert_eq!(store.root_key_wrappings().await.unwrap(), slice::from_ref(&second));
+    let query = AuditQuery { limit: 10, ..AuditQuery::default() };
+    let mut records = store.list_audit_records(&query).await.unwrap();
+    records.reverse();
+    let records: Vec<_> = records
+        .iter()
+        .map(|record| (record.action.as_str(), record.actor, record.detail.as_deref().unwrap()))
+        .collect();
+    let service = Some(UserId::SERVICE);
+    assert_eq!(
+        records,
+        [
+            ("secret.added", service, first.secret_id.as_str()),
+            ("secret.added", service, &second.secret_id),
+            ("secret.retired", None, &first.secret_id),
+        ]
+    );
 }
 
-async fn former_issuer_is_returned(database: TestDatabase) {
+async fn former_setting_is_returned(database: TestDatabase) {
     let store = open_store(&database).await;
+    let announce = async |setting, value: &str| store.announce(setting, value).await.unwrap();
 
-    assert_eq!(store.replace_issuer("portcullis").await.unwrap(), None);
-    assert_eq!(store.replace_issuer("portcullis").await.unwrap(), None);
-    let former = store.replace_issuer("https://auth.example.com").await.unwrap();
+    assert_eq!(announce(SharedSetting::Issuer, "portcullis").await, None);
+    assert_eq!(announce(SharedSetting::Issuer, "portcullis").await, None);
+    assert_eq!(announce(SharedSetting::Algorithm, "ES256").await, None);
+    let former = announce(SharedSetting::Issuer, "https://auth.example.com").await;
     assert_eq!(former.as_deref(), Some("portcullis"));
+    let former = announce(SharedSetting::Algorithm, "HS256").await;
+    assert_eq!(former.as_deref(), Some("ES256"));
 }
 
 async fn change_of_a_signed_out_requester_is_refused(database: TestDatabase) {
@@ -193,8 +216,10 @@ async fn simultaneous_retirements_keep_one_wrapping(database: TestDatabase) {
     store.add_wrapping(&wrappings[1]).await.unwrap();
 
     let retired =
-        join_all(wrappings.iter().map(|wrapped| store.delete_other_wrappings(&wrapped.secret_id)))
-            .await;
+        join_all(wrappings.iter().map(|wrapped| {
+            store.delete_other_wrappings(&wrapped.secret_id, &Requester::COMMAND_LINE)
+        }))
+        .await;
 
     let mut retired: Vec<_> = retired.into_iter().map(Result::unwrap).collect();
     retired.sort();

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod keys;
+mod roles;
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv6Addr;

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -24,11 +26,22 @@ struct Settings {
     server: String,
     /// Number of silences so far. A connection from before the latest one stays open, but silent.
     generation: u64,
+    stop: Option<Stop>,
+}
+
+/// Message of a client with which the proxy stalls: the message arrives, but no reply does.
+#[derive(Clone, Copy)]
+struct Stop {
+    /// Text of the first message that counts.
+    first: &'static str,
+    has_begun: bool,
+    /// Number of messages until then.
+    remaining: usize,
 }
 
 /// A TCP proxy in front of Postgres.
 pub struct Proxy {
-    settings: watch::Sender<Settings>,
+    settings: Arc<watch::Sender<Settings>>,
     pub database: TestDatabase,
 }
 
@@ -43,9 +56,9 @@ impl Proxy {
     pub fn start_on(listener: TcpListener, database: &TestDatabase) -> Self {
         let address = listener.local_addr().expect("the listener has an address");
         let server = server_address(database);
-        let initial = Settings { mode: ProxyMode::Forward, server, generation: 0 };
-        let (settings, receiver) = watch::channel(initial);
-        actix_web::rt::spawn(accept_connections(listener, receiver));
+        let initial = Settings { mode: ProxyMode::Forward, server, generation: 0, stop: None };
+        let settings = Arc::new(watch::Sender::new(initial));
+        actix_web::rt::spawn(accept_connections(listener, Arc::clone(&settings)));
         Self { settings, database: database.with_port(address.port()) }
     }
 
@@ -59,6 +72,20 @@ impl Proxy {
         self.settings.send_modify(|settings| settings.generation += 1);
     }
 
+    /// Stalls with a message of a client, which still arrives: the one after `count` others from the
+    /// first one on that contains a text.
+    pub fn stall_after(&self, first: &'static str, count: usize) {
+        let stop = Stop { first, has_begun: false, remaining: count };
+        self.settings.send_modify(|settings| settings.stop = Some(stop));
+    }
+
+    /// Waits until the proxy stalls.
+    pub async fn stalled(&self) {
+        let mut settings = self.settings.subscribe();
+        let is_stalled = |settings: &Settings| settings.mode == ProxyMode::Stall;
+        settings.wait_for(is_stalled).await.expect("the proxy runs");
+    }
+
     /// Cuts every connection and forwards new ones to another server.
     pub fn redirect_to(&self, database: &TestDatabase) {
         self.settings.send_modify(|settings| settings.server = server_address(database));
@@ -70,24 +97,55 @@ fn server_address(database: &TestDatabase) -> String {
     format!("{}:{}", options.get_host(), options.get_port())
 }
 
-async fn accept_connections(listener: TcpListener, settings: watch::Receiver<Settings>) {
+impl Settings {
+    /// Counts a message of a client. Stalls with the last one.
+    fn count_message(&mut self, message: &[u8]) -> bool {
+        let Some(stop) = &mut self.stop else { return false };
+        let contains = |text: &str| message.windows(text.len()).any(|part| part == text.as_bytes());
+        stop.has_begun |= contains(stop.first);
+        if !stop.has_begun {
+            return false;
+        }
+        if let Some(remaining) = stop.remaining.checked_sub(1) {
+            stop.remaining = remaining;
+            return false;
+        }
+        self.mode = ProxyMode::Stall;
+        self.stop = None;
+        true
+    }
+}
+
+async fn accept_connections(listener: TcpListener, settings: Arc<watch::Sender<Settings>>) {
     while let Ok((client, _)) = listener.accept().await {
         let accepted = settings.borrow().clone();
         let Ok(server) = TcpStream::connect(&accepted.server).await else { continue };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        actix_web::rt::spawn(forward(from_client, to_server, accepted.clone(), settings.clone()));
-        actix_web::rt::spawn(forward(from_server, to_client, accepted, settings.clone()));
+        let sender = Arc::clone(&settings);
+        let count = move |message: &[u8]| {
+            sender.send_if_modified(|settings| settings.count_message(message));
+        };
+        let receiver = settings.subscribe();
+        actix_web::rt::spawn(forward(
+            from_client,
+            to_server,
+            accepted.clone(),
+            receiver.clone(),
+            count,
+        ));
+        actix_web::rt::spawn(forward(from_server, to_client, accepted, receiver, |_: &[u8]| {}));
     }
 }
 
 /// Forwards one direction of a connection as the settings say, until it closes. `accepted` are the
-/// settings at its start.
+/// settings at its start; `observe` sees everything before it is forwarded.
 async fn forward(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     accepted: Settings,
     mut settings: watch::Receiver<Settings>,
+    observe: impl Fn(&[u8]),
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -110,11 +168,16 @@ async fn forward(
                 }
             }
             ProxyMode::Stall | ProxyMode::Forward => tokio::select! {
+                // First, so that nothing passes once the proxy stalls.
+                biased;
                 changed = settings.changed() => if changed.is_err() { return },
-                read = from.read(&mut buffer) => match read {
-                    Ok(count) if count > 0 && to.write_all(&buffer[..count]).await.is_ok() => {}
-                    _ => return,
-                },
+                read = from.read(&mut buffer) => {
+                    let count = read.unwrap_or_default();
+                    observe(&buffer[..count]);
+                    if count == 0 || to.write_all(&buffer[..count]).await.is_err() {
+                        return;
+                    }
+                }
             },
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::select;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::database::{
@@ -15,7 +16,7 @@ use super::protocol::{Design, Reply, Request};
 use crate::actors::follower::{Backoff, Follower};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::RevocationSettings;
-use crate::domain::{KeySet, RevocationId, Snapshot};
+use crate::domain::{FeedCursor, KeySet, RevocationId, ServerId, Snapshot};
 use crate::metrics::{FeedReadCause, Metrics};
 use crate::revocation::{LogReply, LogView, Replica};
 use crate::store::Feed;
@@ -74,6 +75,7 @@ impl Parts {
             clock: Arc::new(DatabaseClock::new(clock)),
             metrics: Arc::clone(&self.metrics),
             backoff: Backoff::new(rng),
+            versions: watch::Sender::default(),
         }
     }
 }
@@ -171,6 +173,12 @@ impl Instance {
         if let (Design::AnyServer, Some(cursor)) = (self.design, &mut known) {
             cursor.server = view.cursor().server;
         }
+        if let (Design::EndsOfSnapshot, Some(cursor)) = (self.design, &known)
+            && ends(cursor) == ends(view.cursor())
+        {
+            let reply = view.reply(view.cursor(), arrived_at)?;
+            return Some((Vec::new(), LogReply { cursor: cursor.clone(), ..reply }));
+        }
         if let Some(mut reply) = known.as_ref().and_then(|known| view.reply(known, arrived_at)) {
             self.spoil(&mut reply, request, view);
             let revoked = reply.rows.iter().map(|row| (row.id, row.expires_at)).collect();
@@ -184,20 +192,11 @@ impl Instance {
 
     /// Does to a reply what a wrong design would have done.
     fn spoil(&self, reply: &mut LogReply, request: &Request, view: &LogView) {
-        let ends = |snapshot: &Snapshot| {
-            (snapshot.in_progress().first().copied().unwrap_or(snapshot.xmax()), snapshot.xmax())
-        };
-        match (self.design, &request.cursor, request.since) {
-            (Design::TimeStamp, _, Some(since)) => {
+        match (self.design, request.since) {
+            (Design::TimeStamp, Some(since)) => {
                 reply.rows = view.rows_after(&Snapshot::below(0)).copied().collect();
                 let is_new = |row: &Row| row.begun_at >= since;
                 reply.rows.retain(|row| self.row(row.id).is_some_and(|row| is_new(&row)));
-            }
-            (Design::EndsOfSnapshot, Some(cursor), _)
-                if ends(&cursor.snapshot) == ends(&view.cursor().snapshot) =>
-            {
-                reply.rows.clear();
-                reply.cursor = cursor.clone();
             }
             (Design::NewEntriesOnly, ..) => {
                 reply.rows.retain(|row| self.row(row.id).is_none_or(|row| !self.has_revoked(&row)))
@@ -234,4 +233,11 @@ impl Instance {
     fn random_time(&self, longest: Duration) -> Duration {
         longest.mul_f64(self.rng.lock().unwrap().f64())
     }
+}
+
+/// Returns what a wrong design takes a cursor for.
+fn ends(cursor: &FeedCursor) -> (ServerId, u64, u64) {
+    let xmax = cursor.snapshot.xmax();
+    let xmin = cursor.snapshot.in_progress().first().copied().unwrap_or(xmax);
+    (cursor.server, xmin, xmax)
 }

@@ -22,7 +22,8 @@ pub(super) struct Network {
     pub(super) world: Arc<World>,
     pub(super) instances: Vec<Arc<Instance>>,
     pub(super) design: Design,
-    pub(super) inbox: UnboundedSender<Reply>,
+    /// Takes replies with the nonces of their requests; `None` for 503.
+    pub(super) inbox: UnboundedSender<(u64, Option<Reply>)>,
     pub(super) rng: Mutex<Rng>,
     pub(super) old_replies: Mutex<Vec<Reply>>,
 }
@@ -33,7 +34,7 @@ impl Network {
         if self.happens_once_in(10) {
             let old_replies = self.old_replies.lock().unwrap();
             if let Some(old) = self.rng.lock().unwrap().choice(&*old_replies) {
-                let _ = self.inbox.send(old.clone());
+                let _ = self.inbox.send((old.nonce, Some(old.clone())));
             }
         }
         if self.happens_once_in(20) {
@@ -50,14 +51,18 @@ impl Network {
         loop {
             self.delay().await;
             let instance = self.rng.lock().unwrap().choice(&self.instances).unwrap().clone();
-            let Some(reply) = instance.answer(&request).await else { return };
+            let reply = instance.answer(&request).await;
             self.delay().await;
+            let Some(reply) = reply else {
+                let _ = self.inbox.send((request.nonce, None));
+                return;
+            };
             self.old_replies.lock().unwrap().push(reply.clone());
             if self.happens_once_in(20) {
                 return;
             }
             for _ in 0..=u8::from(self.happens_once_in(20)) {
-                let _ = self.inbox.send(reply.clone());
+                let _ = self.inbox.send((reply.nonce, Some(reply.clone())));
             }
             if !is_stream {
                 return;

@@ -130,7 +130,7 @@ impl Receiver {
     pub(super) async fn follow(
         self: Arc<Self>,
         network: Arc<Network>,
-        mut inbox: UnboundedReceiver<Reply>,
+        mut inbox: UnboundedReceiver<(u64, Option<Reply>)>,
     ) {
         let mut is_subscribed = false;
         let mut nonce = 0;
@@ -145,9 +145,9 @@ impl Receiver {
             }
             let reply = timeout(DEADLINE, async {
                 loop {
-                    let reply = inbox.recv().await?;
-                    if reply.nonce == nonce || self.design == Design::WithoutNonce {
-                        return Some(reply);
+                    let (reply_nonce, reply) = inbox.recv().await?;
+                    if reply_nonce == nonce || self.design == Design::WithoutNonce {
+                        return reply;
                     }
                 }
             });

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::mem;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -15,6 +16,9 @@ use crate::domain::{
     SigningKey, WrappedKey,
 };
 use crate::store::FeedEntry;
+
+/// Staleness bound.
+pub(super) const BOUND: Duration = Duration::from_mins(3);
 
 /// Time of the database at the start of a schedule.
 const START: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
@@ -94,15 +98,32 @@ pub(super) struct Database {
     changed_at: Duration,
     /// Past of every key.
     histories: HashMap<KeyId, History>,
+    dump: Option<Dump>,
+    /// Number of restores.
+    pub(super) restores: u32,
+    /// Times of the dump and of the restore, for each restore.
+    lost: Vec<Range<Duration>>,
     pub(super) violations: Vec<Violation>,
+}
+
+/// Copy of the database.
+#[derive(Clone)]
+struct Dump {
+    at: Duration,
+    version: i64,
+    keys: Vec<SigningKey>,
+    revocations: Vec<FeedEntry>,
+    histories: HashMap<KeyId, History>,
 }
 
 /// Past of a key. Times are those since the start of the schedule.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct History {
     pub(super) published_at: Duration,
-    /// Whether a revocation has activated the key.
+    /// Whether a revocation or a restore has made the key sign.
     pub(super) is_emergency: bool,
+    /// Whether a restore has undone the revocation of the key, which instances still remember.
+    pub(super) is_back: bool,
     pub(super) revoked_at: Option<Duration>,
     deleted_at: Option<Duration>,
     /// Latest expiry of its tokens.
@@ -118,6 +139,9 @@ impl World {
             revocations: Vec::new(),
             changed_at: Duration::ZERO,
             histories: HashMap::new(),
+            dump: None,
+            restores: 0,
+            lost: Vec::new(),
             violations: Vec::new(),
         };
         Self { variant, began_at: Instant::now(), database: Mutex::new(database) }
@@ -193,12 +217,63 @@ impl Database {
         self.violations.push(Violation { property, text });
     }
 
+    /// Copies the database.
+    pub(super) fn dump(&mut self, at: Duration) {
+        self.dump = Some(Dump {
+            at,
+            version: self.version,
+            keys: self.keys.clone(),
+            revocations: self.revocations.clone(),
+            histories: self.histories.clone(),
+        });
+    }
+
+    /// Restores the copy. Keys that it lacks have ended, as revoked ones have; others are back.
+    pub(super) fn restore(&mut self, at: Duration) {
+        let Some(dump) = self.dump.clone() else { return };
+        for (id, history) in &mut self.histories {
+            let is_in = |keys: &[SigningKey]| keys.iter().any(|key| key.id == *id);
+            let (was_there, is_there) = (is_in(&self.keys), is_in(&dump.keys));
+            if was_there && !is_there {
+                history.revoked_at = Some(at);
+            }
+            if is_there && !was_there {
+                history.is_back |= history.revoked_at.is_some();
+                history.is_emergency = true;
+                history.published_at = at;
+                (history.revoked_at, history.deleted_at) = (None, None);
+            }
+            if let Some(dumped) = dump.histories.get(id) {
+                history.latest_expiry = dumped.latest_expiry;
+            }
+        }
+        self.version = dump.version;
+        self.keys = dump.keys;
+        self.revocations = dump.revocations;
+        self.restores += 1;
+        self.lost.push(dump.at..at);
+    }
+
+    /// Returns `true` for a token from between the dump and the time at which every instance knows
+    /// of its restore.
+    pub(super) fn is_lost(&self, issued_at: Duration) -> bool {
+        self.lost.iter().any(|lost| (lost.start..lost.end + BOUND).contains(&issued_at))
+    }
+
     pub(super) fn count(&self, state: KeyState) -> usize {
         self.keys.iter().filter(|key| key.state == state).count()
     }
 
     /// Records a new token. Reports a violation if its key has been deleted.
-    pub(super) fn record_token(&mut self, id: KeyId, expires_at: OffsetDateTime) {
+    pub(super) fn record_token(
+        &mut self,
+        id: KeyId,
+        issued_at: Duration,
+        expires_at: OffsetDateTime,
+    ) {
+        if self.is_lost(issued_at) {
+            return;
+        }
         let Some(history) = self.histories.get_mut(&id) else { return };
         history.latest_expiry = history.latest_expiry.max(expires_at);
         if let Some(deleted_at) = history.deleted_at {
@@ -219,6 +294,7 @@ impl Database {
             let history = self.histories.entry(key.id).or_insert(History {
                 published_at: at,
                 is_emergency: false,
+                is_back: false,
                 revoked_at: None,
                 deleted_at: None,
                 latest_expiry: START,

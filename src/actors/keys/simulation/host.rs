@@ -15,9 +15,10 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::database::{Database, Variant, World};
 use crate::clock::Clock;
 use crate::domain::{
-    ChangedKeys, ClientSet, FeedCursor, KeyChange, KeySet, ServerId, Snapshot, WrappedKey,
+    ChangedKeys, ClientSet, FeedCursor, KeyChange, KeySet, Requester, ServerId, Snapshot,
+    WrappedKey,
 };
-use crate::store::{Feed, FeedBatch, KeyStore, KeyWriteError, StoreError};
+use crate::store::{Feed, FeedBatch, KeyStore, KeyWriteError, SharedSetting, StoreError};
 
 /// Longest duration of a slow step of the database.
 const SLOW: Duration = Duration::from_secs(90);
@@ -211,7 +212,11 @@ impl KeyStore for Host {
         Ok(())
     }
 
-    async fn delete_other_wrappings(&self, _: &str) -> Result<Option<u64>, StoreError> {
+    async fn delete_other_wrappings(
+        &self,
+        _: &str,
+        _: &Requester,
+    ) -> Result<Option<usize>, StoreError> {
         Ok(None)
     }
 
@@ -224,7 +229,7 @@ impl KeyStore for Host {
         Ok(self.commit(move |world, lock_time| world.change_keys(&change, lock_time)).await??)
     }
 
-    async fn replace_issuer(&self, _: &str) -> Result<Option<String>, StoreError> {
+    async fn announce(&self, _: SharedSetting, _: &str) -> Result<Option<String>, StoreError> {
         Ok(None)
     }
 }
@@ -236,11 +241,13 @@ pub(super) struct ModelFeed {
     position: Option<usize>,
     /// Version at the latest read.
     version: i64,
+    /// Number of restores at the latest read.
+    restores: u32,
 }
 
 impl ModelFeed {
     pub(super) fn new(host: Arc<Host>) -> Self {
-        Self { host, position: None, version: 0 }
+        Self { host, position: None, version: 0, restores: 0 }
     }
 }
 
@@ -248,18 +255,22 @@ impl ModelFeed {
 impl Feed for ModelFeed {
     async fn read(&mut self, limit: Duration) -> Result<FeedBatch, StoreError> {
         let world = Arc::clone(&self.host.world);
-        let is_full_reload = self.position.is_none();
-        let position = self.position.unwrap_or(0);
-        let read = self.host.query(|database| FeedBatch {
-            entries: database.revocations[position..].to_vec(),
-            read_at: world.now(),
-            version: database.version,
-            is_full_reload,
-            cursor: FeedCursor { server: ServerId([0; 8]), snapshot: Snapshot::below(1) },
+        let (position, restores) = (self.position, self.restores);
+        let read = self.host.query(|database| {
+            let position = position.filter(|_| restores == database.restores);
+            let batch = FeedBatch {
+                entries: database.revocations[position.unwrap_or(0)..].to_vec(),
+                read_at: world.now(),
+                version: database.version,
+                is_full_reload: position.is_none(),
+                cursor: FeedCursor { server: ServerId([0; 8]), snapshot: Snapshot::below(1) },
+            };
+            (batch, database.revocations.len(), database.restores)
         });
         let read = timeout(limit, read).await.map_err(|_| StoreError::Timeout(limit))?;
-        let mut batch = read?;
-        self.position = Some(position + batch.entries.len());
+        let (mut batch, position, restores) = read?;
+        self.position = Some(position);
+        self.restores = restores;
         let former_version = mem::replace(&mut self.version, batch.version);
         if matches!(world.variant, Variant::LateKeys | Variant::LateKeysAlone) {
             // The follower learns of new keys one read later.

@@ -8,14 +8,14 @@ use std::time::Duration;
 use fastrand::Rng;
 use time::OffsetDateTime;
 use tokio::select;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::sleep;
 
 use super::super::maintain::Maintenance;
 use super::super::reader::{self, Reloads};
 use super::super::writer::KeyWriter;
-use super::database::{Property, Variant, World};
+use super::database::{BOUND, Property, Variant, World};
 use super::host::{Host, ModelFeed};
 use crate::actors::follower::{Backoff, Follower};
 use crate::clock::{Clock, DatabaseClock};
@@ -27,9 +27,7 @@ use crate::revocation::{Replica, Verdict};
 use crate::store::KeyStore;
 use crate::tokens::{AccessClaims, KeyRing, TokenRefusal, Tokens, VerifiedTokenCache};
 
-/// Staleness bound.
-pub(super) const BOUND: Duration = Duration::from_mins(3);
-/// Time for which verifiers may keep the public keys.
+/// Longest time for which verifiers may keep the public keys of an instance.
 pub(super) const MAX_AGE: Duration = Duration::from_mins(5);
 const POLL: Duration = Duration::from_mins(1);
 /// Deadline of a change of the keys.
@@ -77,6 +75,8 @@ pub(super) struct Token {
     pub(super) text: String,
     pub(super) key: KeyId,
     pub(super) expires_at: OffsetDateTime,
+    /// Time since the start of the schedule.
+    pub(super) issued_at: Duration,
 }
 
 /// Change of the keys by an operator.
@@ -88,13 +88,13 @@ pub(super) enum Operation {
 }
 
 /// Returns the periods in the life of a key.
-fn periods(variant: Variant, lifetime: Duration) -> KeyPeriods {
-    let right = KeyPeriods::new(MAX_AGE, BOUND, lifetime);
+fn periods(variant: Variant, max_age: Duration, lifetime: Duration) -> KeyPeriods {
+    let right = KeyPeriods::new(max_age, BOUND, lifetime);
     let publication = match variant {
         Variant::NoPublication => Duration::ZERO,
-        Variant::OneMaxAge => MAX_AGE,
-        Variant::NoStaleness => 2 * MAX_AGE,
-        Variant::NoCache => MAX_AGE + BOUND,
+        Variant::OneMaxAge => max_age,
+        Variant::NoStaleness => 2 * max_age,
+        Variant::NoCache => max_age + BOUND,
         _ => right.publication,
     };
     KeyPeriods { publication, ..right }
@@ -150,7 +150,8 @@ impl Instance {
     pub(super) async fn open_keys(&self) -> Option<Keys> {
         let store = Arc::clone(&self.host) as Arc<dyn KeyStore>;
         let (_, root) = open_root_key(&*store, &self.shared.keys).await.ok()?;
-        let periods = periods(self.host.world.variant, self.settings.lifetime);
+        let max_age = self.shared.keys.jwks_max_age;
+        let periods = periods(self.host.world.variant, max_age, self.settings.lifetime);
         Some(Keys { store, root: Arc::new(root), periods, host: Arc::clone(&self.host) as _ })
     }
 
@@ -205,6 +206,7 @@ impl Instance {
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&self.shared.metrics),
             backoff: Backoff::new(self.rng.borrow_mut().fork()),
+            versions: watch::Sender::default(),
         };
         let reloads = reader::start(keys.clone(), Arc::clone(&tokens), settings.read_timeout());
         let cache = VerifiedTokenCache::new(1 << 18);
@@ -242,11 +244,13 @@ impl Instance {
         spawn_local(async move { host.run(process.check(&host.world, &token)).await });
     }
 
-    /// Returns the public keys as `/.well-known/jwks.json` does; `None` for a refusal.
-    pub(super) fn jwks(&self) -> Option<String> {
+    /// Returns the public keys, and how long they may be kept, as `/.well-known/jwks.json` does;
+    /// `None` for a refusal.
+    pub(super) fn jwks(&self) -> Option<(String, Duration)> {
         let process = self.running()?;
         let is_fresh = process.replica.is_fresh() || self.host.world.variant == Variant::StaleJwks;
-        is_fresh.then(|| process.tokens.ring().jwks().body.clone())
+        let max_age = self.shared.keys.jwks_max_age;
+        is_fresh.then(|| (process.tokens.ring().jwks().body.clone(), max_age))
     }
 
     /// Returns the key for new tokens.
@@ -270,7 +274,8 @@ impl Instance {
         match process.verify(&issued.access_token) {
             Ok(claims) => {
                 self.latest_key.set(Some(claims.key_id));
-                Some(Token { text: issued.access_token, key: claims.key_id, expires_at })
+                let (text, key) = (issued.access_token, claims.key_id);
+                Some(Token { text, key, expires_at, issued_at: world.at() })
             }
             Err(refusal) => {
                 let text = format!("an instance refuses its own token: {refusal}");
@@ -314,8 +319,12 @@ impl Process {
 
     /// Judges the verdict about a token.
     fn judge(&self, world: &World, token: &Token, verdict: Result<Verdict, TokenRefusal>) {
-        let revoked_at = world.database().history(token.key).and_then(|key| key.revoked_at);
-        let age = revoked_at.map(|at| world.at().saturating_sub(at));
+        let history = world.database().history(token.key);
+        let age = history.and_then(|key| key.revoked_at).map(|at| world.at().saturating_sub(at));
+        let is_back = history.is_some_and(|key| key.is_back);
+        if age.is_none() && (is_back || world.database().is_lost(token.issued_at)) {
+            return;
+        }
         let (property, text) = match verdict {
             Ok(Verdict::Clear) if age > Some(BOUND) => {
                 (Property::RevocationsHold, format!("a token of a key revoked {age:?} ago"))

@@ -1,9 +1,10 @@
-"""Processes of the test, on loopback, in a temporary folder."""
+"""Processes of a test, on loopback, in a temporary folder."""
 
 import os
 import random
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -28,10 +29,15 @@ def free_port():
 
 
 def render(name, **values):
-    """Writes a configuration file from the template of that name, and returns its path."""
-    template = Template(Path("tests/key_rotation", name).read_text())
+    """Writes a configuration file from the template beside the test, and returns its path."""
+    template = Template(Path(sys.path[0], name).read_text())
+    return write(name, template.safe_substitute(values))
+
+
+def write(name, text):
+    """Writes a file in the folder, and returns its path."""
     path = FOLDER / name
-    path.write_text(template.safe_substitute(values))
+    path.write_text(text)
     return str(path)
 
 

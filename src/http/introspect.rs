@@ -1,0 +1,152 @@
+//! `/oauth/introspect` (RFC 7662).
+
+use actix_web::web::{Data, Json};
+use actix_web::{HttpRequest, Responder};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::authenticated::{is_revoked, verify_token};
+use super::body::FormBody;
+use super::caller::{Caller, ClientForm};
+use super::error::ApiError;
+use super::refused::{
+    BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused, TwoCredentials, WrongClient,
+};
+use super::state::Api;
+use crate::domain::{Audience, Permission, Roles, SessionId, TokenId};
+use crate::tokens::{AccessClaims, Subject};
+
+/// Access token or refresh token. `token_type_hint` is ignored: the formats differ.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Token)]
+pub(super) struct RawToken {
+    #[schema(value_type = String)]
+    pub(super) token: Option<String>,
+    /// Id of the client, without an `Authorization` header.
+    client_id: Option<String>,
+    /// Secret of the client, without an `Authorization` header.
+    client_secret: Option<String>,
+}
+
+/// State of a token (RFC 7662 section 2.2). An inactive one has no other fields.
+#[derive(Serialize, ToSchema)]
+struct Introspection {
+    active: bool,
+    #[serde(flatten)]
+    #[schema(value_type = ActiveToken)]
+    claims: Option<ActiveToken>,
+}
+
+/// Claims of an active token. Times are in seconds since the Unix epoch.
+#[derive(Serialize, ToSchema)]
+struct ActiveToken {
+    #[schema(required = false, example = "Bearer")]
+    token_type: &'static str,
+    #[schema(required = false, example = "https://auth.example.com")]
+    iss: String,
+    #[schema(required = false)]
+    aud: Vec<String>,
+    /// Id of the user; of the client, for a token of its own.
+    #[schema(required = false)]
+    sub: String,
+    /// `portcullis` for the token of a user.
+    #[schema(required = false, example = "portcullis")]
+    client_id: String,
+    /// Absent for the token of a client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "testuser")]
+    username: Option<String>,
+    #[schema(required = false, inline)]
+    roles: Roles,
+    /// Permissions, separated by spaces.
+    #[schema(required = false, example = "dashboard:read")]
+    scope: String,
+    #[schema(required = false, inline)]
+    sid: SessionId,
+    #[schema(required = false, inline)]
+    jti: TokenId,
+    #[schema(required = false, example = 1_777_624_200)]
+    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1_777_624_200)]
+    nbf: Option<i64>,
+    #[schema(required = false, example = 1_777_627_800)]
+    exp: i64,
+}
+
+/// Introspect an access token (RFC 7662)
+///
+/// Refresh tokens are reported as inactive: only this service accepts them. To a client with a
+/// `resource`, so are the tokens for other audiences.
+#[utoipa::path(
+    post, path = "/oauth/introspect", tag = "oauth",
+    security((), ("basic" = []), ("bearer" = ["tokens:introspect"])),
+    request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (
+            status = 200, description = "The state of the token", body = Introspection,
+            headers(("Cache-Control" = String)),
+        ),
+        Refused<(
+            BadToken, WrongClient, TwoCredentials, BadForm, MissingToken, NeedsTokensIntrospect,
+        )>,
+    ),
+)]
+pub(super) async fn introspect(
+    api: Data<Api>,
+    request: HttpRequest,
+    body: FormBody<RawToken>,
+) -> Result<impl Responder, ApiError> {
+    let permission = Some(&Permission::TOKENS_INTROSPECT);
+    let (caller, form) = Caller::read_form(&api, &request, body, permission).await?;
+    let token = form.token.ok_or(ApiError::MissingToken)?;
+
+    let issuer = api.tokens.issuer();
+    let claims = match verify_token(&api, &token).await {
+        Ok(claims) if !is_for(&claims, caller.resource(), issuer) => None,
+        Ok(claims) if is_revoked(&api, &claims).await? => None,
+        Ok(claims) => Some(ActiveToken::new(claims, issuer)),
+        Err(ApiError::TokenRefused(_)) => None,
+        Err(error) => return Err(error),
+    };
+    let introspection = Introspection { active: claims.is_some(), claims };
+    Ok(Json(introspection))
+}
+
+/// Returns `true` if a token is for one of the audiences.
+fn is_for(claims: &AccessClaims, resource: Option<&Audience>, issuer: &str) -> bool {
+    let is_in = |name: &str| claims.audience.iter().any(|audience| audience == name);
+    resource.is_none_or(|resource| resource.names(issuer).any(is_in))
+}
+
+impl ClientForm for RawToken {
+    fn credentials(&self) -> (Option<&str>, Option<&str>) {
+        (self.client_id.as_deref(), self.client_secret.as_deref())
+    }
+}
+
+impl ActiveToken {
+    fn new(claims: AccessClaims, issuer: &str) -> Self {
+        let sub = claims.subject.to_string();
+        let client_id = claims.subject.client_id().into_owned();
+        let username = match claims.subject {
+            Subject::User { username, .. } => Some(username),
+            Subject::Client(_) => None,
+        };
+        Self {
+            token_type: "Bearer",
+            iss: issuer.to_owned(),
+            aud: claims.audience,
+            sub,
+            client_id,
+            username,
+            roles: claims.roles,
+            scope: claims.permissions.to_string(),
+            sid: claims.session_id,
+            jti: claims.token_id,
+            iat: claims.issued_at,
+            nbf: claims.not_before,
+            exp: claims.expires_at.unix_timestamp(),
+        }
+    }
+}

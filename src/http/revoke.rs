@@ -1,0 +1,169 @@
+//! `/oauth/revoke` (RFC 7009).
+
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::web::{Data, Json};
+use actix_web::{HttpRequest, Responder};
+
+use super::authenticated::{is_revoked, verify_token};
+use super::body::FormBody;
+use super::caller::{Caller, ClientForm, authenticate};
+use super::error::{ApiError, AuthorizationHeaderError};
+use super::introspect::RawToken;
+use super::refused::{
+    BadForm, BadToken, MissingToken, NeedsTokensRevoke, Refused, TwoCredentials, WrongClient,
+};
+use super::state::Api;
+use super::views::Message;
+use crate::actors::{ActorError, EndSession, RevokeToken};
+use crate::domain::{Permission, RequestOrigin, Requester, SessionId};
+use crate::tokens::{AccessClaims, Subject};
+
+const REVOKED: Message = Message { msg: "Token revoked" };
+
+/// Revoke a token (RFC 7009)
+///
+/// An access token is revoked alone; a refresh token ends its session. Tokens of others require the
+/// permission `tokens:revoke`. Succeeds also if the token is invalid or already revoked. Without
+/// credentials, a valid refresh token still ends its session.
+#[utoipa::path(
+    post, path = "/oauth/revoke", tag = "oauth", security((), ("basic" = []), ("bearer" = [])),
+    request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (
+            status = 200, description = "The token is no longer valid", body = Message,
+            example = json!(REVOKED),
+        ),
+        Refused<(
+            BadToken, WrongClient, TwoCredentials, BadForm, MissingToken, NeedsTokensRevoke,
+        )>,
+    ),
+)]
+pub(super) async fn revoke(
+    api: Data<Api>,
+    request: HttpRequest,
+    origin: RequestOrigin,
+    body: FormBody<RawToken>,
+) -> Result<impl Responder, ApiError> {
+    let has_header = request.headers().contains_key(AUTHORIZATION);
+    let caller = if has_header { Some(Caller::from_header(&api, &request).await) } else { None };
+    let form = match body.read().await {
+        Ok(form) => form,
+        Err(error) => return Err(refusal_of(caller).unwrap_or(error)),
+    };
+    let caller = match (caller, form.credentials()) {
+        (Some(Ok(_)), (_, Some(_))) => return Err(ApiError::TwoCredentials),
+        (Some(caller), _) => caller,
+        (None, (None, None)) => Err(AuthorizationHeaderError::Missing.into()),
+        (None, (id, secret)) => authenticate(&api, id, secret).await.map(Caller::Client),
+    };
+    match caller {
+        Ok(caller) => revoke_by(&api, &caller, form.token, origin).await?,
+        Err(refusal) => end_session_of_bearer(&api, form.token, refusal, origin).await?,
+    }
+    Ok(Json(REVOKED))
+}
+
+/// Returns the reason why a caller is refused.
+fn refusal_of(caller: Option<Result<Caller, ApiError>>) -> Option<ApiError> {
+    match caller {
+        Some(Ok(_)) => None,
+        Some(Err(refusal)) => Some(refusal),
+        None => Some(AuthorizationHeaderError::Missing.into()),
+    }
+}
+
+/// Revokes a token for a caller.
+async fn revoke_by(
+    api: &Api,
+    caller: &Caller,
+    token: Option<String>,
+    origin: RequestOrigin,
+) -> Result<(), ApiError> {
+    let token = token.ok_or(ApiError::MissingToken)?;
+    let requester = caller.requester(origin);
+    if let Some((session_id, _)) = api.tokens.verify_refresh_token(&token) {
+        return end_session(api, caller, session_id, requester).await;
+    }
+    match verify_token(api, &token).await {
+        Ok(claims) => revoke_access_token(api, caller, &claims, requester).await,
+        // It is no longer valid, or never was.
+        Err(ApiError::TokenRefused(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Revokes an access token. The permission is required for tokens of others.
+async fn revoke_access_token(
+    api: &Api,
+    caller: &Caller,
+    claims: &AccessClaims,
+    requester: Requester,
+) -> Result<(), ApiError> {
+    if !caller.is(&claims.subject) {
+        caller.require_permission(Some(&Permission::TOKENS_REVOKE))?;
+    }
+    if is_revoked(api, claims).await? {
+        return Ok(());
+    }
+    let requester_id = requester.id();
+    let revoke = RevokeToken {
+        token_id: claims.token_id,
+        expires_at: claims.issued_expires_at,
+        session_id: claims.session_id,
+        user_id: match claims.subject {
+            Subject::User { id, .. } => Some(id),
+            Subject::Client(_) => None,
+        },
+        requester,
+    };
+    api.sessions.ask(revoke).await?;
+
+    tracing::info!(requester.id = ?requester_id, subject.id = %claims.subject, "token revoked");
+    Ok(())
+}
+
+/// Ends the session of a refresh token. The permission is required for sessions of other users.
+async fn end_session(
+    api: &Api,
+    caller: &Caller,
+    session_id: SessionId,
+    requester: Requester,
+) -> Result<(), ApiError> {
+    let permission = caller.require_permission(Some(&Permission::TOKENS_REVOKE));
+    let owner = match (&permission, caller.user_id()) {
+        (Ok(()), _) => None,
+        (Err(_), Some(user_id)) => Some(user_id),
+        (Err(_), None) => return permission,
+    };
+    let requester_id = requester.id();
+    match api.sessions.ask(EndSession { session_id, owner, requester }).await {
+        Ok(()) => {
+            tracing::info!(requester.id = ?requester_id, session.id = %session_id, "session ended");
+            Ok(())
+        }
+        Err(ActorError::SessionNotFound) => Ok(()),
+        Err(ActorError::NotOwner) => permission,
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends the session of a refresh token that was shown without valid credentials. Any refresh token
+/// of the session may end it: an earlier one would do so as a replay, too.
+async fn end_session_of_bearer(
+    api: &Api,
+    token: Option<String>,
+    refusal: ApiError,
+    origin: RequestOrigin,
+) -> Result<(), ApiError> {
+    let session = token.and_then(|token| api.tokens.verify_refresh_token(&token));
+    let (session_id, _) = session.ok_or(refusal)?;
+    let requester = Requester::anonymous(origin);
+    match api.sessions.ask(EndSession { session_id, owner: None, requester }).await {
+        Ok(()) => {
+            tracing::info!(session.id = %session_id, "session ended with its refresh token");
+            Ok(())
+        }
+        Err(ActorError::SessionNotFound) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Starts gateways with the files of examples/gateways, in front of a small API, and asks for it:
+# tests/interop/gateways.py. Arguments select gateways: tests/interop/gateways.sh nginx envoy. Takes up to two
+# minutes, on loopback only. A database named by TEST_DATABASE_URL has to be empty.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+tools=$PWD/target/interop-gateways
+[ -n "${PROGRAM:-}" ] || cargo build --release --locked
+export PROGRAM=${PROGRAM:-$PWD/target/release/portcullis} PYTHONPATH=$PWD/tests/shared
+
+[ -d "$tools" ] || python3 -m venv "$tools"
+"$tools/bin/pip" install --quiet --requirement tests/interop/gateways_requirements.txt
+PATH=$PATH:/usr/sbin
+for package in nginx haproxy; do
+    command -v "$package" >/dev/null && continue
+    root=
+    [ "$(id -u)" -eq 0 ] || root='sudo -n'
+    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends "$package"; } \
+        >/dev/null || { echo "failed to install $package: install it" >&2; exit 1; }
+done
+
+# -B: no compiled files beside the sources.
+exec tests/with-postgres.sh "$tools/bin/python" -B tests/interop/gateways.py "$@"
