@@ -10,7 +10,7 @@ use super::body::JsonBody;
 use super::credentials::{parse_current_password, parse_new_password};
 use super::error::ApiError;
 use super::refused::{
-    BadJson, BadPassword, BadToken, LastAdmin, MissingPassword, Overloaded, Refused,
+    BadJson, BadPassword, BadToken, LastAdmin, MissingPassword, NotUser, Overloaded, Refused,
     TooManyPasswordChanges, WrongPassword,
 };
 use super::state::Api;
@@ -46,7 +46,7 @@ pub(super) struct RawDeletion {
     get, path = "/auth/me", tag = "account", security(("bearer" = [])),
     responses(
         (status = 200, description = "The account", body = AccountView),
-        Refused<(BadToken,)>,
+        Refused<(BadToken, NotUser)>,
     ),
 )]
 pub(super) async fn me(api: Data<Api>, bearer: Authenticated) -> Result<impl Responder, ApiError> {
@@ -68,7 +68,7 @@ pub(super) async fn me(api: Data<Api>, bearer: Authenticated) -> Result<impl Res
             example = json!(CHANGED),
         ),
         Refused<(
-            BadToken, BadJson, MissingPassword, BadPassword, WrongPassword,
+            BadToken, NotUser, BadJson, MissingPassword, BadPassword, WrongPassword,
             TooManyPasswordChanges, Overloaded,
         )>,
     ),
@@ -101,7 +101,7 @@ pub(super) async fn change_password(
     request_body = RawDeletion,
     responses(
         (status = 204, description = "The account was deleted"),
-        Refused<(BadToken, BadJson, MissingPassword, WrongPassword, LastAdmin, Overloaded)>,
+        Refused<(BadToken, NotUser, BadJson, MissingPassword, WrongPassword, LastAdmin, Overloaded)>,
     ),
 )]
 pub(super) async fn delete_me(

@@ -12,8 +12,8 @@ use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
     ActorFailed, BadAudience, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
-    MissingRefreshToken, Overloaded, Refused, ScopeTooLong, Stale, TooManyRevocations, UserExists,
-    WrongCredentials, WrongRefreshToken,
+    MissingRefreshToken, NotUser, Overloaded, Refused, ScopeTooLong, Stale, TooManyRevocations,
+    UserExists, WrongCredentials, WrongRefreshToken,
 };
 use super::state::Api;
 use super::views::Message;
@@ -181,7 +181,7 @@ pub(super) async fn refresh(
             status = 200, description = "The session has ended", body = Message,
             example = json!(LOGGED_OUT),
         ),
-        Refused<(BadToken,)>,
+        Refused<(BadToken, NotUser)>,
     ),
 )]
 pub(super) async fn logout(

@@ -134,6 +134,8 @@ reasons! {
     BadClient => ClientNameError, PermissionError, AudienceError::example();
     ClientExists => ApiError::ClientExists;
     TooManySecrets => ApiError::TooManySecrets;
+    /// The bearer is a client.
+    NotUser => ApiError::NotUser;
     NotFound => ApiError::NotFound;
     NeedsDashboardRead => ApiError::PermissionMissing(Permission::DASHBOARD_READ);
     NeedsAuditRead => ApiError::PermissionMissing(Permission::AUDIT_READ);

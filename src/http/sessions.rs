@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 use super::authenticated::Authenticated;
 use super::error::ApiError;
 use super::page::{invalid_after, parse_limit};
-use super::refused::{BadQuery, BadToken, NotFound, Refused};
+use super::refused::{BadQuery, BadToken, NotFound, NotUser, Refused};
 use super::state::Api;
 use super::views::{Message, SessionListView};
 use crate::actors::{ChangeUser, EndSession, ListSessions};
@@ -40,7 +40,7 @@ pub(super) struct RawSessionQuery {
             status = 200, description = "Every session has ended", body = Message,
             example = json!(LOGGED_OUT),
         ),
-        Refused<(BadToken,)>,
+        Refused<(BadToken, NotUser)>,
     ),
 )]
 pub(super) async fn logout_all(
@@ -70,7 +70,7 @@ pub(super) async fn logout_all(
                 operation_id = "end_session", parameters(("id" = "$response.body#/sessions/0/id")),
             ))),
         ),
-        Refused<(BadToken, BadQuery)>,
+        Refused<(BadToken, NotUser, BadQuery)>,
     ),
 )]
 pub(super) async fn list(
@@ -92,7 +92,7 @@ pub(super) async fn list(
     params(("id" = inline(SessionId), Path, description = "Id of the session")),
     responses(
         (status = 204, description = "The session has ended"),
-        Refused<(BadToken, NotFound)>,
+        Refused<(BadToken, NotUser, NotFound)>,
     ),
 )]
 pub(super) async fn end(

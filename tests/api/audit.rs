@@ -124,7 +124,7 @@ async fn administrator_actions_are_audited(database: TestDatabase) {
             ("user.deleted", true),
         ]
     );
-    assert_eq!((&log[5]["detail"], &log[6]["detail"]), (&json!("user admin"), &json!("bob: user")));
+    assert_eq!((&log[5]["detail"], &log[6]["detail"]), (&json!("admin user"), &json!("bob: user")));
 }
 
 async fn token_revocation_is_audited_once(database: TestDatabase) {

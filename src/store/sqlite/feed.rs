@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::clients;
+use super::client_rows;
 use super::database::NOW;
 use super::key_rows;
 use crate::domain::{ClientSet, FeedCursor, KeySet, Revocation, ServerId, Snapshot};
@@ -64,7 +64,7 @@ impl Feed for SqliteFeed {
 
     async fn read_clients(&mut self, timeout: Duration) -> Result<ClientSet, StoreError> {
         let mut connection = self.connection.take().ok_or(sqlx::Error::PoolClosed)?;
-        let clients = with_timeout(timeout, clients::read_clients(&mut connection)).await?;
+        let clients = with_timeout(timeout, client_rows::read_clients(&mut connection)).await?;
         self.connection = Some(connection);
         Ok(clients)
     }

@@ -1,6 +1,7 @@
 //! The dialect of SQLite: one file, one serving process.
 
 mod audit;
+mod client_rows;
 mod clients;
 mod database;
 mod feed;
