@@ -28,6 +28,8 @@ import { NEVER, earlier, elapsed } from './clock.js'
 
 /** Largest difference between the clocks of this machine and of the service, in seconds. */
 const CLOCK_SKEW_ALLOWANCE = 300
+/** Largest step back of the wall clock that does not matter, in seconds. */
+const OVERLOOKED_STEP = 1
 /** Number of entries that are forgotten at once, which takes about a millisecond. */
 const FORGOTTEN_AT_ONCE = 10_000
 
@@ -59,10 +61,9 @@ export class Receiver {
    */
   constructor(maxStaleness, leeway, clock) {
     this.#maxStaleness = maxStaleness
-    // Beyond the expiry of an entry. The clock of this machine may be behind by the allowance when
-    // a reply is checked, which counts whole seconds. Until the next reply it may fall behind by
-    // two more bounds before `check` notices.
-    this.#retention = CLOCK_SKEW_ALLOWANCE + leeway + 2 * maxStaleness + 1
+    // Beyond the expiry of an entry. The clock of this machine may be behind by the allowance when a
+    // reply is checked, which counts whole seconds, and by an overlooked step after it.
+    this.#retention = CLOCK_SKEW_ALLOWANCE + leeway + 1 + OVERLOOKED_STEP
     this.#clock = clock
   }
 
@@ -136,10 +137,11 @@ export class Receiver {
       if (this.#revoked.has(id)) return 'revoked'
     }
     const now = this.#clock()
-    // A wall clock that was set back by more than the bound could revive expired tokens.
+    const monotonic = now.monotonic - knownUntil.monotonic
+    const wall = now.wall - knownUntil.wall
+    // A wall clock that was set back hides a suspension, and revives expired tokens.
     const isFresh =
-      now.monotonic - knownUntil.monotonic <= this.#maxStaleness &&
-      Math.abs(now.wall - knownUntil.wall) <= this.#maxStaleness
+      Math.max(monotonic, wall) <= this.#maxStaleness && wall >= monotonic - OVERLOOKED_STEP
     return isFresh ? 'clear' : 'unknown'
   }
 

@@ -13,6 +13,8 @@ from portcullis_verifier.clock import NEVER, Clock, Stamp
 
 # Largest difference between the clocks of this machine and of the service, in seconds.
 CLOCK_SKEW_ALLOWANCE = 300.0
+# Largest step back of the wall clock that does not matter, in seconds.
+OVERLOOKED_STEP = 1.0
 # Entries are forgotten a minute at a time, so many at once.
 FORGOTTEN_AT_ONCE = 10_000
 
@@ -58,9 +60,8 @@ class Receiver:
     def __init__(self, max_staleness: float, leeway: float, clock: Clock) -> None:
         self._max_staleness = max_staleness
         # Beyond the expiry of an entry. The clock of this machine may be behind by the allowance
-        # when a reply is checked, which counts whole seconds. Until the next reply it may fall
-        # behind by two more bounds before `check` notices.
-        self._retention = CLOCK_SKEW_ALLOWANCE + leeway + 2 * max_staleness + 1
+        # when a reply is checked, which counts whole seconds, and by an overlooked step after it.
+        self._retention = CLOCK_SKEW_ALLOWANCE + leeway + 1 + OVERLOOKED_STEP
         self._clock = clock
         self._known_until = NEVER
         self._cursor: str | None = None
@@ -121,11 +122,10 @@ class Receiver:
             if token_id in revoked:
                 return Verdict.REVOKED
         now = self._clock()
-        # A wall clock that was set back by more than the bound could revive expired tokens.
-        if (
-            now.monotonic - known_until.monotonic <= self._max_staleness
-            and abs(now.wall - known_until.wall) <= self._max_staleness
-        ):
+        monotonic = now.monotonic - known_until.monotonic
+        wall = now.wall - known_until.wall
+        # A wall clock that was set back hides a suspension, and revives expired tokens.
+        if max(monotonic, wall) <= self._max_staleness and wall >= monotonic - OVERLOOKED_STEP:
             return Verdict.CLEAR
         return Verdict.UNKNOWN
 
