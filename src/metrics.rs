@@ -184,6 +184,8 @@ metrics! {
     revocations_held: IntGauge = "portcullis_revocations_held", [], &[];
     /// 1 while the replica holds every live revocation, 0 after an eviction.
     revocation_replica_complete: IntGauge = "portcullis_revocation_replica_complete", [], &[];
+    /// Sessions that are to be ended since their role lost a permission.
+    sessions_ending: IntGauge = "portcullis_sessions_ending", [], &[];
     /// Receivers of the revocation feed that wait for a revocation.
     receivers_waiting: IntGauge = "portcullis_receivers_waiting", [], &[];
     /// Replies to receivers of the revocation feed, by kind.
@@ -192,8 +194,6 @@ metrics! {
     receiver_reply_bytes: IntCounter = "portcullis_receiver_reply_bytes_total", [], &[];
     /// Age at the arrival of the request of what receivers of the revocation feed were told.
     receiver_age: Histogram = "portcullis_receiver_age_seconds", [], LATENCY;
-    /// Sessions that are to be ended since their role lost a permission.
-    sessions_ending: IntGauge = "portcullis_sessions_ending", [], &[];
     /// Access tokens refused, by reason and by the algorithm in their header.
     tokens_refused: IntCounterVec = "portcullis_tokens_refused_total", ["reason", "algorithm"], &[];
     /// Signing keys, by state.

@@ -11,9 +11,8 @@ use tokio::time::timeout;
 
 use crate::actors::{
     ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor,
-    UserActor,
+    SharedState, UserActor,
 };
-use crate::clients::ClientDirectory;
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
 use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readiness};
@@ -74,45 +73,19 @@ impl Application {
         let (keys, tokens) = within(&config, open_keys(&config, &store, host)).await?;
         within(&config, announce(&config, &*store, &metrics)).await?;
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
-        let directory = Arc::new(ClientDirectory::default());
-        let (users, sessions, roles) = start_actors(
-            &config,
-            Arc::clone(&store),
-            Arc::clone(&replica),
-            (&tokens, &directory),
-            database_clock,
-            Arc::clone(&metrics),
-        )
-        .await?;
-        let rotation_interval = config.keys.rotation_interval.unwrap_or_default();
-        metrics.key_rotation_interval.set(rotation_interval.as_secs_f64());
-        let keys = KeyActor::new(
-            &config,
-            keys,
-            Arc::clone(&tokens),
-            Arc::clone(&replica),
-            Arc::clone(&clock),
-        );
-        let keys = Mailbox::new(keys.start(), config.http.request_timeout);
-        let clients = ClientActor::new(
-            &config,
-            Arc::clone(&store),
-            Arc::clone(&directory),
-            Arc::clone(&replica),
-            Arc::clone(&clock),
-        );
-        let clients = Mailbox::new(clients.start(), config.http.request_timeout);
+        let state = SharedState { replica, tokens, clients: Arc::default() };
+        let actors = start_actors(&config, keys, &store, &state, database_clock, &metrics).await?;
         let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
-            readiness: Arc::new(Readiness::new(users.clone(), Arc::clone(&clock))),
-            users,
-            sessions: sessions.clone(),
-            roles,
-            keys,
-            clients,
-            directory,
-            tokens,
-            replica,
+            readiness: Arc::new(Readiness::new(actors.users.clone(), Arc::clone(&clock))),
+            users: actors.users,
+            sessions: actors.sessions.clone(),
+            roles: actors.roles,
+            keys: actors.keys,
+            clients: actors.clients,
+            directory: state.clients,
+            tokens: state.tokens,
+            replica: state.replica,
             store: Arc::clone(&store),
             clock,
             metrics,
@@ -126,7 +99,14 @@ impl Application {
             complete_reads: Arc::default(),
         };
         let (server, address) = server.serve(&api)?;
-        Ok(Self { server, address, sessions, store, connections, settings: config.http })
+        Ok(Self {
+            server,
+            address,
+            sessions: actors.sessions,
+            store,
+            connections,
+            settings: config.http,
+        })
     }
 
     /// Returns the address that the service listens on.
@@ -169,45 +149,63 @@ async fn open_store(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenE
     store::open(settings, SchemaPolicy::Migrate, &report).await
 }
 
-/// Starts the actors, with the hashing queue and the writer of revocations that they share.
+/// The actors.
+struct Actors {
+    users: Mailbox<UserActor>,
+    sessions: Mailbox<SessionActor>,
+    roles: Mailbox<RoleActor>,
+    clients: Mailbox<ClientActor>,
+    keys: Mailbox<KeyActor>,
+}
+
+/// Loads the shared state, and starts the actors with the hashing queue and the writer of
+/// revocations that they share.
 async fn start_actors(
     config: &Config,
-    store: Arc<dyn Store>,
-    replica: Arc<Replica>,
-    (tokens, clients): (&Arc<Tokens>, &Arc<ClientDirectory>),
+    keys: Keys,
+    store: &Arc<dyn Store>,
+    state: &SharedState,
     database_clock: Arc<DatabaseClock>,
-    metrics: Arc<Metrics>,
-) -> Result<(Mailbox<UserActor>, Mailbox<SessionActor>, Mailbox<RoleActor>), StoreError> {
+    metrics: &Arc<Metrics>,
+) -> Result<Actors, StoreError> {
     let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
     let timeout = config.http.request_timeout;
     let hashing =
-        HashQueue::start(config.hashing, timeout, Arc::clone(&clock), Arc::clone(&metrics));
+        HashQueue::start(config.hashing, timeout, Arc::clone(&clock), Arc::clone(metrics));
     let revocations = Arc::new(RevocationWriter::start(
-        Arc::clone(&store),
-        Arc::clone(&replica),
+        Arc::clone(store),
+        Arc::clone(&state.replica),
         config.tokens.clone(),
         timeout,
         Arc::clone(&clock),
-        Arc::clone(&metrics),
+        Arc::clone(metrics),
     ));
     let sessions = SessionActor::load(
         config,
-        Arc::clone(&store),
-        Arc::clone(&replica),
-        tokens,
-        clients,
+        Arc::clone(store),
+        state,
         Arc::clone(&revocations),
         database_clock,
-        Arc::clone(&metrics),
+        Arc::clone(metrics),
     )
     .await?;
-    let roles = RoleActor::new(config, Arc::clone(&store), replica, sessions.versions(), metrics);
-    let users = UserActor::new(store, hashing, revocations, clock);
-    Ok((
-        Mailbox::new(users.start(), timeout),
-        Mailbox::new(sessions.start(), timeout),
-        Mailbox::new(roles.start(), timeout),
-    ))
+    let roles = RoleActor::new(
+        config,
+        Arc::clone(store),
+        Arc::clone(&state.replica),
+        sessions.versions(),
+        Arc::clone(metrics),
+    );
+    let clients = ClientActor::new(config, Arc::clone(store), state, Arc::clone(&clock));
+    let keys = KeyActor::new(config, keys, state, Arc::clone(&clock));
+    let users = UserActor::new(Arc::clone(store), hashing, revocations, clock);
+    Ok(Actors {
+        users: Mailbox::new(users.start(), timeout),
+        sessions: Mailbox::new(sessions.start(), timeout),
+        roles: Mailbox::new(roles.start(), timeout),
+        clients: Mailbox::new(clients.start(), timeout),
+        keys: Mailbox::new(keys.start(), timeout),
+    })
 }
 
 fn new_replica(settings: RevocationSettings, clock: &Arc<dyn Clock>, metrics: &Metrics) -> Replica {
@@ -250,6 +248,8 @@ async fn announce(
     metrics: &Metrics,
 ) -> Result<(), StartupError> {
     let issuer = config.tokens.issuer.as_str();
+    let rotation_interval = config.keys.rotation_interval.unwrap_or_default();
+    metrics.key_rotation_interval.set(rotation_interval.as_secs_f64());
     metrics.issuer_info.with_label_values(&[issuer]).set(1);
     if let Some(former) = store.announce(SharedSetting::Issuer, issuer).await? {
         tracing::warn!(

@@ -14,14 +14,13 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
 
-use crate::clients::ClientDirectory;
+use crate::actors::SharedState;
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::RevocationSettings;
 use crate::metrics::{FeedReadCause, Metrics};
-use crate::revocation::{LogRead, LogRow, ReadStart, Replica};
+use crate::revocation::{LogRead, LogRow, ReadStart};
 use crate::store::{Feed, FeedBatch, FeedEntry, Listener, Store, StoreError};
 use crate::telemetry::ErrorChain;
-use crate::tokens::Tokens;
 
 /// Minimum pause after a read. A pause is as long as the read took: in a storm of logouts each read
 /// then returns many of them, and a busy database is read less often.
@@ -43,19 +42,15 @@ const CHUNK: usize = 1_000;
 /// Returns a [`StoreError`] if the revocations cannot be read.
 pub(super) async fn start(
     store: &dyn Store,
-    replica: &Arc<Replica>,
-    tokens: &Arc<Tokens>,
-    clients: &Arc<ClientDirectory>,
+    state: &SharedState,
     settings: RevocationSettings,
     clock: &Arc<DatabaseClock>,
     metrics: &Arc<Metrics>,
 ) -> Result<(Vec<JoinHandle<()>>, watch::Receiver<i64>), StoreError> {
-    let notified = replica.log().read_requests();
+    let notified = state.replica.log().read_requests();
     let mut follower = Follower {
         feed: store.feed(),
-        replica: Arc::clone(replica),
-        tokens: Arc::clone(tokens),
-        clients: Arc::clone(clients),
+        state: state.clone(),
         notified: Arc::clone(&notified),
         settings,
         clock: Arc::clone(clock),
@@ -75,12 +70,10 @@ pub(super) async fn start(
     Ok((tasks, versions))
 }
 
-/// Reads the feed into the replica.
+/// Reads the feed into the shared state.
 pub(super) struct Follower {
     pub(super) feed: Box<dyn Feed>,
-    pub(super) replica: Arc<Replica>,
-    pub(super) tokens: Arc<Tokens>,
-    pub(super) clients: Arc<ClientDirectory>,
+    pub(super) state: SharedState,
     pub(super) notified: Arc<Notify>,
     pub(super) settings: RevocationSettings,
     pub(super) clock: Arc<DatabaseClock>,
@@ -146,10 +139,10 @@ impl Follower {
     /// unchanged then.
     pub(super) async fn read(&mut self, cause: FeedReadCause) -> Result<(), StoreError> {
         self.metrics.revocation_feed_reads.inc(cause);
-        if self.replica.has_room_for_reload() {
+        if self.state.replica.has_room_for_reload() {
             self.feed.request_full_reload();
         }
-        let read = self.replica.begin_read();
+        let read = self.state.replica.begin_read();
         let started_at = self.clock.uptime();
         let batch = self.feed.read(self.settings.read_timeout()).await?;
         // The time after the read, so that this clock is never ahead: a token would not be valid yet.
@@ -161,7 +154,7 @@ impl Follower {
         self.follow_clients(&batch).await?;
         self.versions
             .send_if_modified(|version| mem::replace(version, batch.version) != batch.version);
-        self.replica.finish_read(read, batch.is_full_reload);
+        self.state.replica.finish_read(read, batch.is_full_reload);
         self.publish(read, batch);
         Ok(())
     }
@@ -173,7 +166,7 @@ impl Follower {
             expires_at: entry.revocation.expires_at.unix_timestamp(),
             xid: entry.xid,
         };
-        self.replica.log().publish(LogRead {
+        self.state.replica.log().publish(LogRead {
             rows: batch.entries.into_iter().map(row).collect(),
             cursor: batch.cursor,
             is_full_reload: batch.is_full_reload,
@@ -183,14 +176,14 @@ impl Follower {
 
     /// Reads the signing keys if the batch shows that they may have changed.
     async fn follow_keys(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
-        let ring = Arc::clone(&self.tokens.ring());
+        let ring = Arc::clone(&self.state.tokens.ring());
         let has_changed = batch.version != ring.stored().version;
         if !ring.is_stored() || !(has_changed || batch.is_full_reload) {
             return Ok(());
         }
         let read = self.feed.read_keys(self.settings.read_timeout()).await;
         match &read {
-            Ok(keys) => self.tokens.replace(&ring, keys),
+            Ok(keys) => self.state.tokens.replace(&ring, keys),
             // Otherwise the next read would not show that the database may be another one.
             Err(_) if batch.is_full_reload => self.feed.request_full_reload(),
             Err(_) => {}
@@ -200,13 +193,13 @@ impl Follower {
 
     /// Reads the clients if the batch shows that they may have changed.
     async fn follow_clients(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
-        let former = Arc::clone(&self.clients.load());
+        let former = Arc::clone(&self.state.clients.load());
         if batch.version == former.version() && !batch.is_full_reload {
             return Ok(());
         }
         let read = self.feed.read_clients(self.settings.read_timeout()).await;
         match &read {
-            Ok(set) => self.clients.replace(&former, set),
+            Ok(set) => self.state.clients.replace(&former, set),
             // Otherwise the next read would not show that the database may be another one.
             Err(_) if batch.is_full_reload => self.feed.request_full_reload(),
             Err(_) => {}
@@ -220,7 +213,7 @@ impl Follower {
         }
         for chunk in batch.entries.chunks(CHUNK) {
             for entry in chunk {
-                let is_new = self.replica.apply(&entry.revocation, batch.read_at);
+                let is_new = self.state.replica.apply(&entry.revocation, batch.read_at);
                 if is_new && !batch.is_full_reload {
                     let age = Duration::try_from(batch.read_at - entry.revoked_at);
                     let since_read = self.clock.uptime().saturating_sub(started_at);

@@ -14,6 +14,7 @@ mod reply;
 mod revocation_writer;
 mod roles;
 mod sessions;
+mod shared_state;
 mod users;
 
 pub use clients::{AdmitClientToken, ChangeClient, ClientActor, ListClients, ReloadClients};
@@ -29,6 +30,7 @@ pub use sessions::{
     Drain, EndSession, IsRevoked, ListSessions, LogOut, OpenSession, ReadRevocations, Refresh,
     RequireOpen, RevokeToken, SessionActor, SessionPage, TokenGrant,
 };
+pub use shared_state::SharedState;
 pub use users::{
     ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers, Login,
     Ping, Register, SetPassword, UserActor,

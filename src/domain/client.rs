@@ -88,7 +88,8 @@ impl Client {
 impl ClientRights {
     /// Returns `true` if tokens with these rights may have more than the new ones.
     pub(super) fn are_narrowed_by(&self, new: &Self) -> bool {
-        let expiry = |rights: &Self| rights.expires_at.map_or(i64::MAX, |at| at.unix_timestamp());
+        let expiry =
+            |rights: &Self| rights.expires_at.map_or(i64::MAX, OffsetDateTime::unix_timestamp);
         !self.permissions.without(&new.permissions).is_empty()
             || self.audience != new.audience
             || expiry(new) < expiry(self)

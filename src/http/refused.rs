@@ -149,8 +149,8 @@ reasons! {
     NeedsRolesWrite => ApiError::PermissionMissing(Permission::ROLES_WRITE);
     NeedsKeysRead => ApiError::PermissionMissing(Permission::KEYS_READ);
     NeedsKeysWrite => ApiError::PermissionMissing(Permission::KEYS_WRITE);
-    NeedsRevocationsRead => ApiError::PermissionMissing(Permission::REVOCATIONS_READ);
     NeedsTokensRevoke => ApiError::PermissionMissing(Permission::TOKENS_REVOKE);
+    NeedsRevocationsRead => ApiError::PermissionMissing(Permission::REVOCATIONS_READ);
     NeedsTokensIntrospect => ApiError::PermissionMissing(Permission::TOKENS_INTROSPECT);
 
     /// A permission that a gateway requires.

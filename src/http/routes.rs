@@ -55,6 +55,7 @@ fn machine_routes(config: &mut ServiceConfig) {
     config
         .service(oauth_resource("/oauth/token", to(token::issue)))
         .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
+        .service(resource("/revocations", [(Method::GET, to(revocations::follow))]))
         .configure(operator_routes);
 }
 
@@ -165,7 +166,6 @@ fn token_routes(config: &mut ServiceConfig) {
             "/.well-known/oauth-authorization-server",
             [(Method::GET, to(well_known::metadata))],
         ))
-        .service(resource("/revocations", [(Method::GET, to(revocations::follow))]))
         .service(oauth_resource("/oauth/revoke", to(revoke::revoke)));
 }
 

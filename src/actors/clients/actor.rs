@@ -1,5 +1,7 @@
 //! [`ClientActor`]: its fields and start.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use actix::{Actor, Context};
 
 use super::admission::Admission;
 use super::reader::{self, Reloads};
+use crate::actors::SharedState;
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -20,7 +23,7 @@ pub struct ClientActor {
     pub(super) directory: Arc<ClientDirectory>,
     pub(super) replica: Arc<Replica>,
     pub(super) reloads: Reloads,
-    pub(super) admission: Admission,
+    pub(super) admission: Rc<RefCell<Admission>>,
     /// Life of an access token.
     pub(super) token_lifetime: Duration,
     /// Maximum duration of a query.
@@ -34,18 +37,17 @@ impl ClientActor {
     pub fn new(
         config: &Config,
         store: Arc<dyn Store>,
-        directory: Arc<ClientDirectory>,
-        replica: Arc<Replica>,
+        state: &SharedState,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let read_timeout = config.revocations.read_timeout();
-        let reloads = reader::start(Arc::clone(&store), Arc::clone(&directory), read_timeout);
+        let reloads = reader::start(Arc::clone(&store), Arc::clone(&state.clients), read_timeout);
         Self {
             store,
-            directory,
-            replica,
+            directory: Arc::clone(&state.clients),
+            replica: Arc::clone(&state.replica),
             reloads,
-            admission: Admission::new(clock.uptime()),
+            admission: Rc::new(RefCell::new(Admission::new(clock.uptime()))),
             token_lifetime: config.tokens.lifetime,
             timeout: config.http.request_timeout,
             clock,

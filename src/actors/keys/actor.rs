@@ -8,11 +8,10 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFutu
 use super::maintain::Maintenance;
 use super::reader::{self, Reloads};
 use super::writer::KeyWriter;
+use crate::actors::SharedState;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::Keys;
-use crate::revocation::Replica;
-use crate::tokens::Tokens;
 
 /// Interval of the maintenance of the keys. It reads memory alone unless there is something to do.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,13 +27,9 @@ pub struct KeyActor {
 impl KeyActor {
     /// Creates the actor from its parts. `clock` is that of the database.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        keys: Keys,
-        tokens: Arc<Tokens>,
-        replica: Arc<Replica>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(config: &Config, keys: Keys, state: &SharedState, clock: Arc<dyn Clock>) -> Self {
+        let tokens = Arc::clone(&state.tokens);
+        let replica = Arc::clone(&state.replica);
         let timeout = config.http.request_timeout;
         let read_timeout = config.revocations.read_timeout();
         let reloads = reader::start(keys.clone(), Arc::clone(&tokens), read_timeout);

@@ -11,15 +11,12 @@ use super::cleanup::Cleanup;
 use super::exchange::{self, Exchanges};
 use super::lookup::{self, Lookups};
 use super::reports::Reports;
-use crate::actors::{RevocationWriter, follower};
-use crate::clients::ClientDirectory;
+use crate::actors::{RevocationWriter, SharedState, follower};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, TokenSettings};
 use crate::domain::Session;
 use crate::metrics::Metrics;
-use crate::revocation::Replica;
 use crate::store::{Store, StoreError};
-use crate::tokens::Tokens;
 
 /// Actor that owns the sessions. Its handlers return futures, so a slow query delays only its own
 /// caller. Exchanges of refresh tokens and lookups of revocations are batched.
@@ -50,31 +47,21 @@ impl SessionActor {
     pub async fn load(
         config: &Config,
         store: Arc<dyn Store>,
-        replica: Arc<Replica>,
-        tokens: &Arc<Tokens>,
-        clients: &Arc<ClientDirectory>,
+        state: &SharedState,
         revocations: Arc<RevocationWriter>,
         database_clock: Arc<DatabaseClock>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let timeout = config.http.request_timeout;
         let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
-        let (followers, versions) = follower::start(
-            &*store,
-            &replica,
-            tokens,
-            clients,
-            config.revocations,
-            &database_clock,
-            &metrics,
-        )
-        .await?;
+        let (followers, versions) =
+            follower::start(&*store, state, config.revocations, &database_clock, &metrics).await?;
         let (exchanges, waiting_exchanges) =
             exchange::start(Arc::clone(&store), config.tokens.clone(), timeout, Arc::clone(&clock));
         let lookups = lookup::start(Arc::clone(&store), config.revocations.read_timeout());
         let cleanup = Cleanup {
             store: Arc::clone(&store),
-            replica,
+            replica: Arc::clone(&state.replica),
             audit_retention: config.audit_retention,
             timeout,
             clock: Arc::clone(&clock),

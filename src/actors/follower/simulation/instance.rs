@@ -13,6 +13,7 @@ use super::database::{
     BOUND, CursorKind, LENGTH, Machine, ModelFeed, POLL, Row, World, id, revocation,
 };
 use super::protocol::{Design, Reply, Request};
+use crate::actors::SharedState;
 use crate::actors::follower::{Backoff, Follower};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::RevocationSettings;
@@ -62,9 +63,11 @@ impl Parts {
     ) -> Follower {
         Follower {
             feed: Box::new(feed) as Box<dyn Feed>,
-            replica: Arc::clone(replica),
-            clients: Arc::default(),
-            tokens: Arc::clone(&self.tokens),
+            state: SharedState {
+                replica: Arc::clone(replica),
+                tokens: Arc::clone(&self.tokens),
+                clients: Arc::default(),
+            },
             notified: replica.log().read_requests(),
             settings: RevocationSettings {
                 capacity: 0,

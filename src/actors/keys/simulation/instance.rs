@@ -17,6 +17,7 @@ use super::super::reader::{self, Reloads};
 use super::super::writer::KeyWriter;
 use super::database::{BOUND, Property, Variant, World};
 use super::host::{Host, ModelFeed};
+use crate::actors::SharedState;
 use crate::actors::follower::{Backoff, Follower};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{KeySettings, RevocationSettings, TokenSettings};
@@ -197,10 +198,12 @@ impl Instance {
         let replica = Arc::new(Replica::new(settings.capacity, BOUND, Arc::clone(&clock) as _));
         let notified = Arc::new(Notify::new());
         let follower = Follower {
-            clients: Arc::default(),
             feed: Box::new(ModelFeed::new(Arc::clone(&self.host))),
-            replica: Arc::clone(&replica),
-            tokens: Arc::clone(&tokens),
+            state: SharedState {
+                replica: Arc::clone(&replica),
+                tokens: Arc::clone(&tokens),
+                clients: Arc::default(),
+            },
             notified: Arc::clone(&notified),
             settings,
             clock: Arc::clone(&clock),
