@@ -84,30 +84,16 @@ start fastapi "$tools/venv/bin/uvicorn" app:app --app-dir "$OLDPWD/examples/fast
 PORT=$((port + 2)) start express node "$tools/app.js"
 
 # The API behind the gateway is one line of nginx, too: it sees the identity headers alone.
+sed -e "s/127.0.0.1:5000/127.0.0.1:$port/" -e "s/127.0.0.1:9000/127.0.0.1:$((port + 4))/" \
+    -e "s/listen 8080/listen 127.0.0.1:$((port + 3))/" \
+    "$OLDPWD/examples/gateways/nginx.conf" >gateway.conf
 cat >nginx.conf <<END
 daemon off;
 pid $folder/nginx.pid;
 events {}
 http {
     access_log off;
-    upstream portcullis { server 127.0.0.1:$port; keepalive 8; }
-    server {
-        listen 127.0.0.1:$((port + 3));
-        location /orders {
-            auth_request /auth-check;
-            auth_request_set \$user_id \$upstream_http_x_auth_user_id;
-            proxy_set_header X-Auth-User-Id \$user_id;
-            proxy_pass http://127.0.0.1:$((port + 4));
-        }
-        location = /auth-check {
-            internal;
-            proxy_pass http://portcullis/auth/check;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_pass_request_body off;
-            proxy_set_header Content-Length "";
-        }
-    }
+    include gateway.conf;
     server {
         listen 127.0.0.1:$((port + 4));
         location /orders { return 200 "orders of \$http_x_auth_user_id\n"; }
@@ -122,6 +108,10 @@ eventually curl --silent "$gateway"
 
 credentials='{"username":"testuser","password":"testpass"}'
 api --data "$credentials" "$service/auth/register" >/dev/null
+{
+    "$program" role set customer --permission orders:read
+    "$program" user set-roles testuser user customer
+} >roles.log 2>&1
 token=$(api --data "$credentials" "$service/auth/login" | field access_token)
 bearer="Authorization: Bearer $token"
 
@@ -165,4 +155,4 @@ for url in "$fastapi" "$express" "$gateway"; do
             exit status != 401
         }' "$folder/${url##*:}"
 done
-printf '\nThe bound is 5 s for gateways and 10 s for these verifiers, whatever fails in between.\n'
+printf '\nThe bound is 5 s for the gateway and 10 s for these verifiers, whatever fails in between.\n'
