@@ -517,6 +517,7 @@ pub(super) mod tests {
         r#"Bearer error="invalid_token", error_description="Invalid refresh token""#,
     )];
 
+    #[expect(clippy::too_many_lines, reason = "it is a table")]
     pub(in crate::http) fn examples() -> Vec<Example> {
         let retry_after = Duration::from_millis(2_001);
         let too_many_changes = ApiError::TooManyPasswordChanges { retry_after };

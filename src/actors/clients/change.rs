@@ -49,22 +49,18 @@ impl Handler<ChangeClient> for ClientActor {
         let clock = Arc::clone(&self.clock);
         let timeout = self.timeout;
         let changed = actix::spawn(async move {
-            match with_deadline(timeout, store.change_client(&change)).await? {
-                Some((changed, set)) => {
-                    let now = clock.now();
-                    for revocation in &changed.revocations {
-                        replica.apply(revocation, now);
-                    }
-                    replica.log().request_read();
-                    directory.apply(&set);
-                    Ok(changed.client)
-                }
-                None => {
-                    let set = with_deadline(timeout, store.read_clients()).await?;
-                    let client = set.clients.into_iter().find(|client| client.id == client_id);
-                    Ok(client.ok_or(ClientError::NotFound)?)
-                }
+            let changed = with_deadline(timeout, store.change_client(&change)).await?;
+            let Some((changed, set)) = changed else {
+                let set = with_deadline(timeout, store.read_clients()).await?;
+                let client = set.clients.into_iter().find(|client| client.id == client_id);
+                return Ok(client.ok_or(ClientError::NotFound)?);
+            };
+            let now = clock.now();
+            for revocation in &changed.revocations {
+                replica.apply(revocation, now);
             }
+            directory.apply(&set);
+            Ok(changed.client)
         });
         Box::pin(async move { changed.await.unwrap_or(Err(AskError::Stopped.into())) })
     }

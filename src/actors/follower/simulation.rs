@@ -18,7 +18,7 @@ use tokio::runtime::Builder;
 use tokio::time::{advance, sleep};
 
 use super::*;
-use crate::revocation::Verdict;
+use crate::revocation::{Replica, Verdict};
 use database::{
     BOUND, CursorKind, Database, LENGTH, Machine, ModelFeed, POLL, TRANSACTIONS, World, id,
 };
