@@ -70,6 +70,18 @@ interop: interop-clients interop-gateways ## Use the service with software of ot
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)
 	tests/key-rotation.sh
 
+.PHONY: test-verifiers
+test-verifiers: ## Test the verifiers for Python and JavaScript (needs Python, Node)
+	tests/verifiers.sh
+
+.PHONY: verifier-faults
+verifier-faults: ## Measure how soon a logout holds at the verifiers, and under faults (needs Python, Node, HAProxy, nginx)
+	tests/verifier-faults.sh
+
+.PHONY: demo
+demo: ## Show how a logout ends at APIs and a gateway (needs Python, Node, nginx)
+	examples/demo.sh
+
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	@# Adds the secrets that a newer version needs.

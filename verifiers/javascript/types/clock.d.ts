@@ -1,0 +1,41 @@
+/**
+ * Returns the moment that many seconds before.
+ *
+ * @param {Stamp} stamp
+ * @param {number} seconds
+ * @returns {Stamp}
+ */
+export function earlier(stamp: Stamp, seconds: number): Stamp;
+/**
+ * Returns the time from a moment to another, in seconds.
+ *
+ * It is the larger of the two advances: a monotonic clock may stop while the machine is suspended,
+ * and a wall clock can be set back.
+ *
+ * @param {Stamp} since
+ * @param {Stamp} now
+ * @returns {number}
+ */
+export function elapsed(since: Stamp, now: Stamp): number;
+/** Elapsed time. */
+/**
+ * A moment, on two clocks, in seconds.
+ *
+ * @typedef {{ readonly monotonic: number, readonly wall: number }} Stamp
+ * @typedef {() => Stamp} Clock
+ */
+/** @type {Stamp} */
+export const NEVER: Stamp;
+/** @type {Clock} Reads the clocks of the machine. */
+export const systemClock: Clock;
+/**
+ * A moment, on two clocks, in seconds.
+ */
+export type Stamp = {
+    readonly monotonic: number;
+    readonly wall: number;
+};
+/**
+ * A moment, on two clocks, in seconds.
+ */
+export type Clock = () => Stamp;

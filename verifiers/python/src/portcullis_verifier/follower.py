@@ -1,0 +1,198 @@
+"""The thread that follows the service: revocations from the feed, keys from the JWKS."""
+
+import json
+import logging
+import os
+import random
+import threading
+import weakref
+from functools import partial
+from urllib.parse import urlencode
+
+from portcullis_verifier.clock import Clock
+from portcullis_verifier.counters import Counters
+from portcullis_verifier.http import Connection, RequestFailed, Service
+from portcullis_verifier.keys import KeySet
+from portcullis_verifier.receiver import Receiver, Request
+
+logger = logging.getLogger("portcullis_verifier")
+
+# Pause after a first failure, in seconds. It doubles with each further one, up to the longest.
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+# Pause after a reply without entries that came at once, in seconds. The service makes it, too.
+SHORTEST_ROUND = 0.2
+# Shortest time between two reads of the keys for the sake of an unknown one, in seconds.
+UNKNOWN_KEY_INTERVAL = 5.0
+
+
+class Follower:
+    """Follows the service from `start` to `close`, in one thread, with one request at a time."""
+
+    def __init__(
+        self,
+        service: Service,
+        receiver: Receiver,
+        clock: Clock,
+        max_staleness: float,
+        keys: KeySet | None,
+    ) -> None:
+        self._service, self._receiver, self._clock = service, receiver, clock
+        self._timeout = max_staleness / 4
+        self._longest_pause = min(LONGEST_PAUSE, max_staleness / 4)
+        # Replaced as a whole; `None` before the first read.
+        self.keys = keys
+        self.counters = Counters()
+        # Cause of the latest failure, until a read succeeds.
+        self.problem: str | None = None
+        self._read_again_at = float("-inf")
+        self._read_again_failure: str | None = None
+        self._set_up()
+        os.register_at_fork(after_in_child=partial(_restart, weakref.ref(self)))
+
+    def _set_up(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._stopping = threading.Event()
+        # Set once the first complete read and the keys are there.
+        self._ready = threading.Event()
+        self._starting = threading.Lock()
+        self._reading_again = threading.Lock()
+        self._connection = self._service.connect(self._timeout)
+
+    def start(self) -> None:
+        """Start the thread, unless it runs or was closed."""
+        with self._starting:
+            if self._thread is None and not self._stopping.is_set():
+                self._thread = threading.Thread(
+                    target=self._run, name="portcullis-verifier", daemon=True
+                )
+                self._thread.start()
+
+    def restart_after_fork(self) -> None:
+        """Start a thread in a forked process. What the parent knew stays known."""
+        was_following = self._thread is not None and not self._stopping.is_set()
+        was_ready = self._ready.is_set()
+        self._connection.close_inherited()
+        self._set_up()
+        if was_ready:
+            self._ready.set()
+        if was_following:
+            self.start()
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Wait for the first complete read and the keys."""
+        return self._ready.wait(timeout)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        self._connection.abort()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(self._timeout)
+
+    def read_keys_again(self) -> None:
+        """Read the keys, for a token with an unknown one, unless this was done a moment ago.
+
+        Callers share the read and its failure. Raises `RequestFailed`.
+        """
+        with self._reading_again:
+            now = self._clock().monotonic
+            if now - self._read_again_at >= UNKNOWN_KEY_INTERVAL:
+                self._read_again_at = now
+                self._read_again_failure = self._try_to_read_keys()
+            if self._read_again_failure is not None:
+                raise RequestFailed(self._read_again_failure)
+
+    def _try_to_read_keys(self) -> str | None:
+        connection = self._service.connect(self._timeout)
+        try:
+            self._read_keys(connection)
+        except (RequestFailed, ValueError) as error:
+            return str(error)
+        finally:
+            connection.close()
+        return None
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stopping.is_set():
+            pause = 0.0
+            try:
+                pause = self._follow()
+                failures = 0
+            # Of any kind: the thread has to go on.
+            except Exception as error:
+                if self._stopping.is_set():
+                    return
+                pause = self._failed(error, failures)
+                failures += 1
+            self._stopping.wait(pause)
+        self._connection.close()
+
+    def _follow(self) -> float:
+        """Read the keys if they are due, then the feed. Return the pause before the next read."""
+        keys_due_in = self._keys_due_in()
+        if keys_due_in <= 0:
+            self._read_keys(self._connection)
+            keys_due_in = self._keys_due_in()
+        request = self._receiver.request(keys_due_in)
+        entries = self._read_feed(request)
+        self._receiver.forget()
+        if self.problem is not None:
+            logger.info("following the revocation feed again")
+            self.problem = None
+        self._ready.set()
+        took = self._clock().monotonic - request.sent.monotonic
+        is_early = not entries and took < min(request.wait, SHORTEST_ROUND)
+        return SHORTEST_ROUND if is_early else 0.0
+
+    def _read_feed(self, request: Request) -> int:
+        """Read the feed. Return the number of entries."""
+        query = {"nonce": request.nonce, "wait": f"{request.wait:.3f}"}
+        if request.cursor is not None:
+            query["cursor"] = request.cursor
+        reply = self._connection.request(
+            f"/revocations?{urlencode(query)}",
+            {"Authorization": self._service.authorization()},
+            wait=request.wait,
+        )
+        fields = json.loads(reply.body)
+        is_complete = self._receiver.apply(request, fields)
+        entries = len(fields["revoked"])
+        self.counters.reads += 1
+        self.counters.complete_reads += is_complete
+        self.counters.entries += entries
+        return entries
+
+    def _read_keys(self, connection: Connection) -> None:
+        sent = self._clock()
+        reply = connection.request("/.well-known/jwks.json", {})
+        cache_control = reply.headers.get("Cache-Control", "")
+        keys = KeySet.from_jwks(json.loads(reply.body), cache_control, sent)
+        if self.keys is None or self.keys.sent.monotonic <= sent.monotonic:
+            self.keys = keys
+        self.counters.key_reads += 1
+
+    def _keys_due_in(self) -> float:
+        """Return the time until the keys have to be read, in seconds: after half of their life."""
+        if self.keys is None:
+            return 0.0
+        return self.keys.max_age / 2 - self.keys.sent.elapsed(self._clock())
+
+    def _failed(self, error: Exception, failures: int) -> float:
+        """Note a failure. Return the pause before the next attempt, with jitter."""
+        self._connection.close()
+        self.counters.failures += 1
+        if self.problem is None:
+            logger.warning("failed to follow the revocation feed; retrying: %s", error)
+        self.problem = str(error)
+        pause = min(FIRST_PAUSE * 2.0 ** min(failures, 16), self._longest_pause)
+        if isinstance(error, RequestFailed):
+            pause = max(pause, min(error.retry_after, self._longest_pause))
+        return pause * random.uniform(0.5, 1.5)
+
+
+def _restart(follower: "weakref.ref[Follower]") -> None:
+    if (forked := follower()) is not None:
+        forked.restart_after_fork()
