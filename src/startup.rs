@@ -15,7 +15,9 @@ use crate::actors::{
 };
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
-use crate::http::{Api, BoundServer, Connections, FailureLog, ListenError, Readiness};
+use crate::http::{
+    Api, BoundServer, CompleteReads, Connections, FailureLog, ListenError, Readiness,
+};
 use crate::keys::{self, Keys, KeysError, OpenKeysError};
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -75,6 +77,12 @@ impl Application {
         let replica = Arc::new(new_replica(config.revocations, &clock, &metrics));
         let state = SharedState { replica, tokens, clients: Arc::default() };
         let actors = start_actors(&config, keys, &store, &state, database_clock, &metrics).await?;
+        let complete_reads = CompleteReads::new(
+            Arc::clone(&state.replica),
+            actors.sessions.clone(),
+            Arc::clone(&clock),
+            config.http.request_timeout,
+        );
         let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
             readiness: Arc::new(Readiness::new(actors.users.clone(), Arc::clone(&clock))),
@@ -96,7 +104,7 @@ impl Application {
             cors_allowed_origins: config.http.cors_allowed_origins.clone(),
             connections: Arc::clone(&connections),
             failures: FailureLog::default(),
-            complete_reads: Arc::default(),
+            complete_reads: Arc::new(complete_reads),
         };
         let (server, address) = server.serve(&api)?;
         Ok(Self {

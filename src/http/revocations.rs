@@ -156,7 +156,7 @@ async fn answer(
         api.metrics.receiver_replies.inc(kind);
         return Ok(HttpResponse::Ok().json(reply));
     }
-    let complete = api.complete_reads.take(api).await?;
+    let complete = api.complete_reads.take().await?;
     let later = log.latest().reply(&complete.cursor, arrived_at);
     let later = later.ok_or_else(|| ApiError::Unavailable("the log has moved on".into()))?;
     let reply = RevocationsView::new(api, query, later, true)?;

@@ -330,7 +330,7 @@ mod tests {
 
     #[test]
     fn age_is_rounded_up() {
-        let began_at = Duration::from_micros(1_000_000);
+        let began_at = Duration::from_secs(1);
         for (arrived_at, age_ms) in
             [(1_000_000, 1), (1_000_999, 1), (1_001_000, 2), (998_500, -1), (990_000, -9)]
         {

@@ -16,11 +16,11 @@ use flate2::{Compression, Crc, CrcWriter};
 use futures_util::stream;
 use tokio::time::timeout;
 
-use crate::actors::ReadRevocations;
+use crate::actors::{Mailbox, ReadRevocations, SessionActor};
+use crate::clock::Clock;
 use crate::domain::{FeedCursor, RevocationId};
 use crate::http::error::ApiError;
-use crate::http::state::Api;
-use crate::revocation::LogView;
+use crate::revocation::{LogView, Replica};
 
 /// Header of a gzip stream without a name and a time (RFC 1952).
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
@@ -53,10 +53,20 @@ const MAX_AGE: Duration = Duration::from_mins(5);
 const MAX_ADDED: usize = 1_000;
 
 /// The latest complete read of the replica, and the limit on the replies with it.
-#[derive(Default)]
 pub struct CompleteReads {
+    source: Source,
+    /// Maximum duration of a read.
+    timeout: Duration,
     latest: Arc<tokio::sync::Mutex<Option<Arc<CompleteRead>>>>,
     budget: Mutex<Budget>,
+}
+
+/// Source of complete reads.
+#[derive(Clone)]
+struct Source {
+    replica: Arc<Replica>,
+    sessions: Mailbox<SessionActor>,
+    clock: Arc<dyn Clock>,
 }
 
 /// Every live revocation as of a cursor, as the end of a JSON object.
@@ -79,35 +89,47 @@ struct Budget {
 }
 
 impl CompleteReads {
+    /// Creates the reads. One is given up after `timeout`.
+    #[must_use]
+    pub fn new(
+        replica: Arc<Replica>,
+        sessions: Mailbox<SessionActor>,
+        clock: Arc<dyn Clock>,
+        timeout: Duration,
+    ) -> Self {
+        let source = Source { replica, sessions, clock };
+        Self { source, timeout, latest: Arc::default(), budget: Mutex::default() }
+    }
+
     /// Returns a complete read. The log usually has the later revocations.
     ///
     /// # Errors
     /// Returns [`ApiError::Overloaded`] beyond the limit, or the error of a read from the database.
-    pub(super) async fn take(&self, api: &Api) -> Result<Arc<CompleteRead>, ApiError> {
-        let complete = timeout(api.body_timeout, self.make_once(api)).await;
+    pub(super) async fn take(&self) -> Result<Arc<CompleteRead>, ApiError> {
+        let complete = timeout(self.timeout, self.make_once()).await;
         let complete = complete.unwrap_or_else(|error| Err(ApiError::Unavailable(error.into())))?;
         let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        match budget.spend(complete.deflated.len(), api.clock.uptime()) {
+        match budget.spend(complete.deflated.len(), self.source.clock.uptime()) {
             Ok(()) => Ok(complete),
             Err(retry_after) => Err(ApiError::Overloaded { retry_after }),
         }
     }
 
     /// Returns the latest complete read, or makes a new one. Callers that come meanwhile wait for it.
-    async fn make_once(&self, api: &Api) -> Result<Arc<CompleteRead>, ApiError> {
+    async fn make_once(&self) -> Result<Arc<CompleteRead>, ApiError> {
         let mut latest = Arc::clone(&self.latest).lock_owned().await;
-        let view = api.replica.log().latest();
-        let oldest = api.clock.uptime().saturating_sub(MAX_AGE);
+        let view = self.source.replica.log().latest();
+        let oldest = self.source.clock.uptime().saturating_sub(MAX_AGE);
         if let Some(complete) = &*latest
             && complete.made_at >= oldest
             && complete.is_recent(&view)
         {
             return Ok(Arc::clone(complete));
         }
-        let api = api.clone();
+        let source = self.source.clone();
         // A task of its own: it would be in vain if its caller left, and then the next one.
         let making = rt::spawn(async move {
-            let complete = Arc::new(CompleteRead::make(&api).await?);
+            let complete = Arc::new(CompleteRead::make(&source).await?);
             *latest = Some(Arc::clone(&complete));
             Ok(complete)
         });
@@ -117,9 +139,9 @@ impl CompleteReads {
 
 impl CompleteRead {
     /// Takes the revocations from the replica, or from the database if the replica is incomplete.
-    async fn make(api: &Api) -> Result<Self, ApiError> {
-        let made_at = api.clock.uptime();
-        let replica = Arc::clone(&api.replica);
+    async fn make(source: &Source) -> Result<Self, ApiError> {
+        let made_at = source.clock.uptime();
+        let replica = Arc::clone(&source.replica);
         let from_replica = in_background(move || {
             let all = replica.read_all();
             all.map(|(cursor, revoked)| Self::new(cursor, made_at, &revoked)).transpose()
@@ -127,7 +149,7 @@ impl CompleteRead {
         if let Some(complete) = from_replica.await? {
             return Ok(complete);
         }
-        let batch = api.sessions.ask(ReadRevocations).await?;
+        let batch = source.sessions.ask(ReadRevocations).await?;
         in_background(move || {
             let revocations = batch.entries.iter().map(|entry| entry.revocation);
             let revoked = revocations.map(|one| (one.id, one.expires_at.unix_timestamp()));

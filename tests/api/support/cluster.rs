@@ -6,8 +6,8 @@ use futures_util::future::{join, join_all};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
 use portcullis::domain::{
-    Audience, Permissions, RoleName, Roles, SecretKey, SessionId, User, UserId, UserVersion,
-    Username,
+    Audience, Permission, Permissions, RoleName, Roles, SecretKey, SessionId, User, UserId,
+    UserVersion, Username,
 };
 use portcullis::tokens::{KeyRing, RootKey, Tokens};
 use reqwest::Method;
@@ -226,7 +226,7 @@ fn issue_token(tokens: &Tokens) -> String {
         id: UserId::random(),
         username: Username::parse("alice").expect("the username is valid"),
         roles: Roles::from_iter([RoleName::USER]),
-        permissions: Permissions::default(),
+        permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
         created_at: SystemClock.now(),
         disabled_at: None,
         version: UserVersion::FIRST,

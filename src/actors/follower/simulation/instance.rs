@@ -157,7 +157,7 @@ impl Instance {
         replica.is_fresh().then(|| Reply {
             nonce: request.nonce,
             cursor: reply.cursor,
-            read_at: view.read_began_at() - self.clock.booted_before,
+            read_at: view.read_began_at().saturating_sub(self.clock.booted_before),
             age_ms: reply.age_ms,
             now: self.world.database_time(),
             revoked,
@@ -202,7 +202,7 @@ impl Instance {
                 reply.rows.retain(|row| self.row(row.id).is_some_and(|row| is_new(&row)));
             }
             (Design::NewEntriesOnly, ..) => {
-                reply.rows.retain(|row| self.row(row.id).is_none_or(|row| !self.has_revoked(&row)))
+                reply.rows.retain(|row| self.row(row.id).is_none_or(|row| !self.has_revoked(&row)));
             }
             _ => {}
         }

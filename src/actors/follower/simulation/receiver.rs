@@ -89,7 +89,7 @@ impl Host {
         let now = self.world.at();
         let current = self.suspensions.iter().find(|(start, end)| (*start..*end).contains(&now));
         if let Some((_, end)) = current {
-            sleep(*end - now).await;
+            sleep(end.saturating_sub(now)).await;
         }
     }
 
@@ -98,7 +98,7 @@ impl Host {
         let now = self.world.at();
         let suspended =
             |(start, end): &(Duration, Duration)| (*end).min(now).saturating_sub((*start).min(now));
-        now - self.suspensions.iter().map(suspended).sum::<Duration>()
+        now.saturating_sub(self.suspensions.iter().map(suspended).sum())
     }
 
     fn time_of_day(&self) -> OffsetDateTime {
@@ -113,7 +113,7 @@ impl Host {
         let (monotonic, time_of_day) = (self.monotonic_time(), self.time_of_day());
         let mut latest = self.latest.lock().unwrap();
         let by_day = Duration::try_from(time_of_day - latest.1).unwrap_or_default();
-        let elapsed = latest.2 + by_day.max(monotonic - latest.0);
+        let elapsed = latest.2 + by_day.max(monotonic.saturating_sub(latest.0));
         *latest = (monotonic, time_of_day, elapsed);
         elapsed
     }
