@@ -23,5 +23,6 @@ for package in haproxy nginx; do
         >/dev/null || { echo "failed to install $package: install it" >&2; exit 1; }
 done
 
+export PYTHONPATH=$PWD/tests/shared
 # -B: no compiled files beside the sources.
 exec tests/with-postgres.sh "$tools/venv/bin/python" -B tests/verifier_faults/run.py

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import threading
 
-from processes import FOLDER, free_port, run
+from processes import FOLDER, free_port, run, write
 
 
 class Proxy:
@@ -68,9 +68,8 @@ class Proxy:
 def start_caching_proxy(target_port):
     """Starts nginx that keeps each reply of the feed for a minute, whatever was asked."""
     port = free_port()
-    config = FOLDER / "cache.conf"
     # The folder is open to its owner alone; without root, nginx ignores `user`.
-    config.write_text(f"""
+    config = write("cache.conf", f"""
         user root; daemon off; pid {FOLDER}/cache.pid; events {{}}
         http {{
             access_log off;
@@ -84,5 +83,5 @@ def start_caching_proxy(target_port):
                 }}
             }}
         }}""")
-    run("cache", ["nginx", "-e", "stderr", "-p", str(FOLDER), "-c", str(config)], port)
+    run("cache", ["nginx", "-e", "stderr", "-p", str(FOLDER), "-c", config], port)
     return port

@@ -17,14 +17,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from string import Template
+
+import requests
+from processes import FOLDER, end_all, eventually, free_port, run, write
+from proxies import Proxy, start_caching_proxy
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "key_rotation"))
-
-import requests  # noqa: E402
-from processes import FOLDER, end_all, eventually, free_port, render, run  # noqa: E402
-from proxies import Proxy, start_caching_proxy  # noqa: E402
-
+BALANCER = Template((HERE.parent / "key_rotation" / "balancer.cfg").read_text())
 PROGRAM = os.environ["PROGRAM"]
 LOGOUTS = int(os.environ.get("LOGOUTS", "1000"))
 USERS = 20
@@ -66,7 +66,8 @@ class Cluster:
     def start_balancer(self):
         servers = [f"    server instance{number} 127.0.0.1:{port}"
                    for number, port in enumerate(self.ports)]
-        config = render("balancer.cfg", port=self.port, servers="\n".join(servers))
+        text = BALANCER.safe_substitute(port=self.port, servers="\n".join(servers))
+        config = write("balancer.cfg", text)
         process = run("balancer", ["haproxy", "-f", config], port=self.port)
         eventually(lambda: requests.get(f"{self.url}/health/ready").ok)
         return process
