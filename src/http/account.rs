@@ -79,9 +79,10 @@ pub(super) async fn change_password(
     origin: RequestOrigin,
     body: JsonBody<RawPasswordChange>,
 ) -> Result<impl Responder, ApiError> {
+    let user_id = bearer.require_user()?;
     let body = body.read().await?;
     let change = ChangeOwnPassword {
-        user_id: bearer.require_user()?,
+        user_id,
         current: parse_current_password(body.current_password)?,
         new: parse_new_password(body.new_password)?,
         keep_session: bearer.claims.session_id,
@@ -110,8 +111,9 @@ pub(super) async fn delete_me(
     origin: RequestOrigin,
     body: JsonBody<RawDeletion>,
 ) -> Result<impl Responder, ApiError> {
+    let user_id = bearer.require_user()?;
     let delete = DeleteOwnAccount {
-        user_id: bearer.require_user()?,
+        user_id,
         password: parse_current_password(body.read().await?.password)?,
         requester: bearer.requester(origin),
     };

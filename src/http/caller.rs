@@ -171,7 +171,8 @@ fn basic_credentials(
 ) -> Result<Option<(String, String)>, AuthorizationHeaderError> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let header = headers.next().and_then(|header| header.to_str().ok()).unwrap_or_default();
-    let Some((scheme, encoded)) = header.trim().split_once(' ') else { return Ok(None) };
+    let header = header.trim();
+    let (scheme, encoded) = header.split_once(' ').unwrap_or((header, ""));
     if !scheme.eq_ignore_ascii_case("Basic") {
         return Ok(None);
     }

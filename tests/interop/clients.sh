@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Proves that others can use the API without code of ours: clients that are generated from the OpenAPI
-# document, in Python and TypeScript, and a browser on another origin. Runs the service on SQLite.
+# Proves that others can use the API without code of ours: OAuth clients, clients that are generated from
+# the OpenAPI document, in Python and TypeScript, and a browser on another origin. Runs the service on SQLite.
 # Takes a minute after the build, and three the first time, when it installs the tools.
 # Not in CI: it needs PyPI, npm and Chromium.
 set -euo pipefail
@@ -49,12 +49,27 @@ pids+=($!)
 PAGE_PORT=$(port_in "$folder/page.log")
 export PAGE_PORT
 
+# A known port, since the issuer has it.
+API_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export PUBLIC_URL=http://127.0.0.1:$API_PORT
 export CORS_ALLOWED_ORIGINS="http://127.0.0.1:$PAGE_PORT" DATABASE_URL="sqlite://$folder/portcullis.db"
-"$program" --port 0 >"$folder/service.log" &
+"$program" --port "$API_PORT" >"$folder/service.log" &
 pids+=($!)
 API_URL=http://127.0.0.1:$(port_in "$folder/service.log")
 export API_URL
 curl --silent --show-error --fail --output "$folder/openapi.json" "$API_URL/openapi.json"
+
+machine=$("$program" client create machine --permission tokens:introspect --json 2>"$folder/client.log")
+CLIENT_ID=$(jq -r .client_id <<<"$machine")
+CLIENT_SECRET=$(jq -r .client_secret <<<"$machine")
+export CLIENT_ID CLIENT_SECRET
+
+echo '== Authlib'
+"$tools/bin/python" -B tests/interop/clients_authlib.py
+
+echo '== oauth4webapi'
+cp tests/interop/clients_oauth4webapi.mjs "$tools/oauth4webapi.mjs"
+node "$tools/oauth4webapi.mjs"
 
 echo '== openapi-python-client'
 PATH=$tools/bin:$PATH "$tools/bin/openapi-python-client" generate --meta none \
