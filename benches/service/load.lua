@@ -2,6 +2,8 @@
 -- PAUSE is the pause of a client before each request, in milliseconds. KIND is one of:
 --
 --     check    a request with each token in turn, repeatedly
+--     introspect  an introspection of each token in turn, repeatedly; the first line contains the
+--              credentials of the client for HTTP Basic
 --     login    a login with the credentials in FILE
 --     logout   a logout with each token in turn
 --     refresh  an exchange of each refresh token in turn, then of its successors
@@ -29,6 +31,11 @@ local function with_body(body)
    return "POST" .. head .. "Content-Type: application/json\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
 end
 
+local function with_form(basic, form)
+   return "POST" .. head .. "Authorization: Basic " .. basic .. "\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+      .. "Content-Length: " .. #form .. "\r\n\r\n" .. form
+end
+
 function init(arguments)
    kind = arguments[1]
    head = " " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\n"
@@ -44,11 +51,17 @@ function init(arguments)
       for i, token in ipairs(tokens) do
          checks[i] = with_token("GET", token)
       end
+   elseif kind == "introspect" then
+      local basic = take()
+      for i = first, last do
+         checks[i - 1] = with_form(basic, "token=" .. tokens[i])
+      end
+      first = 0
    end
 end
 
 function request()
-   if kind == "check" then
+   if kind == "check" or kind == "introspect" then
       first = first % #checks + 1
       return checks[first]
    elseif kind == "login" then

@@ -185,19 +185,32 @@ def checks():
 
 
 def gateways():
-    """Measures `/auth/check` beside the dashboard, each over a bare handler with the same reply."""
-    service = portcullis(new_database(), SERVER_CORE)
+    """Measures `/auth/check` over a bare handler with the same reply, and introspection, beside the dashboard."""
+    database = new_database()
+    service = portcullis(database, SERVER_CORE)
     service.ask("POST", "/auth/register", CREDENTIALS)
     token = service.log_in()["access_token"]
-    tokens = write("checked", [another(token, str(uuid.uuid4())) for _ in range(CHECKED)])
+    checked = [another(token, str(uuid.uuid4())) for _ in range(CHECKED)]
+    tokens, asked = write("checked", checked), write("asked", [new_client(database), *checked])
     bare = Service([*SERVER_CORE, CONTROL.absolute(), "http"])
+    introspect = lambda: load(service, "/oauth/introspect", "introspect", asked, core=CLIENT_CORE)
     door = "/auth/check?permission=dashboard:read"
     rounds = alternate(bare=lambda: check(bare, tokens, door, core=CLIENT_CORE),
                        door=lambda: check(service, tokens, door, core=CLIENT_CORE),
+                       introspection=introspect,
                        dashboard=lambda: check(service, tokens, core=CLIENT_CORE))
     compare("processor time of /auth/check over a bare handler's", rounds, "door", "bare", "cpu_us", 1.30, 1.15)
     compare("/auth/check a second over the dashboard", rounds, "door", "dashboard", "per_second", 0.95, 1.0)
+    compare("introspections a second over the dashboard", rounds, "introspection", "dashboard", "per_second", 0.5, 0.7)
     service.stop(), bare.stop()
+
+
+def new_client(database):
+    """Creates a client that can introspect, and returns its credentials for HTTP Basic."""
+    settings = {"PATH": os.environ["PATH"], "DATABASE_URL": database, "JWT_SECRET_KEY": KEY, "JWT_ALGORITHM": "HS256"}
+    command = [PROGRAM, "client", "create", "bench", "--permission", "tokens:introspect", "--json"]
+    client = json.loads(subprocess.run(command, check=True, capture_output=True, env=settings).stdout)
+    return base64.b64encode(f"{client['client_id']}:{client['client_secret']}".encode()).decode()
 
 
 def signatures():

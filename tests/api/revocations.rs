@@ -21,6 +21,7 @@ use crate::support::{
 on_both_databases![
     first_reply_is_complete_and_later_ones_are_not,
     everything_that_ends_tokens_arrives,
+    client_follows_with_its_secret,
     waiting_request_is_answered_by_a_logout,
     complete_reply_is_compressed_once_for_all,
     incomplete_replica_answers_from_the_database,
@@ -106,6 +107,26 @@ async fn run_command(database: &TestDatabase, arguments: &str) {
     assert!(output.status.success(), "{arguments}: {output:?}");
 }
 
+/// Creates a client with a permission. Returns its id and its secret.
+async fn create_client(
+    app: &TestApp,
+    admin: &str,
+    name: &str,
+    permission: &str,
+) -> (String, String) {
+    let body = json!({ "name": name, "permissions": [permission] });
+    let request = app.request(Method::POST, "/admin/clients").bearer_auth(admin).json(&body);
+    let reply = send(request).await;
+    let text = |name: &str| reply.body[name].as_str().expect("a text").to_owned();
+    (text("client_id"), text("client_secret"))
+}
+
+async fn get_client_token(app: &TestApp, (id, secret): &(String, String)) -> String {
+    let request = app.request(Method::POST, "/oauth/token").basic_auth(id, Some(secret));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    send(request.body("grant_type=client_credentials")).await.access_token()
+}
+
 async fn first_reply_is_complete_and_later_ones_are_not(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let mut receiver = Receiver::start(&app, &database).await;
@@ -167,6 +188,19 @@ async fn end_tokens(app: &TestApp, database: &TestDatabase, admin: &str, way: &s
             run_command(database, &format!("user end-sessions {way}")).await;
             return session;
         }
+        "role" => {
+            run_command(database, &format!("role set {way} --permission orders:read")).await;
+            run_command(database, &format!("user set-roles {way} {way}")).await;
+            let token = app.log_in_for_token(way).await;
+            run_command(database, &format!("role set {way}")).await;
+            return claim(&token, "sid");
+        }
+        "client" => {
+            let client = create_client(app, admin, way, "dashboard:read").await;
+            let token = get_client_token(app, &client).await;
+            run_command(database, &format!("client disable {way}")).await;
+            return claim(&token, "sid");
+        }
         way => panic!("{way} is unknown"),
     };
     let reply = send(request).await;
@@ -193,6 +227,8 @@ async fn everything_that_ends_tokens_arrives(database: TestDatabase) {
         "sessions",
         "theft",
         "command-line",
+        "role",
+        "client",
     ] {
         let id = end_tokens(&app, &database, &receiver.token, way).await;
         receiver.receive(&id).await;
@@ -202,6 +238,21 @@ async fn everything_that_ends_tokens_arrives(database: TestDatabase) {
     assert_eq!(app.send_with_token(Method::DELETE, path, &receiver.token).await.status, 200);
     receiver.token = app.log_in_for_token("root").await;
     receiver.receive(&key).await;
+}
+
+async fn client_follows_with_its_secret(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    let follow = async |(id, secret): &(String, String)| {
+        send(app.request(Method::GET, "/revocations").basic_auth(id, Some(secret))).await
+    };
+
+    let follower = create_client(&app, &admin, "follower", "revocations:read").await;
+    assert_eq!(follow(&follower).await.body["complete"], true);
+    let other = create_client(&app, &admin, "other", "tokens:introspect").await;
+    follow(&other).await.assert_code(403, "permission_missing");
+    let wrong = (follower.0, other.1);
+    follow(&wrong).await.assert_code(401, "invalid_client");
 }
 
 async fn waiting_request_is_answered_by_a_logout(database: TestDatabase) {

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -58,7 +58,7 @@ impl Proxy {
         let server = server_address(database);
         let initial = Settings { mode: ProxyMode::Forward, server, generation: 0, stop: None };
         let settings = Arc::new(watch::Sender::new(initial));
-        actix_web::rt::spawn(accept_connections(listener, Arc::clone(&settings)));
+        actix_web::rt::spawn(accept_connections(listener, Arc::downgrade(&settings)));
         Self { settings, database: database.with_port(address.port()) }
     }
 
@@ -116,15 +116,18 @@ impl Settings {
     }
 }
 
-async fn accept_connections(listener: TcpListener, settings: Arc<watch::Sender<Settings>>) {
+/// Accepts connections until the proxy is dropped, which closes all of them.
+async fn accept_connections(listener: TcpListener, proxy: Weak<watch::Sender<Settings>>) {
     while let Ok((client, _)) = listener.accept().await {
+        let Some(settings) = proxy.upgrade() else { return };
         let accepted = settings.borrow().clone();
         let Ok(server) = TcpStream::connect(&accepted.server).await else { continue };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        let sender = Arc::clone(&settings);
+        let sender = proxy.clone();
         let count = move |message: &[u8]| {
-            sender.send_if_modified(|settings| settings.count_message(message));
+            let Some(settings) = sender.upgrade() else { return };
+            settings.send_if_modified(|settings| settings.count_message(message));
         };
         let receiver = settings.subscribe();
         actix_web::rt::spawn(forward(
