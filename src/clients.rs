@@ -70,6 +70,12 @@ impl Clients {
         self.version
     }
 
+    /// Finds a client.
+    #[must_use]
+    pub fn find(&self, id: ClientId) -> Option<&Arc<Client>> {
+        self.by_id.get(&id)
+    }
+
     /// Returns `true` if tokens for the secret of a client are accepted.
     #[must_use]
     pub fn has_session(&self, id: ClientId, session_id: SessionId) -> bool {
@@ -79,7 +85,8 @@ impl Clients {
     }
 
     /// Authenticates a client. Returns `None` for an unknown, disabled or expired client and for a
-    /// wrong secret alike, after the same work.
+    /// wrong secret alike. The work differs by a comparison of hashes, which tells nothing: a secret
+    /// has 256 random bits, and a client id is no secret.
     #[must_use]
     pub fn authenticate(
         &self,

@@ -204,7 +204,13 @@ async fn start_actors(
         sessions.versions(),
         Arc::clone(metrics),
     );
-    let clients = ClientActor::new(config, Arc::clone(store), state, Arc::clone(&clock));
+    let clients = ClientActor::new(
+        config,
+        Arc::clone(store),
+        state,
+        Arc::clone(&revocations),
+        Arc::clone(&clock),
+    );
     let keys = KeyActor::new(config, keys, state, Arc::clone(&clock));
     let users = UserActor::new(Arc::clone(store), hashing, revocations, clock);
     Ok(Actors {

@@ -30,6 +30,8 @@ create table client_secrets (
     -- The `sid` claim of the tokens that were issued for the secret. It changes when they end.
     session_id       blob    not null,
     created_at       integer not null,
+    -- Number of its tokens that were revoked one by one.
+    revoked_tokens   integer not null default 0,
     -- Latest expiry of the tokens that may have been issued; null before the first one.
     tokens_expire_at integer
 ) strict;

@@ -184,9 +184,8 @@ impl Follower {
         let read = self.feed.read_keys(self.settings.read_timeout()).await;
         match &read {
             Ok(keys) => self.state.tokens.replace(&ring, keys),
-            // Otherwise the next read would not show that the database may be another one.
-            Err(_) if batch.is_full_reload => self.feed.request_full_reload(),
-            Err(_) => {}
+            // The batch is not published: without a full reload, its revocations never would be.
+            Err(_) => self.feed.request_full_reload(),
         }
         read.map(|_| ())
     }
@@ -200,9 +199,8 @@ impl Follower {
         let read = self.feed.read_clients(self.settings.read_timeout()).await;
         match &read {
             Ok(set) => self.state.clients.replace(&former, set),
-            // Otherwise the next read would not show that the database may be another one.
-            Err(_) if batch.is_full_reload => self.feed.request_full_reload(),
-            Err(_) => {}
+            // The batch is not published: without a full reload, its revocations never would be.
+            Err(_) => self.feed.request_full_reload(),
         }
         read.map(|_| ())
     }

@@ -17,7 +17,9 @@ mod sessions;
 mod shared_state;
 mod users;
 
-pub use clients::{AdmitClientToken, ChangeClient, ClientActor, ListClients, ReloadClients};
+pub use clients::{
+    AdmitClientToken, ChangeClient, ClientActor, ListClients, ReloadClients, RevokeClientToken,
+};
 pub use error::{ActorError, AskError};
 pub use hash_queue::{HashPermit, HashQueue};
 pub use keys::{KeyActor, ListKeys, ReloadKeys, RevokeKeys, RotateKeys};

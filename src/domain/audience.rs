@@ -53,6 +53,13 @@ impl Audience {
         })
     }
 
+    /// Returns `true` if every name of the other audience is in this one.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let is_known = |api: &String| self.apis.contains(api);
+        (self.has_service || !other.has_service) && other.apis.iter().all(is_known)
+    }
+
     /// Returns the names. The service has the name of the issuer.
     pub fn names<'a>(&'a self, issuer: &'a str) -> impl Iterator<Item = &'a str> {
         self.has_service.then_some(issuer).into_iter().chain(self.apis.iter().map(String::as_str))

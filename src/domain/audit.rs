@@ -90,6 +90,9 @@ pub enum AuditAction {
     /// A secret of a client was removed, which ended its tokens.
     #[strum(serialize = "client.secret_removed")]
     ClientSecretRemoved,
+    /// The tokens of a client ended: too many were revoked one by one.
+    #[strum(serialize = "client.tokens_ended")]
+    ClientTokensEnded,
     /// A client was disabled.
     #[strum(serialize = "client.disabled")]
     ClientDisabled,

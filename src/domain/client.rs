@@ -86,13 +86,44 @@ impl Client {
 }
 
 impl ClientRights {
+    /// Returns `true` if the permissions are good for more APIs, for more tokens or for longer than
+    /// they were with the former rights.
+    pub(super) fn extend(&self, former: &Self) -> bool {
+        let includes = |former: &Option<Audience>, new: &Option<Audience>| match (former, new) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(former), Some(new)) => former.includes(new),
+        };
+        !includes(&former.audience, &self.audience)
+            || !includes(&former.resource, &self.resource)
+            || self.expiry() > former.expiry()
+    }
+
     /// Returns `true` if tokens with these rights may have more than the new ones.
     pub(super) fn are_narrowed_by(&self, new: &Self) -> bool {
-        let expiry =
-            |rights: &Self| rights.expires_at.map_or(i64::MAX, OffsetDateTime::unix_timestamp);
         !self.permissions.without(&new.permissions).is_empty()
             || self.audience != new.audience
-            || expiry(new) < expiry(self)
+            || new.expiry() < self.expiry()
+    }
+
+    fn expiry(&self) -> i64 {
+        self.expires_at.map_or(i64::MAX, OffsetDateTime::unix_timestamp)
+    }
+}
+
+/// Writes the permissions, and the other rights that are not the default.
+impl fmt::Display for ClientRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.permissions)?;
+        for (name, audience) in [("audience", &self.audience), ("resource", &self.resource)] {
+            if let Some(audience) = audience {
+                write!(f, ", {name} {audience}")?;
+            }
+        }
+        match self.expires_at {
+            Some(expiry) => write!(f, ", expires at {}", expiry.unix_timestamp()),
+            None => Ok(()),
+        }
     }
 }
 

@@ -22,6 +22,8 @@ pub enum ClientEdit {
     AddSecret(NewSecret),
     /// Removes a secret, and ends the tokens that were issued for it.
     RemoveSecret(SecretId),
+    /// Ends the tokens that were issued for the secret with this session id.
+    EndTokens(SessionId),
     /// Refuses the client, and ends its tokens.
     Disable,
     /// Accepts the client again.
@@ -89,22 +91,28 @@ impl ClientEdit {
             Self::SetRights(_) => AuditAction::ClientChanged,
             Self::AddSecret(_) => AuditAction::ClientSecretAdded,
             Self::RemoveSecret(_) => AuditAction::ClientSecretRemoved,
+            Self::EndTokens(_) => AuditAction::ClientTokensEnded,
             Self::Disable => AuditAction::ClientDisabled,
             Self::Enable => AuditAction::ClientEnabled,
             Self::Delete => AuditAction::ClientDeleted,
         }
     }
 
-    /// Returns the permissions that the edit grants: the new ones of the client, or all of them to a
-    /// requester that gets a secret of the client or enables it.
+    /// Returns the permissions that the edit grants: the new ones of the client, or all of them if the
+    /// requester gets a secret of the client, enables it or extends its rights.
     fn granted(&self, before: Option<&Client>) -> Permissions {
         let held = before.map(|client| client.rights.permissions.clone()).unwrap_or_default();
         match self {
-            Self::Create(_, rights, _) | Self::SetRights(rights) => {
+            Self::SetRights(rights)
+                if before.is_some_and(|client| !rights.extend(&client.rights)) =>
+            {
                 rights.permissions.without(&held)
             }
+            Self::Create(_, rights, _) | Self::SetRights(rights) => rights.permissions.clone(),
             Self::AddSecret(_) | Self::Enable => held,
-            Self::RemoveSecret(_) | Self::Disable | Self::Delete => Permissions::default(),
+            Self::RemoveSecret(_) | Self::EndTokens(_) | Self::Disable | Self::Delete => {
+                Permissions::default()
+            }
         }
     }
 }
@@ -180,6 +188,10 @@ impl ClientChange {
             }
             ClientEdit::Disable => client.disabled_at = client.disabled_at.or(Some(now)),
             ClientEdit::Enable => client.disabled_at = None,
+            ClientEdit::EndTokens(id) => {
+                let has_it = client.secrets.iter().any(|secret| secret.session_id == *id);
+                return Ok(has_it.then_some(client));
+            }
             ClientEdit::Delete => return Ok(Some(client)),
             ClientEdit::Create(..) => {}
         }
@@ -192,6 +204,9 @@ impl ClientChange {
         match &self.edit {
             ClientEdit::RemoveSecret(id) => {
                 secrets.filter(|secret| secret.id == *id).cloned().collect()
+            }
+            ClientEdit::EndTokens(id) => {
+                secrets.filter(|secret| secret.session_id == *id).cloned().collect()
             }
             ClientEdit::SetRights(rights) if !before.rights.are_narrowed_by(rights) => Vec::new(),
             ClientEdit::SetRights(_) | ClientEdit::Disable | ClientEdit::Delete => {
@@ -214,7 +229,7 @@ impl ClientChange {
     pub fn audit_record(&self, after: &Client, now: OffsetDateTime) -> AuditRecord {
         let detail = match &self.edit {
             ClientEdit::Create(..) | ClientEdit::SetRights(_) => {
-                format!("{} {}: {}", after.name, after.id, after.rights.permissions)
+                format!("{} {}: {}", after.name, after.id, after.rights)
             }
             ClientEdit::AddSecret(NewSecret { id, .. }) | ClientEdit::RemoveSecret(id) => {
                 format!("{} {}: {id}", after.name, after.id)

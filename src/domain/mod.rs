@@ -38,7 +38,8 @@ pub use password_hash::{PasswordHash, PasswordHashError};
 pub use permission::{Permission, PermissionError, Permissions};
 pub use requester::{RequestOrigin, Requester, UserAgent};
 pub use revocation::{
-    CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, REVOCATIONS_PER_USER, Revocation, RevocationId,
+    CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, REVOCATIONS_PER_SESSION, REVOCATIONS_PER_USER, Revocation,
+    RevocationId,
 };
 pub use role_change::{RoleChange, RoleEdit, RoleError, RoleOutcome};
 pub use roles::{Role, RoleName, RoleNameError, Roles};

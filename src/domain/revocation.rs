@@ -15,6 +15,10 @@ pub const CLOCK_SKEW_ALLOWANCE: Duration = Duration::from_mins(5);
 /// by it, since other instances may grant more than this one.
 pub const MAX_LEEWAY: Duration = Duration::from_mins(1);
 
+/// Maximum number of single tokens revoked in one session, or of a client's secret. Beyond it all of
+/// them end: new ones are issued without limit, and each revocation takes memory on every instance.
+pub const REVOCATIONS_PER_SESSION: u32 = 20;
+
 /// Maximum number of live revocations of an account at which it can still log in. Each takes memory
 /// on every instance, so one account must not make them without limit.
 pub const REVOCATIONS_PER_USER: u32 = 2_000;

@@ -13,8 +13,8 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::page::NoQuery;
 use super::refused::{
-    BadClient, BadJson, BadToken, ClientExists, NeedsClientsRead, NeedsClientsWrite, NoParameters,
-    NotFound, Refused, TooManySecrets,
+    BadClient, BadJson, BadToken, ClientExists, MissingPermissions, NeedsClientsRead,
+    NeedsClientsWrite, NoParameters, NotFound, Refused, TooManySecrets,
 };
 use super::state::Api;
 use super::views::{ClientView, NewClientView};
@@ -27,20 +27,32 @@ use crate::domain::{
 
 /// New client.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = NewClient)]
 pub(super) struct RawClient {
     #[schema(value_type = ClientName)]
     name: Option<String>,
-    #[serde(flatten)]
-    rights: RawClientRights,
+    /// Permissions of the client and of its tokens; none by default.
+    #[schema(value_type = Option<Permissions>, inline)]
+    permissions: Option<Vec<String>>,
+    /// Audience of its tokens; the default one if absent.
+    #[schema(example = json!(["orders"]))]
+    audience: Option<Vec<String>>,
+    /// Audience of the tokens that it may introspect; all tokens if absent.
+    #[schema(example = json!(["orders"]))]
+    resource: Option<Vec<String>>,
+    /// Expiry of the client; never if absent.
+    #[schema(format = "date-time", example = "2027-05-01T09:30:00Z")]
+    expires_at: Option<String>,
 }
 
 /// Rights of a client.
 #[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(as = ClientRights)]
 pub(super) struct RawClientRights {
-    /// Permissions of the client and of its tokens; none by default.
-    #[schema(value_type = Option<Permissions>, inline)]
+    /// Permissions of the client and of its tokens.
+    #[schema(value_type = Permissions, inline)]
     permissions: Option<Vec<String>>,
     /// Audience of its tokens; the default one if absent.
     #[schema(example = json!(["orders"]))]
@@ -116,9 +128,10 @@ pub(super) async fn create(
     body: JsonBody<RawClient>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(&Permission::CLIENTS_WRITE)?;
-    let RawClient { name, rights } = body.read().await?;
+    let RawClient { name, permissions, audience, resource, expires_at } = body.read().await?;
     let name = ClientName::parse(name.as_deref().unwrap_or_default())?;
-    let rights = rights.parse(&api)?;
+    let permissions = permissions.or_else(|| Some(Vec::new()));
+    let rights = RawClientRights { permissions, audience, resource, expires_at }.parse(&api)?;
     let (secret, new_secret) = generate_secret().map_err(|_| ApiError::no_random_bytes())?;
 
     let client_id = ClientId::random();
@@ -165,7 +178,9 @@ pub(super) async fn read(
     request_body = RawClientRights,
     responses(
         (status = 200, description = "The changed client", body = ClientView),
-        Refused<(BadToken, NoParameters, NeedsClientsWrite, BadJson, BadClient, NotFound)>,
+        Refused<(
+            BadToken, NoParameters, NeedsClientsWrite, BadJson, MissingPermissions, BadClient, NotFound,
+        )>,
     ),
 )]
 pub(super) async fn set_rights(
@@ -334,7 +349,7 @@ impl RawClientRights {
             names.map(|names| Ok(api.tokens.parse_audience(&names)?)).transpose()
         };
         Ok(ClientRights {
-            permissions: Permissions::parse(self.permissions.unwrap_or_default())?,
+            permissions: Permissions::parse(self.permissions.ok_or(ApiError::MissingPermissions)?)?,
             audience: parse_audience(self.audience)?,
             resource: parse_audience(self.resource)?,
             expires_at: self.expires_at.as_deref().map(parse_time).transpose()?,

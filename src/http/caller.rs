@@ -1,7 +1,8 @@
 //! [`Caller`]: the user or client that calls a route under `/oauth/`.
 
-use actix_web::http::header::AUTHORIZATION;
-use actix_web::web::Query;
+use std::sync::Arc;
+
+use actix_web::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use actix_web::{FromRequest, HttpRequest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -13,9 +14,7 @@ use super::error::{ApiError, AuthorizationHeaderError};
 use super::state::Api;
 use crate::actors::ReloadClients;
 use crate::clients::AuthenticatedClient;
-use crate::domain::{
-    Audience, ClientId, Permission, Permissions, RequestOrigin, Requester, UserId,
-};
+use crate::domain::{ClientId, Permission, Permissions, RequestOrigin, Requester, UserId};
 use crate::revocation::Verdict;
 use crate::tokens::Subject;
 
@@ -31,6 +30,11 @@ pub(super) enum Caller {
 pub(super) trait ClientForm {
     /// Returns `client_id` and `client_secret`.
     fn credentials(&self) -> (Option<&str>, Option<&str>);
+}
+
+/// Returns the value of a parameter. One without a value counts as omitted (RFC 6749 section 3.2).
+pub(super) fn non_empty(value: Option<&String>) -> Option<&str> {
+    value.map(String::as_str).filter(|value| !value.is_empty())
 }
 
 impl Caller {
@@ -51,13 +55,15 @@ impl Caller {
             let caller = Self::from_header(api, request).await?;
             caller.require_permission(permission)?;
             let form = body.read().await?;
-            if form.credentials().1.is_some() {
-                return Err(ApiError::TwoCredentials);
-            }
+            caller.require_no_other(form.credentials())?;
             return Ok((caller, form));
         }
         let missing = || ApiError::from(AuthorizationHeaderError::Missing);
-        let form = body.read().await.map_err(|_| missing())?;
+        let form = match body.read().await {
+            Ok(form) => form,
+            Err(error) if request.headers().contains_key(CONTENT_TYPE) => return Err(error),
+            Err(_) => return Err(missing()),
+        };
         let caller = match form.credentials() {
             (None, None) => return Err(missing()),
             (id, secret) => Self::Client(authenticate(api, id, secret).await?),
@@ -71,12 +77,30 @@ impl Caller {
     /// # Errors
     /// Returns an error of the header, of the token, or [`ApiError::InvalidClient`].
     pub(super) async fn from_header(api: &Api, request: &HttpRequest) -> Result<Self, ApiError> {
-        match basic_credentials(request)? {
+        match basic_credentials(request).map_err(|_| ApiError::InvalidClient)? {
             Some((id, secret)) => {
                 authenticate(api, Some(&id), Some(&secret)).await.map(Self::Client)
             }
             None => Authenticated::extract(request).await.map(Self::Bearer),
         }
+    }
+
+    /// Requires that a form has no credentials beside those of the `Authorization` header.
+    ///
+    /// # Errors
+    /// Returns [`ApiError::TwoCredentials`].
+    pub(super) fn require_no_other(
+        &self,
+        (id, secret): (Option<&str>, Option<&str>),
+    ) -> Result<(), ApiError> {
+        let is_own = |id: &str| match self {
+            Self::Bearer(_) => false,
+            Self::Client(caller) => caller.client.id.to_string() == id,
+        };
+        if secret.is_some() || !id.is_none_or(is_own) {
+            return Err(ApiError::TwoCredentials);
+        }
+        Ok(())
     }
 
     /// Requires a permission.
@@ -111,12 +135,20 @@ impl Caller {
         }
     }
 
-    /// Returns the audience of the tokens that the caller may introspect; `None` for all tokens.
-    pub(super) fn resource(&self) -> Option<&Audience> {
-        match self {
-            Self::Bearer(_) => None,
-            Self::Client(caller) => caller.client.rights.resource.as_ref(),
-        }
+    /// Returns `true` if the caller may introspect a token with this audience. A client that sends
+    /// its own access token may introspect no more than with its secret.
+    pub(super) fn can_introspect(&self, api: &Api, audience: &[String]) -> bool {
+        let client = match self {
+            Self::Client(caller) => Some(Arc::clone(&caller.client)),
+            Self::Bearer(bearer) => match bearer.claims.subject {
+                Subject::User { .. } => return true,
+                Subject::Client(id) => api.directory.load().find(id).map(Arc::clone),
+            },
+        };
+        let Some(client) = client else { return false };
+        let is_in = |name: &str| audience.iter().any(|recipient| recipient == name);
+        let resource = client.rights.resource.as_ref();
+        resource.is_none_or(|resource| resource.names(api.tokens.issuer()).any(is_in))
     }
 
     /// Returns the caller as the requester of an action.
@@ -190,11 +222,8 @@ fn basic_credentials(
 
 /// Decodes a value of a form.
 fn form_decode(text: &str) -> String {
-    let text = format!("={}", text.replace('&', "%26"));
-    let pairs = Query::<Vec<(String, String)>>::from_query(&text);
-    pairs
-        .map(|pairs| pairs.into_inner().into_iter().map(|(_, value)| value).collect())
-        .unwrap_or_default()
+    let pair = format!("={}", text.replace('&', "%26"));
+    form_urlencoded::parse(pair.as_bytes()).map(|(_, value)| value.into_owned()).collect()
 }
 
 #[cfg(test)]

@@ -7,13 +7,13 @@ use utoipa::ToSchema;
 
 use super::authenticated::{is_revoked, verify_token};
 use super::body::FormBody;
-use super::caller::{Caller, ClientForm};
+use super::caller::{Caller, ClientForm, non_empty};
 use super::error::ApiError;
 use super::refused::{
     BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused, TwoCredentials, WrongClient,
 };
 use super::state::Api;
-use crate::domain::{Audience, Permission, Roles, SessionId, TokenId};
+use crate::domain::{Permission, Roles, SessionId, TokenId};
 use crate::tokens::{AccessClaims, Subject};
 
 /// Access token or refresh token. `token_type_hint` is ignored: the formats differ.
@@ -103,7 +103,7 @@ pub(super) async fn introspect(
 
     let issuer = api.tokens.issuer();
     let claims = match verify_token(&api, &token).await {
-        Ok(claims) if !is_for(&claims, caller.resource(), issuer) => None,
+        Ok(claims) if !caller.can_introspect(&api, &claims.audience) => None,
         Ok(claims) if is_revoked(&api, &claims).await? => None,
         Ok(claims) => Some(ActiveToken::new(claims, issuer)),
         Err(ApiError::TokenRefused(_)) => None,
@@ -113,15 +113,9 @@ pub(super) async fn introspect(
     Ok(Json(introspection))
 }
 
-/// Returns `true` if a token is for one of the audiences.
-fn is_for(claims: &AccessClaims, resource: Option<&Audience>, issuer: &str) -> bool {
-    let is_in = |name: &str| claims.audience.iter().any(|audience| audience == name);
-    resource.is_none_or(|resource| resource.names(issuer).any(is_in))
-}
-
 impl ClientForm for RawToken {
     fn credentials(&self) -> (Option<&str>, Option<&str>) {
-        (self.client_id.as_deref(), self.client_secret.as_deref())
+        (non_empty(self.client_id.as_ref()), non_empty(self.client_secret.as_ref()))
     }
 }
 

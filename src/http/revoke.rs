@@ -14,7 +14,7 @@ use super::refused::{
 };
 use super::state::Api;
 use super::views::Message;
-use crate::actors::{ActorError, EndSession, RevokeToken};
+use crate::actors::{ActorError, EndSession, RevokeClientToken, RevokeToken};
 use crate::domain::{Permission, RequestOrigin, Requester, SessionId};
 use crate::tokens::{AccessClaims, Subject};
 
@@ -51,8 +51,11 @@ pub(super) async fn revoke(
         Err(error) => return Err(refusal_of(caller).unwrap_or(error)),
     };
     let caller = match (caller, form.credentials()) {
-        (Some(Ok(_)), (_, Some(_))) => return Err(ApiError::TwoCredentials),
-        (Some(caller), _) => caller,
+        (Some(Ok(caller)), credentials) => {
+            caller.require_no_other(credentials)?;
+            Ok(caller)
+        }
+        (Some(Err(refusal)), _) => Err(refusal),
         (None, (None, None)) => Err(AuthorizationHeaderError::Missing.into()),
         (None, (id, secret)) => authenticate(&api, id, secret).await.map(Caller::Client),
     };
@@ -106,17 +109,19 @@ async fn revoke_access_token(
         return Ok(());
     }
     let requester_id = requester.id();
-    let revoke = RevokeToken {
-        token_id: claims.token_id,
-        expires_at: claims.issued_expires_at,
-        session_id: claims.session_id,
-        user_id: match claims.subject {
-            Subject::User { id, .. } => Some(id),
-            Subject::Client(_) => None,
-        },
-        requester,
-    };
-    api.sessions.ask(revoke).await?;
+    let (token_id, session_id) = (claims.token_id, claims.session_id);
+    let expires_at = claims.issued_expires_at;
+    match claims.subject {
+        Subject::User { id: user_id, .. } => {
+            let revoke = RevokeToken { token_id, expires_at, session_id, user_id, requester };
+            api.sessions.ask(revoke).await?;
+        }
+        Subject::Client(client_id) => {
+            let revoke =
+                RevokeClientToken { client_id, token_id, expires_at, session_id, requester };
+            api.clients.ask(revoke).await?;
+        }
+    }
 
     tracing::info!(requester.id = ?requester_id, subject.id = %claims.subject, "token revoked");
     Ok(())

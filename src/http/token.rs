@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::body::FormBody;
-use super::caller::{Caller, ClientForm};
+use super::caller::{Caller, ClientForm, non_empty};
 use super::error::ApiError;
 use super::refused::{
     BadForm, BadGrant, Internal, Refused, Stale, TooManyTokens, TwoCredentials, WrongClient,
@@ -16,6 +16,7 @@ use super::state::Api;
 use crate::actors::{ActorError, AdmitClientToken};
 use crate::clients::AuthenticatedClient;
 use crate::domain::Permissions;
+use crate::tokens::IssueError;
 
 /// Request of a client for an access token.
 #[derive(Deserialize, ToSchema)]
@@ -81,7 +82,11 @@ pub(super) async fn issue(
     let expires_at = api.tokens.expiry_of_client_token(&caller.client, now);
     admit(&api, &caller, expires_at).await?;
     let issued =
-        api.tokens.issue_to_client(&caller.client, caller.session_id, &scope, expires_at, now)?;
+        api.tokens.issue_to_client(&caller.client, caller.session_id, &scope, expires_at, now);
+    let issued = issued.map_err(|error| match error {
+        IssueError::ScopeTooLong(_) => ApiError::InvalidScope,
+        error => error.into(),
+    })?;
     tracing::info!(client.id = %caller.client.id, "token issued to a client");
     Ok(Json(TokenView {
         access_token: issued.access_token,
@@ -91,7 +96,8 @@ pub(super) async fn issue(
     }))
 }
 
-/// Returns the error of a request without the credentials of a client. Access tokens are none.
+/// Returns the error of a request without the credentials of a client, with an access token for
+/// example.
 fn as_client_refusal(error: ApiError) -> ApiError {
     match error {
         ApiError::AuthorizationHeader(_) | ApiError::TokenRefused(_) => ApiError::InvalidClient,
@@ -124,6 +130,6 @@ async fn admit(
 
 impl ClientForm for RawTokenRequest {
     fn credentials(&self) -> (Option<&str>, Option<&str>) {
-        (self.client_id.as_deref(), self.client_secret.as_deref())
+        (non_empty(self.client_id.as_ref()), non_empty(self.client_secret.as_ref()))
     }
 }

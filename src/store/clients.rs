@@ -75,21 +75,25 @@ pub(super) struct SecretColumns {
 }
 
 impl ClientColumns {
-    /// Adds the client, or only the secret if the client is the last one in the set. A row that does
-    /// not parse is noted.
+    /// Adds the client, or only the secret if the client is the last one in the set. A client is
+    /// noted instead if it, or one of its secrets, does not parse.
     pub(super) fn add_to(mut self, set: &mut ClientSet) {
-        let name = self.name.clone();
+        if set.broken.last() == Some(&self.name) {
+            return;
+        }
+        let (id, name) = (self.id, self.name.clone());
         let secret = self.secret.take().map(SecretColumns::parse).transpose();
-        let is_new = set.clients.last().is_none_or(|last| last.id.as_uuid() != self.id);
-        let client = if is_new { self.parse().map(Some) } else { Ok(None) };
-        match (client, secret) {
-            (Ok(client), Ok(secret)) => {
-                set.clients.extend(client);
-                if let Some(client) = set.clients.last_mut() {
-                    client.secrets.extend(secret);
-                }
+        if set.clients.last().is_none_or(|last| last.id.as_uuid() != id) {
+            match self.parse() {
+                Ok(client) => set.clients.push(client),
+                Err(_) => return set.broken.push(name),
             }
-            (Err(_), _) | (_, Err(_)) => set.broken.push(name),
+        }
+        if let (Ok(secret), Some(client)) = (secret, set.clients.last_mut()) {
+            client.secrets.extend(secret);
+        } else {
+            set.clients.pop();
+            set.broken.push(name);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Requesters of changes: parsing that both dialects share.
 
 use super::error::StoreError;
-use crate::domain::{Grantable, Permissions, Roles};
+use crate::domain::{Grantable, Permissions, RoleName, Roles};
 
 /// Returns the permissions that a requester holds: those of its token that it has not lost since.
 /// `permissions` are those of the client, or those in the rows of the user's roles.
@@ -25,4 +25,9 @@ pub(super) fn held_permissions(
 /// Parses the names of stored roles.
 pub(super) fn parse_roles(names: Vec<String>) -> Result<Roles, StoreError> {
     Roles::parse(names).map_err(|error| StoreError::inconsistent("users", "roles", error))
+}
+
+/// Returns the roles that exist. Rows that do not parse are skipped.
+pub(super) fn known_roles(names: &[String]) -> Roles {
+    names.iter().filter_map(|name| RoleName::parse(name).ok()).collect()
 }

@@ -59,8 +59,8 @@ pub trait SessionStore {
         locked: LockedSessions,
     ) -> Result<Rotations, StoreError>;
 
-    /// Counts a revocation of a single access token of a session. Returns the number so far, `None`
-    /// if the session has ended.
+    /// Counts a revocation of a single access token of a session, or of a client's secret. Returns the
+    /// number so far, `None` if the session has ended.
     async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError>;
 
     /// Lists sessions of an account that expire after `now`, most recently used first.

@@ -14,6 +14,7 @@ on_both_databases![
     scope_narrows_the_permissions,
     client_introspects_tokens_of_its_resource,
     client_revokes_its_own_tokens_and_others_with_the_permission,
+    many_token_revocations_end_all_tokens_of_the_secret,
     client_token_opens_no_account,
     change_of_a_client_ends_its_tokens,
     secret_is_replaced_without_a_gap,
@@ -178,6 +179,7 @@ async fn token_request_is_checked_as_in_the_rfc(database: TestDatabase) {
         ("grant_type=client_credentials&scope=keys:write", "invalid_scope", "invalid_scope"),
         ("grant_type=client_credentials&scope=%22", "invalid_scope", "invalid_scope"),
         (&both, "two_credentials", "invalid_request"),
+        ("grant_type=client_credentials&client_id=other", "two_credentials", "invalid_request"),
     ] {
         let reply = orders.post("/oauth/token", form).await;
         reply.assert_code(400, code);
@@ -185,6 +187,8 @@ async fn token_request_is_checked_as_in_the_rfc(database: TestDatabase) {
     }
     let reply = post_form(&app, "/oauth/token", "grant_type=client_credentials").await;
     reply.assert_code(401, "invalid_client");
+    let json = app.request(Method::POST, "/oauth/token").json(&json!({}));
+    send(json).await.assert_code(415, "unsupported_media_type");
     let user = app.request(Method::POST, "/oauth/token").bearer_auth(&admin);
     let reply = send(with_form(user, "grant_type=client_credentials")).await;
     reply.assert_code(401, "invalid_client");
@@ -232,6 +236,13 @@ async fn client_introspects_tokens_of_its_resource(database: TestDatabase) {
         "exp": claims["exp"],
     });
     reply.assert(200, &expected);
+    let body = json!({
+        "name": "limited", "permissions": ["tokens:introspect"], "resource": ["orders"],
+    });
+    let limited = Machine::from_reply(&app, &create(&app, &admin, &body).await);
+    let request = app.request(Method::POST, "/oauth/introspect").bearer_auth(limited.token().await);
+    let reply = send(with_form(request, &format!("token={for_service}"))).await;
+    reply.assert(200, &json!({ "active": false }));
     let weak = Machine::create(&app, &admin, "weak", "tokens:revoke").await;
     let reply = weak.post("/oauth/introspect", "token=x").await;
     reply.assert_code(403, "permission_missing");
@@ -258,6 +269,27 @@ async fn client_revokes_its_own_tokens_and_others_with_the_permission(database: 
     assert_eq!(revoke(&operator, &second).await.status, 200);
     assert_eq!(revoke(&operator, &refresh).await.status, 200);
     assert!(!orders.is_active(&second).await && !orders.is_active(&alice).await);
+}
+
+async fn many_token_revocations_end_all_tokens_of_the_secret(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = register_admin(&app, &database).await;
+    let orders = Machine::create(&app, &admin, "orders", "tokens:introspect").await;
+    let kept = orders.token().await;
+    let revoke = async |token: String| {
+        let reply = orders.post("/oauth/revoke", &format!("token={token}")).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    };
+
+    for _ in 0..20 {
+        revoke(orders.token().await).await;
+    }
+    assert!(orders.is_active(&kept).await);
+    revoke(orders.token().await).await;
+
+    assert!(!orders.is_active(&kept).await);
+    assert_eq!(app.metric("portcullis_revocations_held").await, 21);
+    assert!(orders.is_active(&orders.token().await).await, "the secret goes on");
 }
 
 async fn client_token_opens_no_account(database: TestDatabase) {
@@ -360,6 +392,33 @@ async fn client_grants_only_what_it_holds(database: TestDatabase) {
     let takeover = app.send_with_token(Method::POST, &secrets, &token).await;
     takeover.assert_code(403, "permissions_lacking");
     assert_eq!(create(&app, &token, &new("c", json!(["orders:read"]))).await.status, 201);
+    let limited = json!({
+        "name": "limited", "permissions": ["keys:write"], "resource": ["orders"],
+        "audience": ["orders"], "expires_at": "2099-01-01T00:00:00Z",
+    });
+    let limited = Machine::from_reply(&app, &create(&app, &admin, &limited).await);
+    let rights = |resource: &str, audience: &str, expires_at: &str| {
+        json!({
+            "permissions": ["keys:write"], "resource": [resource], "audience": [audience],
+            "expires_at": expires_at,
+        })
+    };
+    for (body, status) in [
+        (json!({ "permissions": ["keys:write", "users:read"] }), 403),
+        (rights("portcullis", "orders", "2099-01-01T00:00:00Z"), 403),
+        (rights("orders", "portcullis", "2099-01-01T00:00:00Z"), 403),
+        (rights("orders", "orders", "2099-01-02T00:00:00Z"), 403),
+        (json!({ "permissions": ["keys:write"] }), 403),
+        (rights("orders", "orders", "2098-01-01T00:00:00Z"), 200),
+    ] {
+        let reply = send_json(&app, Method::PUT, &limited.path(), &token, &body).await;
+        assert_eq!(reply.status.as_u16(), status, "{body}: {reply:?}");
+    }
+    for (action, status) in [("disable", 200), ("enable", 403)] {
+        let path = format!("{}/{action}", limited.path());
+        let reply = app.send_with_token(Method::POST, &path, &token).await;
+        assert_eq!(reply.status.as_u16(), status, "{action}: {reply:?}");
+    }
 
     // The token still has the permission, the client does not: the commit decides.
     let body = json!({ "permissions": ["clients:write"] });
@@ -397,11 +456,15 @@ async fn invalid_client_is_not_created(database: TestDatabase) {
         (json!({ "name": "a", "resource": [] }), 400, "invalid_audience"),
         (json!({ "name": "a", "expires_at": "tomorrow" }), 400, "invalid_body"),
         (json!({ "name": "a", "permissions": "orders:read" }), 400, "invalid_body"),
+        (json!({ "name": "a", "resources": ["orders"] }), 400, "invalid_body"),
     ] {
         create(&app, &admin, &body).await.assert_code(status, code);
     }
     let list = app.send_with_token(Method::GET, "/admin/clients", &admin).await;
     assert_eq!(list.body["clients"].as_array().unwrap().len(), 1);
+    let path = format!("/admin/clients/{}", list.body["clients"][0]["client_id"].as_str().unwrap());
+    let reply = send_json(&app, Method::PUT, &path, &admin, &json!({})).await;
+    reply.assert_code(400, "missing_permissions");
     assert!(!list.text.contains("pcs_"), "no secret is shown again");
     let user = app.register_and_log_in("alice").await;
     let refused = app.send_with_token(Method::GET, "/admin/clients", &user).await;

@@ -29,16 +29,16 @@ impl Handler<AdmitClientToken> for ClientActor {
 
     fn handle(&mut self, message: AdmitClientToken, _: &mut Self::Context) -> Self::Result {
         let AdmitClientToken { client_id, session_id, expires_at } = message;
-        let admitted = self.admission.borrow_mut().admit(client_id, self.clock.uptime());
+        let admitted = self.admission.borrow_mut().admit(client_id, self.writer.clock.uptime());
         if admitted.is_err() || self.admission.borrow().is_known(session_id, expires_at) {
             return CancelOnDrop::new(async { admitted });
         }
         // In steps, so that one write serves many tokens.
-        let raised = expires_at + self.token_lifetime;
-        let store = Arc::clone(&self.store);
-        let timeout = self.timeout;
+        let raised = expires_at + self.writer.token_lifetime;
+        let store = Arc::clone(&self.writer.store);
+        let timeout = self.writer.timeout;
         let admission = Rc::clone(&self.admission);
-        let now = self.clock.now();
+        let now = self.writer.clock.now();
         CancelOnDrop::new(async move {
             if !with_deadline(timeout, store.raise_token_expiry(session_id, raised)).await? {
                 return Err(ActorError::InvalidCredentials);

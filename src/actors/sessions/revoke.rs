@@ -9,11 +9,7 @@ use time::OffsetDateTime;
 use super::SessionActor;
 use crate::actors::deadline::with_deadline;
 use crate::actors::{ActorError, RevocationTarget};
-use crate::domain::{AuditAction, Requester, SessionId, TokenId, UserId};
-
-/// Maximum number of single tokens revoked in one session. Beyond it the session is ended instead: a
-/// session gets new tokens without limit, and each revocation takes memory on every instance.
-const TOKENS_PER_SESSION: u32 = 20;
+use crate::domain::{AuditAction, REVOCATIONS_PER_SESSION, Requester, SessionId, TokenId, UserId};
 
 /// Ends the session of a verified access token. Replies once the revocation is committed and this
 /// instance refuses the tokens of the session. After an error the outcome is open: the revocation
@@ -52,8 +48,8 @@ pub struct RevokeToken {
     /// `exp` of the token.
     pub expires_at: OffsetDateTime,
     pub session_id: SessionId,
-    /// Account of the token, about which the audit record is; `None` for the token of a client.
-    pub user_id: Option<UserId>,
+    /// Account of the token, about which the audit record is.
+    pub user_id: UserId,
     pub requester: Requester,
 }
 
@@ -67,12 +63,12 @@ impl Handler<RevokeToken> for SessionActor {
         let timeout = self.timeout;
         Box::pin(async move {
             let count = with_deadline(timeout, store.count_token_revocation(session_id)).await?;
-            let (target, action) = if count.is_some_and(|count| count > TOKENS_PER_SESSION) {
+            let (target, action) = if count.is_some_and(|count| count > REVOCATIONS_PER_SESSION) {
                 (RevocationTarget::Session(session_id), AuditAction::SessionEnded)
             } else {
                 (RevocationTarget::Token(token_id, expires_at), AuditAction::TokenRevoked)
             };
-            revocations.revoke(target, action, user_id, requester).await
+            revocations.revoke(target, action, Some(user_id), requester).await
         })
     }
 }

@@ -6,7 +6,7 @@ use sqlx::postgres::PgConnection;
 use super::database::PostgresStore;
 use crate::domain::{AccountError, ClientId, Grantable, Permissions, Requester, Roles, UserId};
 use crate::store::error::StoreError;
-use crate::store::requesters::{grantable, parse_roles};
+use crate::store::requesters::{grantable, known_roles};
 use crate::store::users::WriteError;
 
 impl PostgresStore {
@@ -69,7 +69,7 @@ impl PostgresStore {
             let select = self.executor.query("select name from roles");
             let rows = select.fetch_all(connection).await?;
             let names = rows.iter().map(|row| row.try_get(0));
-            let known = parse_roles(names.collect::<Result<Vec<String>, _>>()?)?;
+            let known = known_roles(&names.collect::<Result<Vec<String>, _>>()?);
             return Err(AccountError::UnknownRoles { known }.into());
         }
         let mut permissions = roles.built_in_permissions();

@@ -161,8 +161,13 @@ impl SessionStore for PostgresStore {
 
     async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError> {
         let update = self.executor.query(
-            "update sessions set revoked_tokens = revoked_tokens + 1 where id = $1
-             returning revoked_tokens",
+            "with session as (
+                 update sessions set revoked_tokens = revoked_tokens + 1 where id = $1
+                 returning revoked_tokens),
+             secret as (
+                 update client_secrets set revoked_tokens = revoked_tokens + 1
+                 where session_id = $1 returning revoked_tokens)
+             select revoked_tokens from session union all select revoked_tokens from secret",
         );
         match update.bind(id.as_uuid()).fetch_optional(&self.executor).await? {
             Some(row) => Ok(Some(u32::try_from(row.try_get::<i32, _>(0)?).unwrap_or(u32::MAX))),

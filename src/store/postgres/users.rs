@@ -7,6 +7,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Row};
+use uuid::Uuid;
 
 use super::audit;
 use super::columns::{optional_time_column, time_column};
@@ -177,20 +178,28 @@ impl PostgresStore {
         connection: &mut PgConnection,
         change: &UserChange,
     ) -> Result<Vec<User>, StoreError> {
-        let select = self.executor.query(concat!(
-            "select ",
-            columns!(),
-            " from users
+        let lock = self.executor.query(
+            "select id from users
              where id = $1
                 or ($2 and 'admin' = any (roles) and disabled_at is null
                     and exists (select from users where id = $1 and 'admin' = any (roles)))
-             order by id for update"
-        ));
-        let rows = select
+             order by id for update",
+        );
+        let locked = lock
             .bind(change.user_id.as_uuid())
             .bind(change.edit.removes_admin())
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await?;
+        let ids: Vec<Uuid> =
+            locked.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
+        // Another statement: after a wait for a lock, the first one would read the roles as they were
+        // before the wait.
+        let select = self.executor.query(concat!(
+            "select ",
+            columns!(),
+            " from users where id = any ($1) order by id"
+        ));
+        let rows = select.bind(ids).fetch_all(connection).await?;
         affected_users(rows.iter().map(user_columns), change.user_id)
     }
 

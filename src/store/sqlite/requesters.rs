@@ -5,7 +5,7 @@ use sqlx::sqlite::SqliteConnection;
 
 use crate::domain::{AccountError, ClientId, Grantable, Permissions, Requester, Roles, UserId};
 use crate::store::error::StoreError;
-use crate::store::requesters::{grantable, parse_roles};
+use crate::store::requesters::{grantable, known_roles};
 use crate::store::users::WriteError;
 
 /// Returns `true` if the session of the requester is open.
@@ -68,5 +68,5 @@ pub(super) async fn permissions_of_roles(
     if roles.names().iter().all(|name| known.iter().any(|known| known == name)) {
         return Ok(permissions);
     }
-    Err(AccountError::UnknownRoles { known: parse_roles(known)? }.into())
+    Err(AccountError::UnknownRoles { known: known_roles(&known) }.into())
 }

@@ -118,11 +118,21 @@ impl SessionStore for SqliteStore {
     }
 
     async fn count_token_revocation(&self, id: SessionId) -> Result<Option<u32>, StoreError> {
-        let update = sqlx::query_scalar(
+        let count = async |update: &'static str| {
+            sqlx::query_scalar(update).bind(id.as_uuid()).fetch_optional(&self.pool).await
+        };
+        let of_session = count(
             "update sessions set revoked_tokens = revoked_tokens + 1 where id = ?1
              returning revoked_tokens",
         );
-        Ok(update.bind(id.as_uuid()).fetch_optional(&self.pool).await?)
+        if let Some(count) = of_session.await? {
+            return Ok(Some(count));
+        }
+        let of_secret = count(
+            "update client_secrets set revoked_tokens = revoked_tokens + 1 where session_id = ?1
+             returning revoked_tokens",
+        );
+        Ok(of_secret.await?)
     }
 
     async fn list_sessions(
