@@ -7,7 +7,7 @@
 
 import { randomBytes } from 'node:crypto'
 
-import { NEVER, earlier, elapsed } from './clock.js'
+import { NEVER, elapsed } from './clock.js'
 
 /** @import { Clock, Stamp } from './clock.js' */
 
@@ -119,8 +119,7 @@ export class Receiver {
       throw new ReplyRefused('the clock of this machine differs from that of the service')
     }
     this.#cursor = cursor
-    const moment = earlier(request.sent, ageMs / 1000)
-    this.#vouch(moment.monotonic <= arrived.monotonic ? moment : arrived, arrived)
+    this.#vouch(provenMoment(request.sent, ageMs / 1000, arrived), arrived)
     return complete === true
   }
 
@@ -223,5 +222,22 @@ export class Receiver {
   #vouch(moment, now) {
     // Either moment is proven. On two clocks, the later one is that from which less has elapsed.
     if (elapsed(moment, now) <= elapsed(this.#knownUntil, now)) this.#knownUntil = moment
+  }
+}
+
+/**
+ * Returns the moment up to which a reply is complete: its age before its request was sent.
+ *
+ * A negative age moves it forward, on each clock by no more than that clock has advanced.
+ *
+ * @param {Stamp} sent
+ * @param {number} age
+ * @param {Stamp} arrived
+ * @returns {Stamp}
+ */
+function provenMoment(sent, age, arrived) {
+  return {
+    monotonic: Math.min(sent.monotonic - age, Math.max(sent.monotonic, arrived.monotonic)),
+    wall: Math.min(sent.wall - age, Math.max(sent.wall, arrived.wall)),
   }
 }

@@ -47,9 +47,14 @@ const SOURCE = readFileSync(FILE, 'utf8')
 const WRONG = {
   'any nonce': ['if (nonce !== request.nonce)', 'if (false)'],
   'first reply may be incomplete': ['request.cursor === null && complete !== true', 'false'],
-  'staleness from the arrival': ['earlier(request.sent, ageMs', 'earlier(arrived, ageMs'],
+  'staleness from the arrival': ['provenMoment(request.sent, ageMs', 'provenMoment(arrived, ageMs'],
   'age is ignored': ['ageMs / 1000', '0'],
-  'moments in the future': ['moment.monotonic <= arrived.monotonic ? moment : arrived', 'moment'],
+  'moments in the future': ['ageMs / 1000, arrived)', 'ageMs / 1000, { monotonic: Infinity, wall: Infinity })'],
+  'both clocks of the arrival': [
+    'Math.min(sent.wall - age, Math.max(sent.wall, arrived.wall))',
+    'sent.monotonic - age <= arrived.monotonic ? sent.wall - age : arrived.wall',
+  ],
+  'a step back before the arrival is hidden': ['Math.max(sent.wall, arrived.wall)', 'arrived.wall'],
   'knows less again': ['if (elapsed(moment, now) <= elapsed(this.#knownUntil, now))', ''],
   'cursor before the entries': ['this.#add(revoked, now', 'this.#cursor = cursor; this.#add(revoked, now'],
   'complete reply replaces': ['this.#add(revoked, now', 'if (complete) this.#revoked.clear(); this.#add(revoked, now'],

@@ -110,7 +110,7 @@ class Receiver:
         if abs(request.sent.wall - now) > CLOCK_SKEW_ALLOWANCE:
             raise ReplyRefused("the clock of this machine differs from that of the service")
         self._cursor = cursor
-        self._vouch(min(request.sent.earlier(age), arrived), arrived)
+        self._vouch(_proven_moment(request.sent, age, arrived), arrived)
         return is_complete
 
     def check(self, ids: tuple[str, ...]) -> Verdict:
@@ -176,3 +176,14 @@ class Receiver:
         # Either moment is proven. On two clocks, the later one is that from which less has elapsed.
         if moment.elapsed(now) <= self._known_until.elapsed(now):
             self._known_until = moment
+
+
+def _proven_moment(sent: Stamp, age: float, arrived: Stamp) -> Stamp:
+    """Return the moment up to which a reply is complete: its age before its request was sent.
+
+    A negative age moves it forward, on each clock by no more than that clock has advanced.
+    """
+    return Stamp(
+        min(sent.monotonic - age, max(sent.monotonic, arrived.monotonic)),
+        min(sent.wall - age, max(sent.wall, arrived.wall)),
+    )
