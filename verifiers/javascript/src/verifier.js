@@ -12,6 +12,8 @@ import { TokenRules } from './tokens.js'
 
 /** Longest wait for an introspection, in seconds. */
 const INTROSPECTION_TIMEOUT = 2
+/** The service keeps a revocation for so much longer than its tokens live, in seconds. */
+const LARGEST_LEEWAY = 60
 
 /** The key of a token is not known. */
 class UnknownKey extends Error {}
@@ -24,7 +26,7 @@ class UnknownKey extends Error {}
  * - `clientId`, `clientSecret`: those of a client with the permission `revocations:read`.
  * - `maxStaleness`: a token is accepted no later than this after its revocation was committed, in
  *   seconds (10); at least twice the `REVOCATION_MAX_STALENESS` of the service.
- * - `leeway`: added to the times in the token, in seconds (5).
+ * - `leeway`: added to the times in the token, in seconds (5); at most 60.
  * - `introspect`: ask the service about tokens while the memory is too old. The client needs
  *   `tokens:introspect` as well.
  * - `url`: where the service is reached, if not at its issuer.
@@ -58,8 +60,9 @@ export class Verifier {
     secret,
     log = console.warn,
   }) {
-    if (!(maxStaleness > 0) || !(leeway >= 0)) {
-      throw new TypeError('maxStaleness has to be positive, and leeway not negative')
+    if (!(maxStaleness > 0)) throw new TypeError('maxStaleness has to be positive')
+    if (!(leeway >= 0 && leeway <= LARGEST_LEEWAY)) {
+      throw new TypeError(`leeway has to be from 0 to ${LARGEST_LEEWAY} s`)
     }
     if (!issuer || !audience) throw new TypeError('issuer and audience are required')
     const keys = secret === undefined ? undefined : KeySet.fromSecret(secret, systemClock())

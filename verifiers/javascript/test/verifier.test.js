@@ -160,6 +160,12 @@ test('unknown key is read once in a while', async () => {
   assert.equal(verifier.counters.keyReads, keyReads)
 })
 
+for (const leeway of [-1, 61, NaN]) {
+  test(`leeway beyond the life of a revocation is refused: ${leeway}`, () => {
+    assert.throws(() => service.newVerifier({ leeway }), /from 0 to 60 s/)
+  })
+}
+
 test('close ends a request that waits', async () => {
   const verifier = await readyVerifier()
   const { length } = service.requests

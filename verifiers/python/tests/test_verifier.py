@@ -245,6 +245,14 @@ def test_close_ends_a_request_that_waits(service: ScriptedService, verifier: Ver
     released.set()
 
 
+@pytest.mark.parametrize("leeway", [-1, 61, float("nan")])
+def test_leeway_beyond_the_life_of_a_revocation_is_refused(
+    new_verifier: Verifiers, leeway: float
+) -> None:
+    with pytest.raises(ValueError, match="from 0 to 60 s"):
+        new_verifier(leeway=leeway)
+
+
 @pytest.mark.parametrize("url", ["http://auth.example.com", "ftp://127.0.0.1", "auth.example.com"])
 def test_plain_http_is_refused_except_on_loopback(url: str) -> None:
     with pytest.raises(ValueError, match="https"):

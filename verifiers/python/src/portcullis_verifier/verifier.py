@@ -24,6 +24,8 @@ from portcullis_verifier.tokens import Claims, TokenRules
 
 # Longest wait for an introspection, in seconds.
 INTROSPECTION_TIMEOUT = 2.0
+# The service keeps a revocation for so much longer than its tokens live, in seconds.
+LARGEST_LEEWAY = 60
 
 
 class _NeedsRequest(Exception):
@@ -50,7 +52,7 @@ class Verifier:
 
     A token is accepted no later than `max_staleness` seconds after its revocation was committed;
     that has to be at least twice the `REVOCATION_MAX_STALENESS` of the service. `leeway`, in
-    seconds, is added to the times in the token. `url` is where the service is reached, if not at
+    seconds, is added to the times in the token, and is at most 60. `url` is where the service is reached, if not at
     its issuer; `secret` is the `JWT_SECRET_KEY` of a service that signs with HS256.
     """
 
@@ -68,8 +70,10 @@ class Verifier:
         secret: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if max_staleness <= 0 or leeway < 0:
-            raise ValueError("max_staleness has to be positive, and leeway not negative")
+        if not max_staleness > 0:
+            raise ValueError("max_staleness has to be positive")
+        if not 0 <= leeway <= LARGEST_LEEWAY:
+            raise ValueError(f"leeway has to be from 0 to {LARGEST_LEEWAY} s")
         if not issuer or not audience:
             raise ValueError("issuer and audience must not be empty")
         self._rules = TokenRules(issuer, audience, leeway)
