@@ -151,8 +151,8 @@ class Receiver:
             while minute.ids and budget:
                 token_id = minute.ids.pop()
                 budget -= 1
-                # A later expiry may have arrived since.
-                if self._revoked[token_id] is minute:
+                # A later expiry may have arrived since, and may be over, too.
+                if self._revoked.get(token_id) is minute:
                     del self._revoked[token_id]
             if not minute.ids:
                 del self._minutes[minute.number]
