@@ -6,8 +6,10 @@ import fastify from 'fastify'
 
 import { requireToken as expressToken } from '../src/express.js'
 import { requireToken as fastifyToken } from '../src/fastify.js'
+import { Follower } from '../src/follower.js'
 import { Service } from '../src/http.js'
 import { PermissionMissing, TokenInvalid, TokenRevoked, Unavailable } from '../src/index.js'
+import { Receiver } from '../src/receiver.js'
 import { ScriptedService, answer, cut, eventually, refuse, repeatFirstReply, stall } from './scripted_service.js'
 
 let service
@@ -165,6 +167,20 @@ for (const leeway of [-1, 61, NaN]) {
     assert.throws(() => service.newVerifier({ leeway }), /from 0 to 60 s/)
   })
 }
+
+test('slow read for an unknown key is not repeated', async () => {
+  let now = 0
+  const clock = () => ({ monotonic: now, wall: now })
+  service.faults['/.well-known/jwks.json'] = (response) => {
+    now += 6
+    refuse(503)(response)
+  }
+  const connection = new Service(service.url, 'orders', 'secret')
+  const follower = new Follower(connection, new Receiver(1, 5, clock), clock, 1, undefined, () => {})
+  await assert.rejects(follower.readKeysAgain(), /503/)
+  await assert.rejects(follower.readKeysAgain(), /503/)
+  assert.equal(service.requests.length, 1)
+})
 
 test('close ends a request that waits', async () => {
   const verifier = await readyVerifier()

@@ -7,6 +7,7 @@ import time
 import pytest
 from conftest import Verifiers
 from scripted_service import (
+    Handler,
     ScriptedService,
     cut,
     eventually,
@@ -23,7 +24,10 @@ from portcullis_verifier import (
     VerificationError,
     Verifier,
 )
-from portcullis_verifier.http import Service
+from portcullis_verifier.clock import Stamp
+from portcullis_verifier.follower import Follower
+from portcullis_verifier.http import RequestFailed, Service
+from portcullis_verifier.receiver import Receiver
 
 
 def is_refused(verifier: Verifier, token: str, reason: type[VerificationError]) -> bool:
@@ -212,6 +216,28 @@ def test_unknown_key_is_read_once_in_a_while(service: ScriptedService, verifier:
     for _ in range(20):
         assert is_refused(verifier, service.issue("key-3"), TokenInvalid)
     assert verifier.counters()["key_reads"] == reads
+
+
+def test_slow_read_for_an_unknown_key_is_not_repeated(service: ScriptedService) -> None:
+    now = Stamp(0, 0)
+
+    def refuse_late(handler: Handler) -> None:
+        nonlocal now
+        now = Stamp(now.monotonic + 6, now.wall + 6)
+        refuse(503)(handler)
+
+    service.faults["/.well-known/jwks.json"] = refuse_late
+    follower = Follower(
+        Service(service.url, "orders", "secret"),
+        Receiver(1, 5, lambda: now),
+        lambda: now,
+        max_staleness=1,
+        keys=None,
+    )
+    for _ in range(2):
+        with pytest.raises(RequestFailed):
+            follower.read_keys_again()
+    assert len(service.requests) == 1
 
 
 def test_forked_process_follows_by_itself(service: ScriptedService, verifier: Verifier) -> None:
