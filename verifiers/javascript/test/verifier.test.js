@@ -218,7 +218,8 @@ async function listenFastify(verifier) {
 
 for (const listen of [listenExpress, listenFastify]) {
   test(`framework answers with the right status: ${listen.name}`, async (context) => {
-    const verifier = await readyVerifier()
+    const lines = []
+    const verifier = await readyVerifier({ log: (line) => lines.push(line) })
     const { url, close } = await listen(verifier)
     context.after(close)
     const get = (token) =>
@@ -237,6 +238,9 @@ for (const listen of [listenExpress, listenFastify]) {
     await eventually(async () => (await get(good)).status === 401)
     await verifier.close()
     await eventually(async () => (await get(await service.issue())).status === 503)
-    assert.equal((await get(await service.issue())).headers.get('Retry-After'), '1')
+    const unavailable = await get(await service.issue())
+    assert.equal(unavailable.headers.get('Retry-After'), '1')
+    assert.deepEqual(await unavailable.json(), { detail: 'tokens cannot be verified at the moment' })
+    assert(lines.some((line) => line.startsWith('failed to verify a token: what is known is')))
   })
 }

@@ -279,6 +279,10 @@ def test_leeway_beyond_the_life_of_a_revocation_is_refused(
         new_verifier(leeway=leeway)
 
 
+def test_secret_is_not_in_the_representation() -> None:
+    assert "s3cr3t" not in repr(Service("https://auth.example.com", "orders", "s3cr3t"))
+
+
 @pytest.mark.parametrize("url", ["http://auth.example.com", "ftp://127.0.0.1", "auth.example.com"])
 def test_plain_http_is_refused_except_on_loopback(url: str) -> None:
     with pytest.raises(ValueError, match="https"):
