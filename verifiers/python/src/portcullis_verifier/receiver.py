@@ -54,7 +54,7 @@ class Receiver:
     """Revocations in memory, and the moment up to which they are complete.
 
     One thread sends requests and applies replies. Any thread may call `check`, which takes no lock:
-    it reads values that are replaced, never changed.
+    a lookup is atomic, and the entries are added before the moment that vouches for them.
     """
 
     def __init__(self, max_staleness: float, leeway: float, clock: Clock) -> None:
