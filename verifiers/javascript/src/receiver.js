@@ -44,6 +44,8 @@ export class Receiver {
   #retention
   #clock
   #knownUntil = NEVER
+  // Set by the first check that finds it too old, until the next reply: a clock can be set back.
+  #isOutdated = false
   /** @type {string | null} */
   #cursor = null
   // Both hold each id: by itself, and by the minute in which it is forgotten.
@@ -139,9 +141,10 @@ export class Receiver {
     const monotonic = now.monotonic - knownUntil.monotonic
     const wall = now.wall - knownUntil.wall
     // A wall clock that was set back hides a suspension, and revives expired tokens.
-    const isFresh =
-      Math.max(monotonic, wall) <= this.#maxStaleness && wall >= monotonic - OVERLOOKED_STEP
-    return isFresh ? 'clear' : 'unknown'
+    if (Math.max(monotonic, wall) > this.#maxStaleness || wall < monotonic - OVERLOOKED_STEP) {
+      this.#isOutdated = true
+    }
+    return this.#isOutdated ? 'unknown' : 'clear'
   }
 
   /** Age of what is known, in seconds; infinite before the first complete read. */
@@ -221,7 +224,9 @@ export class Receiver {
    */
   #vouch(moment, now) {
     // Either moment is proven. On two clocks, the later one is that from which less has elapsed.
-    if (elapsed(moment, now) <= elapsed(this.#knownUntil, now)) this.#knownUntil = moment
+    if (elapsed(moment, now) > elapsed(this.#knownUntil, now)) return
+    this.#knownUntil = moment
+    this.#isOutdated = false
   }
 }
 

@@ -41,9 +41,13 @@ WRONG = {
         "        self._add(revoked, now, arrived)\n",
     ),
     "cursor stays": ("        self._cursor = cursor\n", ""),
-    "monotonic clock alone": ("max(monotonic, wall) <=", "monotonic <="),
-    "wall clock alone": ("max(monotonic, wall) <=", "wall <="),
-    "wall clock may be set back": (" and wall >= monotonic - OVERLOOKED_STEP", ""),
+    "monotonic clock alone": ("max(monotonic, wall) >", "monotonic >"),
+    "wall clock alone": ("max(monotonic, wall) >", "wall >"),
+    "wall clock may be set back": (" or wall < monotonic - OVERLOOKED_STEP", ""),
+    "a clock that is set back makes clear again": (
+        "known = self._known\n",
+        "known = Known(self._known.until)\n",
+    ),
     "freshness before all": (
         "        for token_id in ids:\n",
         "        if self.staleness() > self._max_staleness:\n"

@@ -58,7 +58,8 @@ class Verifier:
     A token is accepted no later than `max_staleness` seconds after its revocation was committed;
     that has to be at least twice the `REVOCATION_MAX_STALENESS` of the service. `leeway`, in
     seconds, is added to the times in the token, and is at most 60. `url` is where the
-    service is reached, if not at its issuer; `secret` is the `JWT_SECRET_KEY` of a service that signs with HS256.
+    service is reached, if not at its issuer; `secret` is the `JWT_SECRET_KEY` of a service that
+    signs with HS256.
     """
 
     def __init__(
