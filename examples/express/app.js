@@ -20,7 +20,7 @@ const verifier = new Verifier({
   url: PORTCULLIS_URL,
 })
 
-// By `sub`: a username can change, and can belong to somebody else later.
+// By `sub`: a username can change, and can belong to another account later.
 const orders = new Map()
 
 const app = express()

@@ -37,7 +37,7 @@ class Order(BaseModel):
     item: str
 
 
-# By `sub`: a username can change, and can belong to somebody else later.
+# By `sub`: a username can change, and can belong to another account later.
 orders: defaultdict[str, list[Order]] = defaultdict(list)
 
 

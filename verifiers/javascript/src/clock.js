@@ -14,17 +14,6 @@ export const NEVER = { monotonic: -Infinity, wall: -Infinity }
 export const systemClock = () => ({ monotonic: performance.now() / 1000, wall: Date.now() / 1000 })
 
 /**
- * Returns the moment that many seconds before.
- *
- * @param {Stamp} stamp
- * @param {number} seconds
- * @returns {Stamp}
- */
-export function earlier(stamp, seconds) {
-  return { monotonic: stamp.monotonic - seconds, wall: stamp.wall - seconds }
-}
-
-/**
  * Returns the time from a moment to another, in seconds.
  *
  * It is the larger of the two advances: a monotonic clock may stop while the machine is suspended,

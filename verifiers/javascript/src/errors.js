@@ -1,11 +1,16 @@
 /** Reasons not to accept a token. */
 
-/** A token was not accepted. `status` and `headers` are those of the reply to give. */
+/** A token was not accepted. `status`, `headers` and `detail` are for the reply to give. */
 export class VerificationError extends Error {
   status = 401
   /** @type {Record<string, string>} */
   headers = { 'WWW-Authenticate': 'Bearer error="invalid_token"' }
   name = this.constructor.name
+
+  /** Reason, as far as the client may know it. */
+  get detail() {
+    return this.message
+  }
 }
 
 /** The request has no bearer token. */
@@ -27,11 +32,20 @@ export class PermissionMissing extends VerificationError {
   headers = { 'WWW-Authenticate': 'Bearer error="insufficient_scope"' }
 }
 
-/** The verifier cannot know whether the token was revoked. A later attempt may succeed. */
+/**
+ * The verifier cannot know whether the token was revoked. A later attempt may succeed.
+ *
+ * The message has the cause, which is logged; `detail` has not.
+ */
 export class Unavailable extends VerificationError {
   status = 503
   /** @type {Record<string, string>} */
   headers = { 'Retry-After': '1' }
+
+  /** A text that says nothing of the internal network. */
+  get detail() {
+    return 'tokens cannot be verified at the moment'
+  }
 }
 
 /**

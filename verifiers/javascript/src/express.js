@@ -21,7 +21,7 @@ export function requireToken(verifier, ...permissions) {
     } catch (error) {
       if (!(error instanceof VerificationError)) return next(error)
       response.writeHead(error.status, { ...error.headers, 'Content-Type': 'application/json' })
-      response.end(JSON.stringify({ detail: error.message }))
+      response.end(JSON.stringify({ detail: error.detail }))
       return
     }
     next()

@@ -28,7 +28,7 @@ export function requireToken(verifier, ...permissions) {
       return undefined
     } catch (error) {
       if (!(error instanceof VerificationError)) throw error
-      return reply.code(error.status).headers(error.headers).send({ detail: error.message })
+      return reply.code(error.status).headers(error.headers).send({ detail: error.detail })
     }
   }
 }

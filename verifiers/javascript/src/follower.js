@@ -77,10 +77,12 @@ export class Follower {
    * @returns {Promise<void>}
    */
   readKeysAgain() {
-    const now = this.#clock().monotonic
-    if (now - this.#readAgainAt >= UNKNOWN_KEY_INTERVAL) {
-      this.#readAgainAt = now
-      this.#readAgain = this.#readKeys()
+    if (this.#clock().monotonic - this.#readAgainAt >= UNKNOWN_KEY_INTERVAL) {
+      // A slow read is not repeated by those that wait for it.
+      this.#readAgainAt = Infinity
+      this.#readAgain = this.#readKeys().finally(() => {
+        this.#readAgainAt = this.#clock().monotonic
+      })
     }
     return this.#readAgain
   }

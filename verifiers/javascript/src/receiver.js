@@ -7,7 +7,7 @@
 
 import { randomBytes } from 'node:crypto'
 
-import { NEVER, earlier, elapsed } from './clock.js'
+import { NEVER, elapsed } from './clock.js'
 
 /** @import { Clock, Stamp } from './clock.js' */
 
@@ -44,6 +44,8 @@ export class Receiver {
   #retention
   #clock
   #knownUntil = NEVER
+  // Set by the first check that finds it too old, until the next reply: a clock can be set back.
+  #isOutdated = false
   /** @type {string | null} */
   #cursor = null
   // Both hold each id: by itself, and by the minute in which it is forgotten.
@@ -119,8 +121,7 @@ export class Receiver {
       throw new ReplyRefused('the clock of this machine differs from that of the service')
     }
     this.#cursor = cursor
-    const moment = earlier(request.sent, ageMs / 1000)
-    this.#vouch(moment.monotonic <= arrived.monotonic ? moment : arrived, arrived)
+    this.#vouch(provenMoment(request.sent, ageMs / 1000, arrived), arrived)
     return complete === true
   }
 
@@ -140,9 +141,10 @@ export class Receiver {
     const monotonic = now.monotonic - knownUntil.monotonic
     const wall = now.wall - knownUntil.wall
     // A wall clock that was set back hides a suspension, and revives expired tokens.
-    const isFresh =
-      Math.max(monotonic, wall) <= this.#maxStaleness && wall >= monotonic - OVERLOOKED_STEP
-    return isFresh ? 'clear' : 'unknown'
+    if (Math.max(monotonic, wall) > this.#maxStaleness || wall < monotonic - OVERLOOKED_STEP) {
+      this.#isOutdated = true
+    }
+    return this.#isOutdated ? 'unknown' : 'clear'
   }
 
   /** Age of what is known, in seconds; infinite before the first complete read. */
@@ -222,6 +224,25 @@ export class Receiver {
    */
   #vouch(moment, now) {
     // Either moment is proven. On two clocks, the later one is that from which less has elapsed.
-    if (elapsed(moment, now) <= elapsed(this.#knownUntil, now)) this.#knownUntil = moment
+    if (elapsed(moment, now) > elapsed(this.#knownUntil, now)) return
+    this.#knownUntil = moment
+    this.#isOutdated = false
+  }
+}
+
+/**
+ * Returns the moment up to which a reply is complete: its age before its request was sent.
+ *
+ * A negative age moves it forward, on each clock by no more than that clock has advanced.
+ *
+ * @param {Stamp} sent
+ * @param {number} age
+ * @param {Stamp} arrived
+ * @returns {Stamp}
+ */
+function provenMoment(sent, age, arrived) {
+  return {
+    monotonic: Math.min(sent.monotonic - age, Math.max(sent.monotonic, arrived.monotonic)),
+    wall: Math.min(sent.wall - age, Math.max(sent.wall, arrived.wall)),
   }
 }

@@ -10,8 +10,12 @@ import { TokenRules } from './tokens.js'
 
 /** @import { Claims } from './tokens.js' */
 
+/** Shortest time between two lines about tokens that could not be verified, in seconds. */
+const LOG_INTERVAL = 1
 /** Longest wait for an introspection, in seconds. */
 const INTROSPECTION_TIMEOUT = 2
+/** The service keeps a revocation for so much longer than its tokens live, in seconds. */
+const LARGEST_LEEWAY = 60
 
 /** The key of a token is not known. */
 class UnknownKey extends Error {}
@@ -24,12 +28,13 @@ class UnknownKey extends Error {}
  * - `clientId`, `clientSecret`: those of a client with the permission `revocations:read`.
  * - `maxStaleness`: a token is accepted no later than this after its revocation was committed, in
  *   seconds (10); at least twice the `REVOCATION_MAX_STALENESS` of the service.
- * - `leeway`: added to the times in the token, in seconds (5).
+ * - `leeway`: added to the times in the token, in seconds (5); at most 60.
  * - `introspect`: ask the service about tokens while the memory is too old. The client needs
  *   `tokens:introspect` as well.
  * - `url`: where the service is reached, if not at its issuer.
  * - `secret`: `JWT_SECRET_KEY` of a service that signs with HS256.
- * - `log`: gets a line when the feed fails, and when it works again (`console.warn`).
+ * - `log`: gets a line when the feed fails, when it works again, and when tokens cannot be verified
+ *   (`console.warn`).
  *
  * @typedef {{ issuer: string, audience: string, clientId: string, clientSecret: string,
  *   maxStaleness?: number, leeway?: number, introspect?: boolean, url?: string, secret?: string,
@@ -43,6 +48,8 @@ export class Verifier {
   #receiver
   #follower
   #introspects
+  #log
+  #loggedAt = -Infinity
   #counters = { accepted: 0, invalid: 0, revoked: 0, forbidden: 0, unavailable: 0, introspections: 0 }
 
   /** @param {Settings} settings */
@@ -58,8 +65,9 @@ export class Verifier {
     secret,
     log = console.warn,
   }) {
-    if (!(maxStaleness > 0) || !(leeway >= 0)) {
-      throw new TypeError('maxStaleness has to be positive, and leeway not negative')
+    if (!(maxStaleness > 0)) throw new TypeError('maxStaleness has to be positive')
+    if (!(leeway >= 0 && leeway <= LARGEST_LEEWAY)) {
+      throw new TypeError(`leeway has to be from 0 to ${LARGEST_LEEWAY} s`)
     }
     if (!issuer || !audience) throw new TypeError('issuer and audience are required')
     const keys = secret === undefined ? undefined : KeySet.fromSecret(secret, systemClock())
@@ -68,6 +76,7 @@ export class Verifier {
     this.#receiver = new Receiver(maxStaleness, leeway, systemClock)
     this.#follower = new Follower(this.#service, this.#receiver, systemClock, maxStaleness, keys, log)
     this.#introspects = introspect
+    this.#log = log
   }
 
   /**
@@ -210,7 +219,18 @@ export class Verifier {
     if (error instanceof TokenRevoked) this.#counters.revoked++
     else if (error instanceof TokenInvalid) this.#counters.invalid++
     else if (error instanceof PermissionMissing) this.#counters.forbidden++
-    else this.#counters.unavailable++
+    else {
+      this.#counters.unavailable++
+      this.#logFailure(/** @type {Error} */ (error))
+    }
+  }
+
+  /** @param {Error} error */
+  #logFailure(error) {
+    const now = systemClock().monotonic
+    if (now - this.#loggedAt < LOG_INTERVAL) return
+    this.#loggedAt = now
+    this.#log(`failed to verify a token: ${error.message}`)
   }
 }
 

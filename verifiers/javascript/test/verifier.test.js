@@ -6,8 +6,10 @@ import fastify from 'fastify'
 
 import { requireToken as expressToken } from '../src/express.js'
 import { requireToken as fastifyToken } from '../src/fastify.js'
+import { Follower } from '../src/follower.js'
 import { Service } from '../src/http.js'
 import { PermissionMissing, TokenInvalid, TokenRevoked, Unavailable } from '../src/index.js'
+import { Receiver } from '../src/receiver.js'
 import { ScriptedService, answer, cut, eventually, refuse, repeatFirstReply, stall } from './scripted_service.js'
 
 let service
@@ -160,6 +162,26 @@ test('unknown key is read once in a while', async () => {
   assert.equal(verifier.counters.keyReads, keyReads)
 })
 
+for (const leeway of [-1, 61, NaN]) {
+  test(`leeway beyond the life of a revocation is refused: ${leeway}`, () => {
+    assert.throws(() => service.newVerifier({ leeway }), /from 0 to 60 s/)
+  })
+}
+
+test('slow read for an unknown key is not repeated', async () => {
+  let now = 0
+  const clock = () => ({ monotonic: now, wall: now })
+  service.faults['/.well-known/jwks.json'] = (response) => {
+    now += 6
+    refuse(503)(response)
+  }
+  const connection = new Service(service.url, 'orders', 'secret')
+  const follower = new Follower(connection, new Receiver(1, 5, clock), clock, 1, undefined, () => {})
+  await assert.rejects(follower.readKeysAgain(), /503/)
+  await assert.rejects(follower.readKeysAgain(), /503/)
+  assert.equal(service.requests.length, 1)
+})
+
 test('close ends a request that waits', async () => {
   const verifier = await readyVerifier()
   const { length } = service.requests
@@ -196,7 +218,8 @@ async function listenFastify(verifier) {
 
 for (const listen of [listenExpress, listenFastify]) {
   test(`framework answers with the right status: ${listen.name}`, async (context) => {
-    const verifier = await readyVerifier()
+    const lines = []
+    const verifier = await readyVerifier({ log: (line) => lines.push(line) })
     const { url, close } = await listen(verifier)
     context.after(close)
     const get = (token) =>
@@ -215,6 +238,9 @@ for (const listen of [listenExpress, listenFastify]) {
     await eventually(async () => (await get(good)).status === 401)
     await verifier.close()
     await eventually(async () => (await get(await service.issue())).status === 503)
-    assert.equal((await get(await service.issue())).headers.get('Retry-After'), '1')
+    const unavailable = await get(await service.issue())
+    assert.equal(unavailable.headers.get('Retry-After'), '1')
+    assert.deepEqual(await unavailable.json(), { detail: 'tokens cannot be verified at the moment' })
+    assert(lines.some((line) => line.startsWith('failed to verify a token: what is known is')))
   })
 }

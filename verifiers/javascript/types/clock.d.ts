@@ -1,12 +1,4 @@
 /**
- * Returns the moment that many seconds before.
- *
- * @param {Stamp} stamp
- * @param {number} seconds
- * @returns {Stamp}
- */
-export function earlier(stamp: Stamp, seconds: number): Stamp;
-/**
  * Returns the time from a moment to another, in seconds.
  *
  * It is the larger of the two advances: a monotonic clock may stop while the machine is suspended,

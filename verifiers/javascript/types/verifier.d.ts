@@ -6,12 +6,13 @@
  * - `clientId`, `clientSecret`: those of a client with the permission `revocations:read`.
  * - `maxStaleness`: a token is accepted no later than this after its revocation was committed, in
  *   seconds (10); at least twice the `REVOCATION_MAX_STALENESS` of the service.
- * - `leeway`: added to the times in the token, in seconds (5).
+ * - `leeway`: added to the times in the token, in seconds (5); at most 60.
  * - `introspect`: ask the service about tokens while the memory is too old. The client needs
  *   `tokens:introspect` as well.
  * - `url`: where the service is reached, if not at its issuer.
  * - `secret`: `JWT_SECRET_KEY` of a service that signs with HS256.
- * - `log`: gets a line when the feed fails, and when it works again (`console.warn`).
+ * - `log`: gets a line when the feed fails, when it works again, and when tokens cannot be verified
+ *   (`console.warn`).
  *
  * @typedef {{ issuer: string, audience: string, clientId: string, clientSecret: string,
  *   maxStaleness?: number, leeway?: number, introspect?: boolean, url?: string, secret?: string,
@@ -69,12 +70,13 @@ export class Verifier {
  * - `clientId`, `clientSecret`: those of a client with the permission `revocations:read`.
  * - `maxStaleness`: a token is accepted no later than this after its revocation was committed, in
  *   seconds (10); at least twice the `REVOCATION_MAX_STALENESS` of the service.
- * - `leeway`: added to the times in the token, in seconds (5).
+ * - `leeway`: added to the times in the token, in seconds (5); at most 60.
  * - `introspect`: ask the service about tokens while the memory is too old. The client needs
  *   `tokens:introspect` as well.
  * - `url`: where the service is reached, if not at its issuer.
  * - `secret`: `JWT_SECRET_KEY` of a service that signs with HS256.
- * - `log`: gets a line when the feed fails, and when it works again (`console.warn`).
+ * - `log`: gets a line when the feed fails, when it works again, and when tokens cannot be verified
+ *   (`console.warn`).
  */
 export type Settings = {
     issuer: string;

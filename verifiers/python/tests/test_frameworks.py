@@ -1,3 +1,4 @@
+import json
 from typing import Annotated, Any
 
 import pytest
@@ -36,7 +37,7 @@ def flask_client(verifier: Verifier) -> Any:
 
 @pytest.mark.parametrize("client_of", [fastapi_client, flask_client])
 def test_framework_answers_with_the_right_status(
-    service: ScriptedService, verifier: Verifier, client_of: Any
+    service: ScriptedService, verifier: Verifier, client_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = client_of(verifier)
 
@@ -56,4 +57,8 @@ def test_framework_answers_with_the_right_status(
     eventually(lambda: get(good).status_code == 401)
     verifier.close()
     eventually(lambda: get(service.issue()).status_code == 503)
-    assert get(service.issue()).headers["Retry-After"] == "1"
+    unavailable = get(service.issue())
+    assert unavailable.headers["Retry-After"] == "1"
+    body = json.loads(unavailable.text)
+    assert body == {"detail": "tokens cannot be verified at the moment"}
+    assert "failed to verify a token: what is known is" in caplog.text

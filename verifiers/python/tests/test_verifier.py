@@ -7,6 +7,7 @@ import time
 import pytest
 from conftest import Verifiers
 from scripted_service import (
+    Handler,
     ScriptedService,
     cut,
     eventually,
@@ -23,7 +24,10 @@ from portcullis_verifier import (
     VerificationError,
     Verifier,
 )
-from portcullis_verifier.http import Service
+from portcullis_verifier.clock import Stamp
+from portcullis_verifier.follower import Follower
+from portcullis_verifier.http import RequestFailed, Service
+from portcullis_verifier.receiver import Receiver
 
 
 def is_refused(verifier: Verifier, token: str, reason: type[VerificationError]) -> bool:
@@ -214,6 +218,28 @@ def test_unknown_key_is_read_once_in_a_while(service: ScriptedService, verifier:
     assert verifier.counters()["key_reads"] == reads
 
 
+def test_slow_read_for_an_unknown_key_is_not_repeated(service: ScriptedService) -> None:
+    now = Stamp(0, 0)
+
+    def refuse_late(handler: Handler) -> None:
+        nonlocal now
+        now = Stamp(now.monotonic + 6, now.wall + 6)
+        refuse(503)(handler)
+
+    service.faults["/.well-known/jwks.json"] = refuse_late
+    follower = Follower(
+        Service(service.url, "orders", "secret"),
+        Receiver(1, 5, lambda: now),
+        lambda: now,
+        max_staleness=1,
+        keys=None,
+    )
+    for _ in range(2):
+        with pytest.raises(RequestFailed):
+            follower.read_keys_again()
+    assert len(service.requests) == 1
+
+
 def test_forked_process_follows_by_itself(service: ScriptedService, verifier: Verifier) -> None:
     token = service.issue()
     reader, writer = os.pipe()
@@ -243,6 +269,18 @@ def test_close_ends_a_request_that_waits(service: ScriptedService, verifier: Ver
     verifier.close()
     assert not any(thread.name == "portcullis-verifier" for thread in threading.enumerate())
     released.set()
+
+
+@pytest.mark.parametrize("leeway", [-1, 61, float("nan")])
+def test_leeway_beyond_the_life_of_a_revocation_is_refused(
+    new_verifier: Verifiers, leeway: float
+) -> None:
+    with pytest.raises(ValueError, match="from 0 to 60 s"):
+        new_verifier(leeway=leeway)
+
+
+def test_secret_is_not_in_the_representation() -> None:
+    assert "s3cr3t" not in repr(Service("https://auth.example.com", "orders", "s3cr3t"))
 
 
 @pytest.mark.parametrize("url", ["http://auth.example.com", "ftp://127.0.0.1", "auth.example.com"])

@@ -15,12 +15,17 @@ SOURCE = Path(receiver.__file__).read_text()
 WRONG = {
     "any nonce": ("if nonce != request.nonce:", "if False:"),
     "first reply may be incomplete": ("request.cursor is None and not is_complete", "False"),
-    "staleness from the arrival": ("request.sent.earlier(age)", "arrived.earlier(age)"),
-    "age is ignored": ("request.sent.earlier(age)", "request.sent"),
+    "staleness from the arrival": ("(request.sent, age, arrived)", "(arrived, age, arrived)"),
+    "age is ignored": ("(request.sent, age, arrived)", "(request.sent, 0, arrived)"),
     "moments in the future": (
-        "min(request.sent.earlier(age), arrived)",
-        "request.sent.earlier(age)",
+        "(request.sent, age, arrived)",
+        "(request.sent, age, Stamp(float('inf'), float('inf')))",
     ),
+    "both clocks of the arrival": (
+        "min(sent.wall - age, max(sent.wall, arrived.wall))",
+        "sent.wall - age if sent.monotonic - age <= arrived.monotonic else arrived.wall",
+    ),
+    "a step back before the arrival is hidden": ("max(sent.wall, arrived.wall)", "arrived.wall"),
     "knows less again": ("if moment.elapsed(now) <=", "if True or moment.elapsed(now) <="),
     "cursor before the entries": (
         "        self._add(revoked, now, arrived)\n",
@@ -36,9 +41,13 @@ WRONG = {
         "        self._add(revoked, now, arrived)\n",
     ),
     "cursor stays": ("        self._cursor = cursor\n", ""),
-    "monotonic clock alone": ("max(monotonic, wall) <=", "monotonic <="),
-    "wall clock alone": ("max(monotonic, wall) <=", "wall <="),
-    "wall clock may be set back": (" and wall >= monotonic - OVERLOOKED_STEP", ""),
+    "monotonic clock alone": ("max(monotonic, wall) >", "monotonic >"),
+    "wall clock alone": ("max(monotonic, wall) >", "wall >"),
+    "wall clock may be set back": (" or wall < monotonic - OVERLOOKED_STEP", ""),
+    "a clock that is set back makes clear again": (
+        "known = self._known\n",
+        "known = Known(self._known.until)\n",
+    ),
     "freshness before all": (
         "        for token_id in ids:\n",
         "        if self.staleness() > self._max_staleness:\n"

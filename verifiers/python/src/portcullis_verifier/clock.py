@@ -11,10 +11,6 @@ class Stamp(NamedTuple):
     monotonic: float
     wall: float
 
-    def earlier(self, seconds: float) -> "Stamp":
-        """Return the moment that many seconds before."""
-        return Stamp(self.monotonic - seconds, self.wall - seconds)
-
     def elapsed(self, now: "Stamp") -> float:
         """Return the time until `now`, in seconds.
 

@@ -4,10 +4,15 @@ from typing import ClassVar
 
 
 class VerificationError(Exception):
-    """A token was not accepted. `status` and `headers` are those of the reply to give."""
+    """A token was not accepted. `status`, `headers` and `detail` are for the reply to give."""
 
     status: ClassVar[int] = 401
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+
+    @property
+    def detail(self) -> str:
+        """Return the reason, as far as the client may know it."""
+        return str(self)
 
 
 class TokenMissing(VerificationError):
@@ -32,10 +37,18 @@ class PermissionMissing(VerificationError):
 
 
 class Unavailable(VerificationError):
-    """The verifier cannot know whether the token was revoked. A later attempt may succeed."""
+    """The verifier cannot know whether the token was revoked. A later attempt may succeed.
+
+    The message has the cause, which is logged; `detail` has not.
+    """
 
     status: ClassVar[int] = 503
     headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+
+    @property
+    def detail(self) -> str:
+        """Return a text that says nothing of the internal network."""
+        return "tokens cannot be verified at the moment"
 
 
 def bearer_token(authorization: str | None) -> str:

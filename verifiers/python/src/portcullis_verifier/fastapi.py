@@ -20,6 +20,6 @@ def require(verifier: Verifier, *permissions: str) -> Callable[[Request], Awaita
             token = bearer_token(request.headers.get("Authorization"))
             return await verifier.verify_async(token, *permissions)
         except VerificationError as error:
-            raise HTTPException(error.status, str(error), error.headers) from error
+            raise HTTPException(error.status, error.detail, error.headers) from error
 
     return verified_claims

@@ -26,7 +26,7 @@ def require(verifier: Verifier, *permissions: str) -> Callable[[Callable[P, R]],
                 token = bearer_token(request.headers.get("Authorization"))
                 g.claims = verifier.verify(token, *permissions)
             except VerificationError as error:
-                abort(make_response({"detail": str(error)}, error.status, error.headers))
+                abort(make_response({"detail": error.detail}, error.status, error.headers))
             return view(*args, **kwargs)
 
         return verified_view

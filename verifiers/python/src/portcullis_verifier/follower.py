@@ -97,10 +97,10 @@ class Follower:
         Callers share the read and its failure. Raises `RequestFailed`.
         """
         with self._reading_again:
-            now = self._clock().monotonic
-            if now - self._read_again_at >= UNKNOWN_KEY_INTERVAL:
-                self._read_again_at = now
+            if self._clock().monotonic - self._read_again_at >= UNKNOWN_KEY_INTERVAL:
                 self._read_again_failure = self._try_to_read_keys()
+                # Afterwards: a slow read is not repeated by those that waited for it.
+                self._read_again_at = self._clock().monotonic
             if self._read_again_failure is not None:
                 raise RequestFailed(self._read_again_failure)
 

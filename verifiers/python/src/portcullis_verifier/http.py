@@ -10,7 +10,7 @@ import os
 import ssl
 import time
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
@@ -39,7 +39,7 @@ class Service:
 
     url: str
     client_id: str
-    client_secret: str
+    client_secret: str = field(repr=False)
     ssl_context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:

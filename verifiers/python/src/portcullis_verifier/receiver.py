@@ -50,11 +50,20 @@ class Minute:
     ids: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Known:
+    """The moment up to which the memory is complete."""
+
+    until: Stamp
+    # Set by the first check that finds it too old, for good: a clock can be set back afterwards.
+    is_outdated: bool = False
+
+
 class Receiver:
     """Revocations in memory, and the moment up to which they are complete.
 
     One thread sends requests and applies replies. Any thread may call `check`, which takes no lock:
-    it reads values that are replaced, never changed.
+    a lookup is atomic, and the entries are added before the moment that vouches for them.
     """
 
     def __init__(self, max_staleness: float, leeway: float, clock: Clock) -> None:
@@ -63,7 +72,7 @@ class Receiver:
         # when a reply is checked, which counts whole seconds, and by an overlooked step after it.
         self._retention = CLOCK_SKEW_ALLOWANCE + leeway + 1 + OVERLOOKED_STEP
         self._clock = clock
-        self._known_until = NEVER
+        self._known = Known(NEVER)
         self._cursor: str | None = None
         # Both hold each id: by itself, and by the minute in which it is forgotten.
         self._revoked: dict[str, Minute] = {}
@@ -110,28 +119,28 @@ class Receiver:
         if abs(request.sent.wall - now) > CLOCK_SKEW_ALLOWANCE:
             raise ReplyRefused("the clock of this machine differs from that of the service")
         self._cursor = cursor
-        self._vouch(min(request.sent.earlier(age), arrived), arrived)
+        self._vouch(_proven_moment(request.sent, age, arrived), arrived)
         return is_complete
 
     def check(self, ids: tuple[str, ...]) -> Verdict:
         """Look up the ids of a token: its own, its session's and its key's."""
         # In this order: a thread that is held up in between answers `UNKNOWN`.
-        known_until = self._known_until
+        known = self._known
         revoked = self._revoked
         for token_id in ids:
             if token_id in revoked:
                 return Verdict.REVOKED
         now = self._clock()
-        monotonic = now.monotonic - known_until.monotonic
-        wall = now.wall - known_until.wall
+        monotonic = now.monotonic - known.until.monotonic
+        wall = now.wall - known.until.wall
         # A wall clock that was set back hides a suspension, and revives expired tokens.
-        if max(monotonic, wall) <= self._max_staleness and wall >= monotonic - OVERLOOKED_STEP:
-            return Verdict.CLEAR
-        return Verdict.UNKNOWN
+        if max(monotonic, wall) > self._max_staleness or wall < monotonic - OVERLOOKED_STEP:
+            known.is_outdated = True
+        return Verdict.UNKNOWN if known.is_outdated else Verdict.CLEAR
 
     def staleness(self) -> float:
         """Return the age of what is known, in seconds; infinite before the first complete read."""
-        return self._known_until.elapsed(self._clock())
+        return self._known.until.elapsed(self._clock())
 
     def introspection_counts(self, sent: Stamp) -> bool:
         """Return whether an introspection that was sent then, and has been answered, counts."""
@@ -151,8 +160,8 @@ class Receiver:
             while minute.ids and budget:
                 token_id = minute.ids.pop()
                 budget -= 1
-                # A later expiry may have arrived since.
-                if self._revoked[token_id] is minute:
+                # A later expiry may have arrived since, and may be over, too.
+                if self._revoked.get(token_id) is minute:
                     del self._revoked[token_id]
             if not minute.ids:
                 del self._minutes[minute.number]
@@ -174,5 +183,16 @@ class Receiver:
 
     def _vouch(self, moment: Stamp, now: Stamp) -> None:
         # Either moment is proven. On two clocks, the later one is that from which less has elapsed.
-        if moment.elapsed(now) <= self._known_until.elapsed(now):
-            self._known_until = moment
+        if moment.elapsed(now) <= self._known.until.elapsed(now):
+            self._known = Known(moment)
+
+
+def _proven_moment(sent: Stamp, age: float, arrived: Stamp) -> Stamp:
+    """Return the moment up to which a reply is complete: its age before its request was sent.
+
+    A negative age moves it forward, on each clock by no more than that clock has advanced.
+    """
+    return Stamp(
+        min(sent.monotonic - age, max(sent.monotonic, arrived.monotonic)),
+        min(sent.wall - age, max(sent.wall, arrived.wall)),
+    )

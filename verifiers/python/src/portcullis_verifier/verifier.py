@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import ssl
 from dataclasses import asdict
 from types import TracebackType
@@ -22,8 +23,14 @@ from portcullis_verifier.keys import KeySet
 from portcullis_verifier.receiver import Receiver, Verdict
 from portcullis_verifier.tokens import Claims, TokenRules
 
+logger = logging.getLogger("portcullis_verifier")
+
+# Shortest time between two lines about tokens that could not be verified, in seconds.
+LOG_INTERVAL = 1.0
 # Longest wait for an introspection, in seconds.
 INTROSPECTION_TIMEOUT = 2.0
+# The service keeps a revocation for so much longer than its tokens live, in seconds.
+LARGEST_LEEWAY = 60
 
 
 class _NeedsRequest(Exception):
@@ -50,8 +57,9 @@ class Verifier:
 
     A token is accepted no later than `max_staleness` seconds after its revocation was committed;
     that has to be at least twice the `REVOCATION_MAX_STALENESS` of the service. `leeway`, in
-    seconds, is added to the times in the token. `url` is where the service is reached, if not at
-    its issuer; `secret` is the `JWT_SECRET_KEY` of a service that signs with HS256.
+    seconds, is added to the times in the token, and is at most 60. `url` is where the
+    service is reached, if not at its issuer; `secret` is the `JWT_SECRET_KEY` of a service that
+    signs with HS256.
     """
 
     def __init__(
@@ -68,8 +76,10 @@ class Verifier:
         secret: str | None = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        if max_staleness <= 0 or leeway < 0:
-            raise ValueError("max_staleness has to be positive, and leeway not negative")
+        if not max_staleness > 0:
+            raise ValueError("max_staleness has to be positive")
+        if not 0 <= leeway <= LARGEST_LEEWAY:
+            raise ValueError(f"leeway has to be from 0 to {LARGEST_LEEWAY} s")
         if not issuer or not audience:
             raise ValueError("issuer and audience must not be empty")
         self._rules = TokenRules(issuer, audience, leeway)
@@ -79,6 +89,7 @@ class Verifier:
         keys = None if secret is None else KeySet.from_secret(secret, system_clock())
         self._follower = Follower(self._service, self._receiver, system_clock, max_staleness, keys)
         self._counters = self._follower.counters
+        self._logged_at = float("-inf")
 
     def wait_until_ready(self, timeout: float) -> None:
         """Start to follow, and wait for the first complete read and the keys.
@@ -196,6 +207,13 @@ class Verifier:
             self._counters.forbidden += 1
         else:
             self._counters.unavailable += 1
+            self._log(error)
+
+    def _log(self, error: VerificationError) -> None:
+        now = system_clock().monotonic
+        if now - self._logged_at >= LOG_INTERVAL:
+            self._logged_at = now
+            logger.warning("failed to verify a token: %s", error)
 
     def _introspect(self, token: str, claims: Claims) -> None:
         """Ask the service about a token whose signature and claims are good."""
