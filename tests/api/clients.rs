@@ -19,6 +19,7 @@ on_both_databases![
     change_of_a_client_ends_its_tokens,
     secret_is_replaced_without_a_gap,
     client_grants_only_what_it_holds,
+    wider_rights_of_a_client_count_as_grants,
     client_is_the_requester_in_the_audit_log,
     invalid_client_is_not_created,
     client_commands_change_the_clients,
@@ -392,6 +393,18 @@ async fn client_grants_only_what_it_holds(database: TestDatabase) {
     let takeover = app.send_with_token(Method::POST, &secrets, &token).await;
     takeover.assert_code(403, "permissions_lacking");
     assert_eq!(create(&app, &token, &new("c", json!(["orders:read"]))).await.status, 201);
+
+    // The token still has the permission, the client does not: the commit decides.
+    let body = json!({ "permissions": ["clients:write"] });
+    send_json(&app, Method::PUT, &manager.path(), &admin, &body).await;
+    create(&app, &token, &new("d", json!([]))).await.assert_code(401, "token_revoked");
+}
+
+async fn wider_rights_of_a_client_count_as_grants(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = register_admin(&app, &database).await;
+    let manager = Machine::create(&app, &admin, "manager", "clients:write").await;
+    let token = manager.token().await;
     let limited = json!({
         "name": "limited", "permissions": ["keys:write"], "resource": ["orders"],
         "audience": ["orders"], "expires_at": "2099-01-01T00:00:00Z",
@@ -419,11 +432,6 @@ async fn client_grants_only_what_it_holds(database: TestDatabase) {
         let reply = app.send_with_token(Method::POST, &path, &token).await;
         assert_eq!(reply.status.as_u16(), status, "{action}: {reply:?}");
     }
-
-    // The token still has the permission, the client does not: the commit decides.
-    let body = json!({ "permissions": ["clients:write"] });
-    send_json(&app, Method::PUT, &manager.path(), &admin, &body).await;
-    create(&app, &token, &new("d", json!([]))).await.assert_code(401, "token_revoked");
 }
 
 async fn client_is_the_requester_in_the_audit_log(database: TestDatabase) {
