@@ -32,6 +32,7 @@ export class Follower {
   #setReady = () => {}
   /** @type {Promise<void>} Resolves once the first complete read and the keys are there. */
   ready = new Promise((resolve) => (this.#setReady = resolve))
+  #keysRetryAt = -Infinity
   #readAgainAt = -Infinity
   /** @type {Promise<void>} */
   #readAgain = Promise.resolve()
@@ -104,8 +105,8 @@ export class Follower {
 
   /** Reads the keys if they are due, then the feed. Returns the pause before the next read. */
   async #round() {
-    if (this.#keysDueIn() <= 0) await this.#readKeys()
-    const request = this.#receiver.request(this.#keysDueIn())
+    if (this.#keysDueIn() <= 0) await this.#renewKeys()
+    const request = this.#receiver.request(Math.max(this.#keysDueIn(), 0))
     const entries = await this.#readFeed(request)
     this.#receiver.forget()
     if (this.problem !== undefined) this.#onProblem('following the revocation feed again')
@@ -137,6 +138,20 @@ export class Follower {
     return body.revoked.length
   }
 
+  /** Reads the keys. A failure does not stop the feed while those in memory are fresh. */
+  async #renewKeys() {
+    try {
+      await this.#readKeys()
+    } catch (error) {
+      const now = this.#clock()
+      if (this.#stopping.signal.aborted || !this.keys?.isFresh(now)) throw error
+      this.counters.failures++
+      this.#keysRetryAt = now.monotonic + this.#longestPause
+      const { message } = /** @type {Error} */ (error)
+      this.#onProblem(`failed to read the keys; those in memory are still good: ${message}`)
+    }
+  }
+
   async #readKeys() {
     const sent = this.#clock()
     const { headers, body } = await this.#service.request('/.well-known/jwks.json', {
@@ -148,10 +163,17 @@ export class Follower {
     this.counters.keyReads++
   }
 
-  /** Returns the time until the keys have to be read, in seconds: after half of their life. */
+  /**
+   * Returns the time until the keys have to be read, in seconds.
+   *
+   * That is after half of their life; after a failure, some time later, but within their life.
+   */
   #keysDueIn() {
     if (this.keys === undefined) return 0
-    return this.keys.maxAge / 2 - elapsed(this.keys.sent, this.#clock())
+    const now = this.#clock()
+    const age = elapsed(this.keys.sent, now)
+    const retryIn = Math.min(this.#keysRetryAt - now.monotonic, this.keys.maxAge - age)
+    return Math.max(this.keys.maxAge / 2 - age, retryIn)
   }
 
   /**

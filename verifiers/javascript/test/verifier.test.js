@@ -168,6 +168,18 @@ for (const leeway of [-1, 61, NaN]) {
   })
 }
 
+test('feed goes on while the keys cannot be read', async () => {
+  service.maxAge = 4
+  const verifier = await readyVerifier()
+  service.faults['/.well-known/jwks.json'] = refuse(503)
+  const token = await service.issue()
+  // After half of their life.
+  await eventually(() => verifier.counters.failures >= 2)
+  await verifier.verify(token)
+  service.revoke('token-1')
+  await eventually(() => isRefused(verifier, token, TokenRevoked))
+})
+
 test('slow read for an unknown key is not repeated', async () => {
   let now = 0
   const clock = () => ({ monotonic: now, wall: now })

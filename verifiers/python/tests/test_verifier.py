@@ -218,6 +218,21 @@ def test_unknown_key_is_read_once_in_a_while(service: ScriptedService, verifier:
     assert verifier.counters()["key_reads"] == reads
 
 
+def test_feed_goes_on_while_the_keys_cannot_be_read(
+    service: ScriptedService, new_verifier: Verifiers
+) -> None:
+    service.max_age = 4
+    verifier = new_verifier()
+    verifier.wait_until_ready(10)
+    service.faults["/.well-known/jwks.json"] = refuse(503)
+    token = service.issue()
+    # After half of their life.
+    eventually(lambda: verifier.counters()["failures"] >= 2)
+    verifier.verify(token)
+    service.revoke("token-1")
+    eventually(lambda: is_refused(verifier, token, TokenRevoked))
+
+
 def test_slow_read_for_an_unknown_key_is_not_repeated(service: ScriptedService) -> None:
     now = Stamp(0, 0)
 

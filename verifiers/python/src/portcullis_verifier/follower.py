@@ -45,6 +45,7 @@ class Follower:
         self.counters = Counters()
         # Cause of the latest failure, until a read succeeds.
         self.problem: str | None = None
+        self._keys_retry_at = float("-inf")
         self._read_again_at = float("-inf")
         self._read_again_failure: str | None = None
         self._set_up()
@@ -132,11 +133,9 @@ class Follower:
 
     def _follow(self) -> float:
         """Read the keys if they are due, then the feed. Return the pause before the next read."""
-        keys_due_in = self._keys_due_in()
-        if keys_due_in <= 0:
-            self._read_keys(self._connection)
-            keys_due_in = self._keys_due_in()
-        request = self._receiver.request(keys_due_in)
+        if self._keys_due_in() <= 0:
+            self._renew_keys()
+        request = self._receiver.request(max(self._keys_due_in(), 0))
         entries = self._read_feed(request)
         self._receiver.forget()
         if self.problem is not None:
@@ -165,6 +164,18 @@ class Follower:
         self.counters.entries += entries
         return entries
 
+    def _renew_keys(self) -> None:
+        """Read the keys. A failure does not stop the feed while those in memory are fresh."""
+        try:
+            self._read_keys(self._connection)
+        except (RequestFailed, ValueError) as error:
+            now = self._clock()
+            if self.keys is None or not self.keys.is_fresh(now):
+                raise
+            self.counters.failures += 1
+            self._keys_retry_at = now.monotonic + self._longest_pause
+            logger.warning("failed to read the keys; those in memory are still good: %s", error)
+
     def _read_keys(self, connection: Connection) -> None:
         sent = self._clock()
         reply = connection.request("/.well-known/jwks.json", {})
@@ -175,10 +186,16 @@ class Follower:
         self.counters.key_reads += 1
 
     def _keys_due_in(self) -> float:
-        """Return the time until the keys have to be read, in seconds: after half of their life."""
+        """Return the time until the keys have to be read, in seconds.
+
+        That is after half of their life; after a failure, some time later, but within their life.
+        """
         if self.keys is None:
             return 0.0
-        return self.keys.max_age / 2 - self.keys.sent.elapsed(self._clock())
+        now = self._clock()
+        age = self.keys.sent.elapsed(now)
+        retry_in = min(self._keys_retry_at - now.monotonic, self.keys.max_age - age)
+        return max(self.keys.max_age / 2 - age, retry_in)
 
     def _failed(self, error: Exception, failures: int) -> float:
         """Note a failure. Return the pause before the next attempt, with jitter."""
