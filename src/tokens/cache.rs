@@ -11,8 +11,8 @@ use time::OffsetDateTime;
 use super::access::{TokenRefusal, Tokens};
 use super::claims::AccessClaims;
 
-/// Memory of one set in bytes: about 16 tokens. A longer token is not cached.
-const SET_SIZE: usize = 16 * 1024;
+/// Memory of one set in bytes: about 24 tokens. A longer token is not cached.
+const SET_SIZE: usize = 32 * 1024;
 
 /// A full set admits one in this many tokens.
 const ADMISSION_RATE: u8 = 16;
@@ -127,10 +127,12 @@ fn entry_size(token: &str, claims: &AccessClaims) -> usize {
     const ENTRY: usize = 2 * size_of::<Entry>();
     /// The claims themselves and the two counts of their `Rc`.
     const CLAIMS: usize = size_of::<AccessClaims>() + 2 * size_of::<usize>();
-    // The texts of the claims are no longer than those in the token.
-    let names =
-        claims.permissions.names().len() + claims.roles.names().len() + claims.audience.len();
-    let requested = 2 * token.len() + names * size_of::<String>() + CLAIMS;
+    let permissions = claims.permissions.names();
+    let roles = claims.roles.names();
+    let audience = claims.audience.iter().map(String::as_str);
+    let names = permissions.into_iter().chain(roles).chain(audience);
+    let names: usize = names.map(|name| name.len() + size_of::<String>()).sum();
+    let requested = token.len() + claims.subject.name().len() + names + CLAIMS;
     // The allocator rounds each request up, by a quarter at most.
     ENTRY + requested + requested / 4
 }
@@ -143,7 +145,7 @@ mod tests {
     use crate::domain::SessionId;
     use crate::tokens::access::tests::{EXPIRY, NOW, alice, tokens};
 
-    /// Limit of a cache for about 300 tokens.
+    /// Limit of a cache for about 380 tokens.
     const SIZE: usize = 16 * SET_SIZE;
 
     fn issue(tokens: &Tokens, count: usize, expires_at: OffsetDateTime) -> Vec<String> {
