@@ -136,16 +136,21 @@ async fn metadata_names_the_public_url(database: TestDatabase) {
     })
     .await;
 
+    let methods = ["client_secret_basic", "client_secret_post"];
     app.get(path).await.assert(
         200,
         &json!({
             "issuer": url,
             "jwks_uri": format!("{url}/.well-known/jwks.json"),
+            "token_endpoint": format!("{url}/oauth/token"),
             "introspection_endpoint": format!("{url}/oauth/introspect"),
             "revocation_endpoint": format!("{url}/oauth/revoke"),
             "revocation_feed_endpoint": format!("{url}/revocations"),
             "response_types_supported": [],
-            "grant_types_supported": [],
+            "grant_types_supported": ["client_credentials"],
+            "token_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_methods_supported": methods,
         }),
     );
 }
@@ -433,6 +438,9 @@ async fn upgrade_keeps_accounts_and_ends_sessions(database: TestDatabase) {
     let session = app.register_and_open_session("alice").await;
     // As before the version that brought the keys.
     for statement in [
+        "drop table client_secrets",
+        "drop table clients",
+        "drop table roles",
         "drop table signing_keys",
         "drop table root_key_wrappings",
         "drop table shared_state",
