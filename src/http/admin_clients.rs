@@ -32,7 +32,7 @@ use crate::domain::{
 pub(super) struct RawClient {
     #[schema(value_type = ClientName)]
     name: Option<String>,
-    /// Permissions of the client and of its tokens; none by default.
+    // Of the client and of its tokens; none by default.
     #[schema(value_type = Option<Permissions>, inline)]
     permissions: Option<Vec<String>>,
     /// Audience of its tokens; the default one if absent.
@@ -51,7 +51,7 @@ pub(super) struct RawClient {
 #[serde(deny_unknown_fields)]
 #[schema(as = ClientRights)]
 pub(super) struct RawClientRights {
-    /// Permissions of the client and of its tokens.
+    // Of the client and of its tokens.
     #[schema(value_type = Permissions, inline)]
     permissions: Option<Vec<String>>,
     /// Audience of its tokens; the default one if absent.

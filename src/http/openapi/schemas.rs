@@ -61,7 +61,7 @@ fn uuid() -> ObjectBuilder {
 }
 
 fn set_of(item: RefOr<Schema>) -> ArrayBuilder {
-    ArrayBuilder::new().items(item).unique_items(true)
+    ArrayBuilder::new().items(item)
 }
 
 fn one_of<T: VariantNames>() -> ObjectBuilder {
