@@ -53,16 +53,18 @@ export PAGE_PORT
 API_PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export PUBLIC_URL=http://127.0.0.1:$API_PORT
 export CORS_ALLOWED_ORIGINS="http://127.0.0.1:$PAGE_PORT" DATABASE_URL="sqlite://$folder/portcullis.db"
+# Before the service starts, so that it knows the client.
+"$program" migrate >/dev/null 2>&1
+machine=$("$program" client create machine --permission tokens:introspect --json 2>"$folder/client.log")
+CLIENT_ID=$(jq -r .client_id <<<"$machine")
+CLIENT_SECRET=$(jq -r .client_secret <<<"$machine")
+export CLIENT_ID CLIENT_SECRET
+
 "$program" --port "$API_PORT" >"$folder/service.log" &
 pids+=($!)
 API_URL=http://127.0.0.1:$(port_in "$folder/service.log")
 export API_URL
 curl --silent --show-error --fail --output "$folder/openapi.json" "$API_URL/openapi.json"
-
-machine=$("$program" client create machine --permission tokens:introspect --json 2>"$folder/client.log")
-CLIENT_ID=$(jq -r .client_id <<<"$machine")
-CLIENT_SECRET=$(jq -r .client_secret <<<"$machine")
-export CLIENT_ID CLIENT_SECRET
 
 echo '== Authlib'
 "$tools/bin/python" -B tests/interop/clients_authlib.py
