@@ -155,4 +155,4 @@ for url in "$fastapi" "$express" "$gateway"; do
             exit status != 401
         }' "$folder/${url##*:}"
 done
-printf '\nThe bound is 5 s for the gateway and 10 s for these verifiers, whatever fails in between.\n'
+printf '\nThe bound is 5 s for the gateway and 10 s for these verifiers, under every failure in between.\n'

@@ -75,7 +75,7 @@ pub enum AuditAction {
     /// The root key was encrypted with a secret.
     #[strum(serialize = "secret.added")]
     SecretAdded,
-    /// What a former secret could decrypt was deleted.
+    /// The root key was deleted as encrypted with former secrets.
     #[strum(serialize = "secret.retired")]
     SecretRetired,
     /// A client was created.

@@ -202,8 +202,8 @@ impl LogView {
 
     /// Creates the view after a read of the whole table. It has the rows with the highest ids.
     fn from_table(mut rows: Vec<LogRow>, cursor: FeedCursor, began_at: Duration) -> Self {
-        // Rows from a dump can have ids that this server has not assigned yet. Whoever has a cursor of
-        // this server got them with it.
+        // Rows from a dump can have ids that this server has not assigned yet. Every
+        // complete reply has them, and each cursor of this server starts from one.
         rows.retain(|row| cursor.snapshot.sees(row.xid));
         let excess = rows.len().saturating_sub(BLOCK_LEN * MAX_BLOCKS);
         let mut floor = Snapshot::below(0);

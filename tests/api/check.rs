@@ -1,5 +1,5 @@
-//! `/auth/check`, the door for gateways: whom it lets pass, what it says of them, and that nothing
-//! else opens it.
+//! `/auth/check`, the door for gateways: accepted tokens, identity headers, and attempts to get past
+//! it.
 
 use std::time::Duration;
 

@@ -66,7 +66,7 @@ class Proxy:
 
 
 def start_caching_proxy(target_port):
-    """Starts nginx that keeps each reply of the feed for a minute, whatever was asked."""
+    """Starts nginx that keeps each reply of the feed for a minute and gives it to every request."""
     port = free_port()
     # The folder is open to its owner alone; without root, nginx ignores `user`.
     config = write("cache.conf", f"""

@@ -1,4 +1,4 @@
-//! What receivers and instances exchange, and the wrong designs that the simulation must detect.
+//! Messages between receivers and instances, and the wrong designs that the simulation must detect.
 
 use std::time::Duration;
 

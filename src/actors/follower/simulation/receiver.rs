@@ -31,7 +31,7 @@ pub(super) struct Receiver {
     rng: Mutex<Rng>,
 }
 
-/// What a receiver knows.
+/// State of a receiver.
 #[derive(Default)]
 struct State {
     cursor: Option<FeedCursor>,
