@@ -75,7 +75,7 @@ pub enum AuditAction {
     /// The root key was encrypted with a secret.
     #[strum(serialize = "secret.added")]
     SecretAdded,
-    /// The root key was deleted as encrypted with former secrets.
+    /// The copies of the root key for former secrets were deleted.
     #[strum(serialize = "secret.retired")]
     SecretRetired,
     /// A client was created.

@@ -152,19 +152,20 @@ impl<'a> Claims<'a> {
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
     ) -> Result<Self, ScopeTooLong> {
+        let claims = Self::new(
+            user.id.as_uuid(),
+            session_id,
+            &user.permissions,
+            issuer,
+            audience,
+            now,
+            expires_at,
+        )?;
         Ok(Self {
-            iss: issuer.into(),
-            aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
-            sub: user.id.as_uuid(),
             client_id: CLIENT_ID.into(),
             username: Some(user.username.as_str().into()),
             roles: user.roles.names().into_iter().map(Cow::from).collect(),
-            scope: bounded(user.permissions.to_string())?.into(),
-            sid: session_id,
-            jti: TokenId::random(),
-            iat: now.unix_timestamp(),
-            nbf: Some(now.unix_timestamp()),
-            exp: expires_at.unix_timestamp(),
+            ..claims
         })
     }
 
@@ -181,11 +182,25 @@ impl<'a> Claims<'a> {
         now: OffsetDateTime,
         expires_at: OffsetDateTime,
     ) -> Result<Self, ScopeTooLong> {
+        let claims = Self::new(id.as_uuid(), session_id, scope, issuer, audience, now, expires_at)?;
+        Ok(Self { client_id: id.to_string().into(), ..claims })
+    }
+
+    /// Creates the claims that all access tokens have, without a client.
+    fn new(
+        sub: Uuid,
+        session_id: SessionId,
+        scope: &Permissions,
+        issuer: &'a str,
+        audience: &'a Audience,
+        now: OffsetDateTime,
+        expires_at: OffsetDateTime,
+    ) -> Result<Self, ScopeTooLong> {
         Ok(Self {
             iss: issuer.into(),
             aud: Recipients::List(audience.names(issuer).map(Cow::from).collect()),
-            sub: id.as_uuid(),
-            client_id: id.to_string().into(),
+            sub,
+            client_id: Cow::default(),
             username: None,
             roles: Vec::new(),
             scope: bounded(scope.to_string())?.into(),
