@@ -150,8 +150,11 @@ impl Follower {
         self.metrics.clock_skew.set(self.clock.skew_of_host());
         self.apply(&batch, started_at).await;
         // Before the read counts: what it vouches for includes the keys and the clients.
-        self.follow_keys(&batch).await?;
-        self.follow_clients(&batch).await?;
+        if let Err(error) = self.follow_others(&batch).await {
+            // The batch is not published: without a full reload, its revocations never would be.
+            self.feed.request_full_reload();
+            return Err(error);
+        }
         self.versions
             .send_if_modified(|version| mem::replace(version, batch.version) != batch.version);
         self.state.replica.finish_read(read, batch.is_full_reload);
@@ -174,35 +177,31 @@ impl Follower {
         });
     }
 
-    /// Reads the signing keys if the batch shows that they may have changed.
+    /// Reads the signing keys and the clients if the batch shows that they may have changed.
+    async fn follow_others(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
+        self.follow_keys(batch).await?;
+        self.follow_clients(batch).await
+    }
+
     async fn follow_keys(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
         let ring = Arc::clone(&self.state.tokens.ring());
         let has_changed = batch.version != ring.stored().version;
         if !ring.is_stored() || !(has_changed || batch.is_full_reload) {
             return Ok(());
         }
-        let read = self.feed.read_keys(self.settings.read_timeout()).await;
-        match &read {
-            Ok(keys) => self.state.tokens.replace(&ring, keys),
-            // The batch is not published: without a full reload, its revocations never would be.
-            Err(_) => self.feed.request_full_reload(),
-        }
-        read.map(|_| ())
+        let keys = self.feed.read_keys(self.settings.read_timeout()).await?;
+        self.state.tokens.replace(&ring, &keys);
+        Ok(())
     }
 
-    /// Reads the clients if the batch shows that they may have changed.
     async fn follow_clients(&mut self, batch: &FeedBatch) -> Result<(), StoreError> {
         let former = Arc::clone(&self.state.clients.load());
         if batch.version == former.version() && !batch.is_full_reload {
             return Ok(());
         }
-        let read = self.feed.read_clients(self.settings.read_timeout()).await;
-        match &read {
-            Ok(set) => self.state.clients.replace(&former, set),
-            // The batch is not published: without a full reload, its revocations never would be.
-            Err(_) => self.feed.request_full_reload(),
-        }
-        read.map(|_| ())
+        let clients = self.feed.read_clients(self.settings.read_timeout()).await?;
+        self.state.clients.replace(&former, &clients);
+        Ok(())
     }
 
     async fn apply(&self, batch: &FeedBatch, started_at: Duration) {
