@@ -101,7 +101,8 @@ impl FromRequest for Authenticated {
         Either<Ready<Result<Self, ApiError>>, LocalBoxFuture<'static, Result<Self, ApiError>>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let (api, claims) = match verify(request) {
+        let verified = bearer_token(request).map_err(Into::into);
+        let (api, claims) = match verified.and_then(|token| verify(request, token)) {
             Ok(verified) => verified,
             Err(ApiError::TokenRefused(TokenRefusal::UnknownKey)) => {
                 let request = request.clone();
@@ -131,23 +132,24 @@ pub(super) async fn is_revoked(api: &Api, claims: &AccessClaims) -> Result<bool,
 }
 
 /// Verifies an access token, except for its revocation, with the newest keys if it names an unknown
-/// one: another instance may have made it just now.
-pub(super) async fn verify_token(api: &Api, token: &str) -> Result<AccessClaims, ApiError> {
-    let mut verified = api.tokens.verify(token, api.clock.now());
-    if let Err(TokenRefusal::UnknownKey) = verified {
-        look_for_key(api, token).await?;
-        verified = api.tokens.verify(token, api.clock.now());
+/// one: another instance may have made it just now. `request` may have another token.
+pub(super) async fn verify_token(
+    request: &HttpRequest,
+    token: &str,
+) -> Result<Rc<AccessClaims>, ApiError> {
+    match verify(request, token) {
+        Err(ApiError::TokenRefused(TokenRefusal::UnknownKey)) => {
+            look_for_key(find_api(request)?, token).await?;
+            verify(request, token).map(|(_, claims)| claims)
+        }
+        verified => verified.map(|(_, claims)| claims),
     }
-    Ok(verified?)
 }
 
 /// Verifies the access token of a request with the newest keys, and checks its revocation.
 async fn verify_with_new_keys(request: &HttpRequest) -> Result<Authenticated, ApiError> {
-    if let Some(api) = request.app_data::<Data<Api>>() {
-        look_for_key(api, bearer_token(request)?).await?;
-    }
-    let (api, claims) = verify(request)?;
-    let is_revoked = is_revoked(api, &claims).await?;
+    let claims = verify_token(request, bearer_token(request)?).await?;
+    let is_revoked = is_revoked(find_api(request)?, &claims).await?;
     Authenticated::new(claims, is_revoked)
 }
 
@@ -160,14 +162,21 @@ async fn look_for_key(api: &Api, token: &str) -> Result<(), ApiError> {
     }
 }
 
-/// Verifies the access token of a request, except for its revocation.
-fn verify(request: &HttpRequest) -> Result<(&Data<Api>, Rc<AccessClaims>), ApiError> {
-    let api = request.app_data::<Data<Api>>().ok_or_else(|| missing_app_data("Api"))?;
+/// Verifies an access token with the cache of this thread, except for its revocation.
+fn verify<'r>(
+    request: &'r HttpRequest,
+    token: &str,
+) -> Result<(&'r Data<Api>, Rc<AccessClaims>), ApiError> {
+    let api = find_api(request)?;
     let cache = request
         .app_data::<VerifiedTokenCache>()
         .ok_or_else(|| missing_app_data("VerifiedTokenCache"))?;
-    let claims = cache.verify(&api.tokens, bearer_token(request)?, api.clock.now())?;
+    let claims = cache.verify(&api.tokens, token, api.clock.now())?;
     Ok((api, claims))
+}
+
+fn find_api(request: &HttpRequest) -> Result<&Data<Api>, ApiError> {
+    request.app_data::<Data<Api>>().ok_or_else(|| missing_app_data("Api"))
 }
 
 fn missing_app_data(name: &str) -> ApiError {

@@ -58,16 +58,12 @@ impl Caller {
             caller.require_no_other(form.credentials())?;
             return Ok((caller, form));
         }
-        let missing = || ApiError::from(AuthorizationHeaderError::Missing);
         let form = match body.read().await {
             Ok(form) => form,
             Err(error) if request.headers().contains_key(CONTENT_TYPE) => return Err(error),
-            Err(_) => return Err(missing()),
+            Err(_) => return Err(AuthorizationHeaderError::Missing.into()),
         };
-        let caller = match form.credentials() {
-            (None, None) => return Err(missing()),
-            (id, secret) => Self::Client(authenticate(api, id, secret).await?),
-        };
+        let caller = Self::from_form(api, form.credentials()).await?;
         caller.require_permission(permission)?;
         Ok((caller, form))
     }
@@ -82,6 +78,21 @@ impl Caller {
                 authenticate(api, Some(&id), Some(&secret)).await.map(Self::Client)
             }
             None => Authenticated::extract(request).await.map(Self::Bearer),
+        }
+    }
+
+    /// Authenticates the sender of a form by the `client_id` and `client_secret` in it.
+    ///
+    /// # Errors
+    /// Returns [`AuthorizationHeaderError::Missing`] without either of them, an error of the
+    /// database, or [`ApiError::InvalidClient`].
+    pub(super) async fn from_form(
+        api: &Api,
+        credentials: (Option<&str>, Option<&str>),
+    ) -> Result<Self, ApiError> {
+        match credentials {
+            (None, None) => Err(AuthorizationHeaderError::Missing.into()),
+            (id, secret) => authenticate(api, id, secret).await.map(Self::Client),
         }
     }
 
@@ -179,7 +190,7 @@ impl Caller {
 /// # Errors
 /// Returns [`ApiError::InvalidClient`] for an unknown client and a wrong secret alike, or an error of
 /// the database.
-pub(super) async fn authenticate(
+async fn authenticate(
     api: &Api,
     id: Option<&str>,
     secret: Option<&str>,

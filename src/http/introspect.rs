@@ -102,10 +102,10 @@ pub(super) async fn introspect(
     let token = form.token.ok_or(ApiError::MissingToken)?;
 
     let issuer = api.tokens.issuer();
-    let claims = match verify_token(&api, &token).await {
+    let claims = match verify_token(&request, &token).await {
         Ok(claims) if !caller.can_introspect(&api, &claims.audience) => None,
         Ok(claims) if is_revoked(&api, &claims).await? => None,
-        Ok(claims) => Some(ActiveToken::new(claims, issuer)),
+        Ok(claims) => Some(ActiveToken::new(&claims, issuer)),
         Err(ApiError::TokenRefused(_)) => None,
         Err(error) => return Err(error),
     };
@@ -120,21 +120,19 @@ impl ClientForm for RawToken {
 }
 
 impl ActiveToken {
-    fn new(claims: AccessClaims, issuer: &str) -> Self {
-        let sub = claims.subject.to_string();
-        let client_id = claims.subject.client_id().into_owned();
-        let username = match claims.subject {
-            Subject::User { username, .. } => Some(username),
+    fn new(claims: &AccessClaims, issuer: &str) -> Self {
+        let username = match &claims.subject {
+            Subject::User { username, .. } => Some(username.clone()),
             Subject::Client(_) => None,
         };
         Self {
             token_type: "Bearer",
             iss: issuer.to_owned(),
-            aud: claims.audience,
-            sub,
-            client_id,
+            aud: claims.audience.clone(),
+            sub: claims.subject.to_string(),
+            client_id: claims.subject.client_id().into_owned(),
             username,
-            roles: claims.roles,
+            roles: claims.roles.clone(),
             scope: claims.permissions.to_string(),
             sid: claims.session_id,
             jti: claims.token_id,

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, Responder};
 
 use super::authenticated::{is_revoked, verify_token};
 use super::body::FormBody;
-use super::caller::{Caller, ClientForm, authenticate};
+use super::caller::{Caller, ClientForm};
 use super::error::{ApiError, AuthorizationHeaderError};
 use super::introspect::RawToken;
 use super::refused::{
@@ -56,11 +56,10 @@ pub(super) async fn revoke(
             Ok(caller)
         }
         (Some(Err(refusal)), _) => Err(refusal),
-        (None, (None, None)) => Err(AuthorizationHeaderError::Missing.into()),
-        (None, (id, secret)) => authenticate(&api, id, secret).await.map(Caller::Client),
+        (None, credentials) => Caller::from_form(&api, credentials).await,
     };
     match caller {
-        Ok(caller) => revoke_by(&api, &caller, form.token, origin).await?,
+        Ok(caller) => revoke_by(&api, &request, &caller, form.token, origin).await?,
         Err(refusal) => end_session_of_bearer(&api, form.token, refusal, origin).await?,
     }
     Ok(Json(REVOKED))
@@ -78,6 +77,7 @@ fn refusal_of(caller: Option<Result<Caller, ApiError>>) -> Option<ApiError> {
 /// Revokes a token for a caller.
 async fn revoke_by(
     api: &Api,
+    request: &HttpRequest,
     caller: &Caller,
     token: Option<String>,
     origin: RequestOrigin,
@@ -87,7 +87,7 @@ async fn revoke_by(
     if let Some((session_id, _)) = api.tokens.verify_refresh_token(&token) {
         return end_session(api, caller, session_id, requester).await;
     }
-    match verify_token(api, &token).await {
+    match verify_token(request, &token).await {
         Ok(claims) => revoke_access_token(api, caller, &claims, requester).await,
         // It is no longer valid, or never was.
         Err(ApiError::TokenRefused(_)) => Ok(()),
