@@ -14,7 +14,7 @@ use crate::actors::ActorError;
 use crate::actors::deadline::with_deadline;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
-use crate::store::Store;
+use crate::store::{CommittedRevocations, Store};
 use crate::telemetry::ErrorChain;
 
 /// Maximum number of sessions that are ended in one commit, so that their locks are held only
@@ -65,14 +65,12 @@ impl Ending {
         let left = &self.metrics.sessions_ending;
         left.set(self.count_sessions().await?);
         let mut count = 0;
-        let mut batch = self.store.end_sessions_of_roles(BATCH_LIMIT);
-        while let Some(ended) = with_deadline(self.timeout, batch).await? {
+        while let Some(ended) = self.end_batch().await? {
             for revocation in &ended.revocations {
                 self.replica.apply(revocation, ended.committed_at);
             }
             count += ended.revocations.len();
             left.sub(ended.revocations.len().try_into().unwrap_or(i64::MAX));
-            batch = self.store.end_sessions_of_roles(BATCH_LIMIT);
         }
         left.set(0);
         if count > 0 {
@@ -80,6 +78,10 @@ impl Ending {
             tracing::info!(count, "ended the sessions of a changed role");
         }
         Ok(())
+    }
+
+    async fn end_batch(&self) -> Result<Option<CommittedRevocations>, ActorError> {
+        with_deadline(self.timeout, self.store.end_sessions_of_roles(BATCH_LIMIT)).await
     }
 
     async fn count_sessions(&self) -> Result<i64, ActorError> {
