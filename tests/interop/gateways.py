@@ -6,7 +6,6 @@ Names of gateways on the command line select some of them.
 
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import requests
 
 from gateways_programs import GATEWAYS
 from gateways_upstream import Upstream
-from processes import FOLDER, end_all, eventually, free_port, run
+from processes import eventually, free_port, run, run_main
 
 PROGRAM = os.environ["PROGRAM"]
 DATABASE = os.environ["TEST_DATABASE_URL"]
@@ -238,24 +237,5 @@ def accept_connections_of_service(is_accepting):
                        stdout=subprocess.DEVNULL)
 
 
-def on_signal(number, _frame):
-    sys.exit(f"ended by {signal.Signals(number).name}; the time limit is {TIME_LIMIT} s")
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGALRM, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.alarm(TIME_LIMIT)
-    failed = True
-    try:
-        problems = main(sys.argv[1:])
-        for problem in problems:
-            print(f"FAILED: {problem}", file=sys.stderr)
-        failed = bool(problems)
-    finally:
-        end_all()
-        if failed:
-            print(f"logs: {FOLDER}", file=sys.stderr)
-        else:
-            shutil.rmtree(FOLDER)
-    sys.exit(failed)
+    run_main(lambda: main(sys.argv[1:]), TIME_LIMIT)

@@ -8,16 +8,13 @@ shows that the test can fail.
 
 import os
 import secrets
-import shutil
-import signal
-import sys
 import time
 
 import requests
 
 from cluster import MAX_AGE, TOKEN_LIFE, WAITING_TIME, Cluster, Instance
 from load import Load, Watch, prove_refusals
-from processes import FOLDER, end_all, http_session
+from processes import http_session, run_main
 from verifiers import Envoy, HAProxy, Jose, Joserfc, PyJWKClient, Service, SharedCache, Strict
 
 ROTATIONS = 10
@@ -131,28 +128,10 @@ def report(load, watches):
           f"{load.repeated + service.repeated}")
 
     problems.extend(load.failures[:10])
-    for problem in problems:
-        print(f"FAILED: {problem}", file=sys.stderr)
     if not problems:
         print("no key and no secret was missing anywhere")
-    return bool(problems)
-
-
-def on_signal(number, _frame):
-    sys.exit(f"ended by {signal.Signals(number).name}; the time limit is {TIME_LIMIT} s")
+    return problems
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGALRM, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.alarm(TIME_LIMIT)
-    failed = True
-    try:
-        failed = main()
-    finally:
-        end_all()
-        if failed:
-            print(f"logs: {FOLDER}", file=sys.stderr)
-        else:
-            shutil.rmtree(FOLDER)
-    sys.exit(failed)
+    run_main(main, TIME_LIMIT)

@@ -2,6 +2,8 @@
 
 import os
 import random
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -71,6 +73,29 @@ def end_all():
             process.wait(10)
         except subprocess.TimeoutExpired:
             process.kill()
+
+
+def run_main(main, time_limit):
+    """Runs the main function of a test, which returns a list of problems, then ends all processes and exits."""
+    def on_signal(number, _frame):
+        sys.exit(f"ended by {signal.Signals(number).name}; the time limit is {time_limit} s")
+
+    signal.signal(signal.SIGALRM, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.alarm(time_limit)
+    failed = True
+    try:
+        problems = main()
+        for problem in problems:
+            print(f"FAILED: {problem}", file=sys.stderr)
+        failed = bool(problems)
+    finally:
+        end_all()
+        if failed:
+            print(f"logs: {FOLDER}", file=sys.stderr)
+        else:
+            shutil.rmtree(FOLDER)
+    sys.exit(failed)
 
 
 def eventually(condition, seconds=20):
