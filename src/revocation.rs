@@ -138,6 +138,20 @@ impl Replica {
         true
     }
 
+    /// Applies revocations that this instance has committed. The log has them after the next read, which
+    /// this causes: receivers of the feed get them at once, also where the database sends no
+    /// notifications. `now` is the database's time.
+    pub fn apply_own<'r>(
+        &self,
+        revocations: impl IntoIterator<Item = &'r Revocation>,
+        now: OffsetDateTime,
+    ) {
+        for revocation in revocations {
+            self.apply(revocation, now);
+        }
+        self.log.request_read();
+    }
+
     /// Marks the start of a read of the database.
     #[must_use]
     pub fn begin_read(&self) -> ReadStart {

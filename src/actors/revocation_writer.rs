@@ -138,10 +138,7 @@ impl RevocationWriter {
         let changed = actix::spawn(async move {
             let ChangedUser { user, ended } =
                 with_deadline(timeout, store.change_user(&change)).await?;
-            for revocation in &ended.revocations {
-                replica.apply(revocation, ended.committed_at);
-            }
-            replica.log().request_read();
+            replica.apply_own(&ended.revocations, ended.committed_at);
             Ok(user)
         });
         changed.await.unwrap_or(Err(AskError::Stopped.into()))
@@ -225,10 +222,7 @@ impl Committer {
         // ones.
         let given = revocations.iter().map(|(revocation, _)| revocation);
         let written = given.filter(|revocation| !committed.locked.contains(&revocation.id));
-        for revocation in written.chain(&committed.revocations) {
-            self.replica.apply(revocation, committed.committed_at);
-        }
-        self.replica.log().request_read();
+        self.replica.apply_own(written.chain(&committed.revocations), committed.committed_at);
 
         let duration = self.clock.uptime().saturating_sub(started_at);
         let count = revocations.len() - committed.locked.len();

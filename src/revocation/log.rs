@@ -124,8 +124,7 @@ impl RevocationLog {
         }
     }
 
-    /// Causes a read. A revocation that this instance has committed then reaches its receivers at once,
-    /// also where the database sends no notifications.
+    /// Causes a read.
     pub fn request_read(&self) {
         self.read_requests.notify_one();
     }
@@ -202,8 +201,8 @@ impl LogView {
 
     /// Creates the view after a read of the whole table. It has the rows with the highest ids.
     fn from_table(mut rows: Vec<LogRow>, cursor: FeedCursor, began_at: Duration) -> Self {
-        // Rows from a dump can have ids that this server has not assigned yet. Every
-        // complete reply has them, and each cursor of this server starts from one.
+        // Rows from a dump can have ids that this server has not assigned yet. Every complete
+        // reply has them, and each cursor of this server starts from one.
         rows.retain(|row| cursor.snapshot.sees(row.xid));
         let excess = rows.len().saturating_sub(BLOCK_LEN * MAX_BLOCKS);
         let mut floor = Snapshot::below(0);

@@ -34,10 +34,7 @@ impl ClientWriter {
         let change = ClientChange { client_id, edit, token_lifetime, requester };
         let changed = with_deadline(self.timeout, self.store.change_client(&change)).await?;
         let Some((changed, set)) = changed else { return self.find(client_id).await };
-        let now = self.clock.now();
-        for revocation in &changed.revocations {
-            self.state.replica.apply(revocation, now);
-        }
+        self.state.replica.apply_own(&changed.revocations, self.clock.now());
         self.state.clients.apply(&set);
         Ok(changed.client)
     }

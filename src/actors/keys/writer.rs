@@ -43,11 +43,7 @@ impl KeyWriter {
             return Err(KeyError::NotUsed.into());
         }
         let Some(changed) = with_deadline(self.timeout, change).await? else { return Ok(None) };
-        let now = self.clock.now();
-        for revocation in &changed.revocations {
-            self.replica.apply(revocation, now);
-        }
-        self.replica.log().request_read();
+        self.replica.apply_own(&changed.revocations, self.clock.now());
         self.tokens.apply(&changed.set);
         Ok(Some(changed))
     }

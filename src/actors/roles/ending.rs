@@ -66,9 +66,7 @@ impl Ending {
         left.set(self.count_sessions().await?);
         let mut count = 0;
         while let Some(ended) = self.end_batch().await? {
-            for revocation in &ended.revocations {
-                self.replica.apply(revocation, ended.committed_at);
-            }
+            self.replica.apply_own(&ended.revocations, ended.committed_at);
             count += ended.revocations.len();
             left.sub(ended.revocations.len().try_into().unwrap_or(i64::MAX));
         }
