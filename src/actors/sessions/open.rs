@@ -53,10 +53,7 @@ impl Handler<OpenSession> for SessionActor {
             action: AuditAction::SessionOpened,
             requester: Requester {
                 user_id: Some(user.id),
-                client_id: None,
-                permissions: None,
-                session_id: None,
-                origin: Some(session.origin.clone()),
+                ..Requester::anonymous(session.origin.clone())
             },
             subject: Some(user.id),
             session_id: Some(session.id),

@@ -9,6 +9,16 @@ use crate::store::error::StoreError;
 use crate::store::requesters::{grantable, known_roles};
 use crate::store::users::WriteError;
 
+/// Selects the permissions in the rows of an account's roles, separated by spaces; null if there are
+/// none.
+macro_rules! permissions_of_user {
+    () => {
+        "(select string_agg(permission, ' ') from roles, unnest(roles.permissions) as permission
+          where roles.name = any (users.roles))"
+    };
+}
+pub(super) use permissions_of_user;
+
 impl PostgresStore {
     /// Returns `true` if the session of the requester is open, and keeps it open until the commit.
     pub(super) async fn is_signed_in(
@@ -33,14 +43,13 @@ impl PostgresStore {
         requester: &Requester,
     ) -> Result<Grantable, StoreError> {
         let Some(scope) = &requester.permissions else { return Ok(Grantable::All) };
-        let select = self.executor.query(
-            "select roles, (select string_agg(permission, ' ')
-                            from roles, unnest(roles.permissions) as permission
-                            where roles.name = any (users.roles)) as permissions
-             from users where id = $1
+        let select = self.executor.query(concat!(
+            "select roles, ",
+            permissions_of_user!(),
+            " as permissions from users where id = $1
              union all
-             select '{}', array_to_string(permissions, ' ') from clients where id = $2",
-        );
+             select '{}', array_to_string(permissions, ' ') from clients where id = $2"
+        ));
         let row = select
             .bind(requester.user_id.map(UserId::as_uuid))
             .bind(requester.client_id.map(ClientId::as_uuid))

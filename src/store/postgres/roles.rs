@@ -37,9 +37,10 @@ impl RoleStore for PostgresStore {
     }
 
     async fn find_role(&self, name: &RoleName) -> Result<Option<Role>, StoreError> {
-        let select = self.executor.query(SELECT).bind(name.as_str());
-        let row = select.fetch_optional(&self.executor).await?;
-        Ok(row.as_ref().map(role_columns).transpose()?.and_then(|columns| columns.parse()))
+        let mut lease = self.executor.lease().await?;
+        let role = self.select_role(lease.connection()?, name).await?;
+        lease.give_back();
+        Ok(role)
     }
 
     async fn change_role(&self, change: &RoleChange) -> Result<ChangedRole, RoleWriteError> {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::audit;
 use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
+use super::requesters::permissions_of_user;
 use super::users::user_from_row;
 use crate::domain::{
     AccountError, Audience, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
@@ -218,6 +219,7 @@ impl SessionStore for PostgresStore {
 /// was open when it began; one that was not rotated is locked, or has ended since.
 fn rotate_sql(locked: LockedSessions) -> String {
     let skip_locked = locked.sql();
+    let permissions = permissions_of_user!();
     format!(
         "with shown as (
              select * from unnest($1::uuid[], $2::bigint[], $8::text[], $9::text[])
@@ -247,9 +249,7 @@ fn rotate_sql(locked: LockedSessions) -> String {
                             or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
                    coalesce(exchanged_at = now, false) as is_first,
                    users.id, username, roles, users.created_at, disabled_at, version,
-                   (select string_agg(permission, ' ')
-                    from roles, unnest(roles.permissions) as permission
-                    where roles.name = any (users.roles)) as permissions)
+                   {permissions} as permissions)
          select sessions.id as session_id, rotated_id is not null as is_rotated, rotated.*
          from sessions join shown using (id) left join rotated on rotated_id = sessions.id
          where {IS_OPEN}"

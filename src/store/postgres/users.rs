@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::audit;
 use super::columns::{optional_time_column, time_column};
 use super::database::PostgresStore;
+use super::requesters::permissions_of_user;
 use super::revocations::{TOKENS_EXPIRE_AT, revocations_from_row};
 use crate::domain::{
     AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions, Rights,
@@ -28,9 +29,11 @@ use crate::store::users::{
 /// Columns of an account.
 macro_rules! columns {
     () => {
-        "id, username, roles, created_at, disabled_at, version,
-         (select string_agg(permission, ' ') from roles, unnest(roles.permissions) as permission
-          where roles.name = any (users.roles)) as permissions"
+        concat!(
+            "id, username, roles, created_at, disabled_at, version, ",
+            permissions_of_user!(),
+            " as permissions"
+        )
     };
 }
 

@@ -8,6 +8,16 @@ use crate::store::error::StoreError;
 use crate::store::requesters::{grantable, known_roles};
 use crate::store::users::WriteError;
 
+/// Selects the permissions in the rows of an account's roles, separated by spaces; null if there are
+/// none.
+macro_rules! permissions_of_user {
+    () => {
+        "(select group_concat(permissions, ' ') from roles
+          where instr(' ' || users.roles || ' ', ' ' || roles.name || ' ') > 0)"
+    };
+}
+pub(super) use permissions_of_user;
+
 /// Returns `true` if the session of the requester is open.
 pub(super) async fn is_signed_in(
     connection: &mut SqliteConnection,
@@ -28,14 +38,13 @@ pub(super) async fn find_grantable(
     requester: &Requester,
 ) -> Result<Grantable, StoreError> {
     let Some(scope) = &requester.permissions else { return Ok(Grantable::All) };
-    let select = sqlx::query(
-        "select roles, (select group_concat(permissions, ' ') from roles
-                        where instr(' ' || users.roles || ' ', ' ' || roles.name || ' ') > 0)
-                       as permissions
-         from users where id = ?1
+    let select = sqlx::query(concat!(
+        "select roles, ",
+        permissions_of_user!(),
+        " as permissions from users where id = ?1
          union all
-         select '', permissions from clients where id = ?2",
-    );
+         select '', permissions from clients where id = ?2"
+    ));
     let row = select
         .bind(requester.user_id.map(UserId::as_uuid))
         .bind(requester.client_id.map(ClientId::as_uuid))

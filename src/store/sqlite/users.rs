@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::audit;
 use super::database::{SqliteStore, micros, now};
-use super::requesters::{find_grantable, is_signed_in, permissions_of_roles};
+use super::requesters::{find_grantable, is_signed_in, permissions_of_roles, permissions_of_user};
 use super::revocations::{TOKENS_EXPIRE_AT, insert_revocation};
 use crate::domain::{
     AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions, Revocation,
@@ -28,9 +28,11 @@ use crate::store::users::{
 /// Columns of an account.
 macro_rules! columns {
     () => {
-        "id, username, roles, created_at, disabled_at, version,
-         (select group_concat(permissions, ' ') from roles
-          where instr(' ' || users.roles || ' ', ' ' || roles.name || ' ') > 0) as permissions"
+        concat!(
+            "id, username, roles, created_at, disabled_at, version, ",
+            permissions_of_user!(),
+            " as permissions"
+        )
     };
 }
 
