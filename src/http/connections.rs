@@ -1,7 +1,7 @@
 //! [`Connections`]: the open connections, their limits, and their drain at shutdown.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::HttpSettings;
 use crate::descriptors;
+use crate::domain::Network;
 use crate::metrics::{ConnectionLimit, Metrics};
 
 /// Interval at which the open connections are counted during the drain.
@@ -38,13 +39,13 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     total: u32,
-    by_source: HashMap<IpAddr, u32>,
+    by_network: HashMap<Network, u32>,
 }
 
 /// Guard of an open connection, which counts until this is dropped.
 pub(super) struct OpenConnection {
     connections: Arc<Connections>,
-    source: IpAddr,
+    network: Network,
 }
 
 impl Connections {
@@ -66,21 +67,21 @@ impl Connections {
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<OpenConnection> {
         let peer = peer.to_canonical();
         let is_trusted = self.trusted_proxies.iter().any(|network| network.contains(&peer));
-        let source = source(peer);
+        let network = Network::from(peer);
         let mut open = self.open();
         if open.total >= self.max_total {
             self.metrics.http_connections_refused.inc(ConnectionLimit::Total);
             return None;
         }
-        let from_source = open.by_source.get(&source).copied().unwrap_or_default();
-        if from_source >= self.max_per_address && !is_trusted {
+        let from_network = open.by_network.get(&network).copied().unwrap_or_default();
+        if from_network >= self.max_per_address && !is_trusted {
             self.metrics.http_connections_refused.inc(ConnectionLimit::Address);
             return None;
         }
         open.total += 1;
-        open.by_source.insert(source, from_source + 1);
+        open.by_network.insert(network, from_network + 1);
         self.metrics.http_connections.set(open.total.into());
-        Some(OpenConnection { connections: Arc::clone(self), source })
+        Some(OpenConnection { connections: Arc::clone(self), network })
     }
 
     /// Returns `true` if every reply should close its connection.
@@ -121,10 +122,10 @@ impl Drop for OpenConnection {
         let mut open = self.connections.open();
         open.total -= 1;
         self.connections.metrics.http_connections.set(open.total.into());
-        if let Some(count) = open.by_source.get_mut(&self.source) {
+        if let Some(count) = open.by_network.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
-                open.by_source.remove(&self.source);
+                open.by_network.remove(&self.network);
             }
         }
     }
@@ -143,13 +144,4 @@ fn allowed_connections(wanted: u32) -> u32 {
         );
     }
     wanted.min(allowed)
-}
-
-/// Returns what a peer is counted as: its IPv4 address, or the /56 of its IPv6 address, which a
-/// provider commonly assigns to one customer.
-fn source(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(),
-    }
 }
