@@ -1,15 +1,19 @@
 //! The hashing queue. Passwords are hashed on separate threads, at a lower priority than those that
-//! serve HTTP, behind a bounded queue: a flood of logins slows nothing but logins.
+//! serve HTTP, behind a bounded queue: a flood of logins slows nothing but logins. The queue is fair:
+//! a flood from one network does not keep others from logging in.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use actix::{Actor, Handler, Message, SyncArbiter, SyncContext};
-use tokio::time::sleep;
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
 
-use super::{ActorError, Mailbox};
+use super::fair_queue::{FairQueue, Share};
+use super::{ActorError, AskError, Mailbox};
 use crate::clock::Clock;
 use crate::config::HashSettings;
 use crate::domain::{Password, PasswordHash};
@@ -33,6 +37,8 @@ const ASSUMED_NANOS_PER_ITERATION: u64 = 400;
 pub struct HashQueue {
     threads: Mailbox<HashThread>,
     admission: Arc<AdmissionControl>,
+    /// Longest wait for a turn.
+    timeout: Duration,
 }
 
 impl HashQueue {
@@ -51,34 +57,46 @@ impl HashQueue {
             || thread::Builder::new().name("hashing".to_owned()),
             move || HashThread { pbkdf2: Arc::clone(&pbkdf2) },
         );
-        Self { threads: Mailbox::new(address, timeout), admission }
+        Self { threads: Mailbox::new(address, timeout), admission, timeout }
     }
 
-    /// Takes a place in the queue, for work that is worth starting only with one.
+    /// Waits in the queue for a turn on the threads, for work that is worth starting only with one.
     ///
     /// # Errors
-    /// Returns [`ActorError::Overloaded`], after a delay, if the queue is full.
-    pub async fn acquire(&self) -> Result<HashPermit, ActorError> {
-        match self.admission.admit() {
-            Ok(()) => Ok(HashPermit {
-                threads: self.threads.clone(),
-                admission: Arc::clone(&self.admission),
-                admitted_at: self.admission.clock.uptime(),
-                is_used: false,
-            }),
-            Err(retry_after) => {
-                sleep(REFUSAL_DELAY).await;
-                Err(ActorError::Overloaded { retry_after })
-            }
+    /// Returns [`ActorError::Overloaded`], after a delay, if the queue is full and the share has no
+    /// better claim than those that wait, or if a newcomer with a better claim takes the place.
+    /// Returns [`ActorError::Ask`] if there is no turn in time.
+    pub async fn acquire(&self, share: Share) -> Result<HashPermit, ActorError> {
+        let Some((ticket, turn)) = self.admission.enter(share) else {
+            return Err(self.refuse().await);
+        };
+        let permit = HashPermit {
+            threads: self.threads.clone(),
+            admission: Arc::clone(&self.admission),
+            share,
+            ticket,
+            admitted_at: self.admission.clock.uptime(),
+            is_used: false,
+        };
+        match timeout(self.timeout, turn).await {
+            Ok(Ok(())) => Ok(permit),
+            Ok(Err(_displaced)) => Err(self.refuse().await),
+            Err(_) => Err(AskError::Timeout(self.timeout).into()),
         }
+    }
+
+    async fn refuse(&self) -> ActorError {
+        let retry_after = self.admission.drain_time();
+        sleep(REFUSAL_DELAY).await;
+        ActorError::Overloaded { retry_after }
     }
 
     /// Hashes a new password.
     ///
     /// # Errors
     /// Returns [`ActorError::Overloaded`], [`ActorError::Ask`] or [`ActorError::Hashing`].
-    pub async fn hash(&self, password: Password) -> Result<PasswordHash, ActorError> {
-        self.acquire().await?.run(move |pbkdf2| Ok(pbkdf2.hash(&password)?)).await
+    pub async fn hash(&self, password: Password, share: Share) -> Result<PasswordHash, ActorError> {
+        self.acquire(share).await?.run(move |pbkdf2| Ok(pbkdf2.hash(&password)?)).await
     }
 
     /// Returns `true` if a hash has the configured cost.
@@ -88,11 +106,13 @@ impl HashQueue {
     }
 }
 
-/// Place in the hashing queue, released when the permit is dropped. A job owns its permit: a hash
-/// that has started keeps its place even if the caller has left.
+/// Turn in the hashing queue, released when the permit is dropped. A job owns its permit: a hash
+/// that has started keeps its turn even if the caller has left.
 pub struct HashPermit {
     threads: Mailbox<HashThread>,
     admission: Arc<AdmissionControl>,
+    share: Share,
+    ticket: Ticket,
     /// Uptime at admission.
     admitted_at: Duration,
     is_used: bool,
@@ -137,11 +157,9 @@ impl HashPermit {
 
 impl Drop for HashPermit {
     fn drop(&mut self) {
-        self.admission.release(if self.is_used {
-            HashJobOutcome::Completed
-        } else {
-            HashJobOutcome::Abandoned
-        });
+        let outcome =
+            if self.is_used { HashJobOutcome::Completed } else { HashJobOutcome::Abandoned };
+        self.admission.leave(self.share, self.ticket, outcome);
     }
 }
 
@@ -180,13 +198,48 @@ impl<T: Send + 'static> Handler<HashJob<T>> for HashThread {
     }
 }
 
-/// Bounds the queue by the expected wait in it.
+/// Number of a place in the queue.
+type Ticket = u64;
+
+/// Place whose owner waits for its turn.
+struct Waiting {
+    ticket: Ticket,
+    share: Share,
+    turn: oneshot::Sender<()>,
+}
+
+/// Places in the queue.
+struct Places {
+    waiting: FairQueue<Waiting>,
+    /// Places whose turn it is. Others wait only while all turns are taken.
+    in_turn: HashMap<Ticket, Share>,
+    /// Places taken so far.
+    count: Ticket,
+}
+
+impl Places {
+    /// Returns the number of places taken.
+    fn depth(&self) -> usize {
+        self.waiting.len() + self.in_turn.len()
+    }
+
+    /// Takes the next free turn.
+    fn next_turn(&mut self, turns: usize) -> Option<oneshot::Sender<()>> {
+        if self.in_turn.len() >= turns {
+            return None;
+        }
+        let Waiting { ticket, share, turn } = self.waiting.pop()?;
+        self.in_turn.insert(ticket, share);
+        Some(turn)
+    }
+}
+
+/// Bounds the queue by the expected wait in it, and gives the turns.
 struct AdmissionControl {
     settings: HashSettings,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    /// Jobs admitted and not yet done.
-    depth: AtomicUsize,
+    places: Mutex<Places>,
     /// Moving average of the duration of a job.
     mean_nanos: AtomicU64,
 }
@@ -195,47 +248,89 @@ impl AdmissionControl {
     fn new(settings: HashSettings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let assumed_nanos = u64::from(settings.iterations.get()) * ASSUMED_NANOS_PER_ITERATION;
         metrics.hash_threads.set(settings.threads.try_into().unwrap_or(i64::MAX));
+        let places = Places { waiting: FairQueue::new(), in_turn: HashMap::new(), count: 0 };
         let admission = Self {
             settings,
             clock,
             metrics,
-            depth: AtomicUsize::new(0),
+            places: Mutex::new(places),
             mean_nanos: AtomicU64::new(assumed_nanos),
         };
         admission.export_limit();
         admission
     }
 
-    /// Admits a job, or returns the time until the queue has probably drained.
-    fn admit(&self) -> Result<(), Duration> {
+    /// Gives a newcomer a place, which tells when it has its turn, or returns `None` to refuse it.
+    fn enter(&self, share: Share) -> Option<(Ticket, oneshot::Receiver<()>)> {
+        let (sender, turn) = oneshot::channel();
         let limit = self.limit();
-        let admitted = |depth| (depth < limit).then_some(depth + 1);
-        if let Err(depth) = self.depth.fetch_update(Ordering::Relaxed, Ordering::Relaxed, admitted)
-        {
+        let mut displaced = None;
+        let mut guard = self.places();
+        let places = &mut *guard;
+        if places.depth() >= limit {
+            // Either the newcomer or the one that it displaces.
             self.metrics.hash_jobs.inc(HashJobOutcome::Shed);
-            return Err(self.drain_time(depth));
+            let in_turn = |share| places.in_turn.values().filter(|other| **other == share).count();
+            displaced = Some(places.waiting.displace(share, in_turn)?);
         }
-        self.metrics.hash_queue_depth.inc();
-        Ok(())
+        places.count += 1;
+        let ticket = places.count;
+        places.waiting.push(share, Waiting { ticket, share, turn: sender });
+        self.export_depth(places);
+        drop((guard, displaced));
+        self.give_turn();
+        Some((ticket, turn))
     }
 
-    fn release(&self, outcome: HashJobOutcome) {
-        self.depth.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.hash_queue_depth.dec();
-        self.metrics.hash_jobs.inc(outcome);
+    /// Frees a place, unless it has been given to a newcomer.
+    fn leave(&self, share: Share, ticket: Ticket, outcome: HashJobOutcome) {
+        let mut places = self.places();
+        let is_held = places.in_turn.remove(&ticket).is_some()
+            || places.waiting.remove(share, |waiting| waiting.ticket == ticket);
+        if is_held {
+            self.metrics.hash_jobs.inc(outcome);
+        }
+        self.export_depth(&places);
+        drop(places);
+        self.give_turn();
+    }
+
+    /// Gives the turn that is free, if one is. Wakes its owner only after the lock is released: the
+    /// owner may preempt a hashing thread, which must not hold the lock then.
+    fn give_turn(&self) {
+        let next = self.places().next_turn(self.turns());
+        if let Some(turn) = next {
+            // An owner that has left gives the turn back when its permit is dropped.
+            let _ = turn.send(());
+        }
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the maximum number of jobs: one on each thread, and behind it those that start
-    /// within the maximum wait.
+    /// within the maximum wait. At least one, if any may wait: where none waits, the next turn goes to
+    /// the network that asks most often.
     fn limit(&self) -> usize {
-        let jobs_in_turn = self.settings.max_wait.as_nanos() / self.mean().as_nanos().max(1);
+        let HashSettings { threads, max_wait, .. } = self.settings;
+        let jobs_in_turn = max_wait.as_nanos() / self.mean().as_nanos().max(1);
         let waiting = usize::try_from(jobs_in_turn).unwrap_or(usize::MAX);
-        self.settings.threads.saturating_mul(waiting.saturating_add(1))
+        let waiting = waiting.max(usize::from(!max_wait.is_zero()));
+        threads.saturating_mul(waiting.saturating_add(1))
     }
 
-    /// Returns the expected time until a queue of this depth has drained.
-    fn drain_time(&self, depth: usize) -> Duration {
-        let rounds = depth.div_ceil(self.settings.threads.max(1));
+    /// Returns the number of turns: one for a job on each thread, and one for a job that reads its
+    /// account meanwhile, but for at most half of those behind. The others wait where newcomers can
+    /// overtake them: the mailbox of the threads is first come, first served.
+    fn turns(&self) -> usize {
+        let threads = self.settings.threads;
+        threads + threads.min((self.limit() - threads) / 2)
+    }
+
+    /// Returns the expected time until the queue has drained.
+    fn drain_time(&self) -> Duration {
+        let rounds = self.places().depth().div_ceil(self.settings.threads.max(1));
         self.mean().saturating_mul(rounds.try_into().unwrap_or(u32::MAX))
     }
 
@@ -252,6 +347,10 @@ impl AdmissionControl {
         let mean = self.mean_nanos.load(Ordering::Relaxed);
         self.mean_nanos.store(mean - mean / 8 + sample / 8, Ordering::Relaxed);
         self.export_limit();
+    }
+
+    fn export_depth(&self, places: &Places) {
+        self.metrics.hash_queue_depth.set(places.depth().try_into().unwrap_or(i64::MAX));
     }
 
     fn export_limit(&self) {

@@ -5,6 +5,7 @@ mod batcher;
 mod clients;
 mod deadline;
 mod error;
+mod fair_queue;
 mod follower;
 mod hash_queue;
 mod keys;
@@ -21,6 +22,7 @@ pub use clients::{
     AdmitClientToken, ChangeClient, ClientActor, ListClients, ReloadClients, RevokeClientToken,
 };
 pub use error::{ActorError, AskError};
+pub use fair_queue::Share;
 pub use hash_queue::{HashPermit, HashQueue};
 pub use keys::{KeyActor, ListKeys, ReloadKeys, RevokeKeys, RotateKeys};
 pub use mailbox::Mailbox;

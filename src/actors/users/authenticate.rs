@@ -2,7 +2,7 @@
 //! reported.
 
 use super::UserActor;
-use crate::actors::{ActorError, HashPermit};
+use crate::actors::{ActorError, HashPermit, Share};
 use crate::domain::{AccountError, Password, PasswordHash, Requester, User, UserId, Username};
 use crate::telemetry::ErrorChain;
 
@@ -18,7 +18,8 @@ impl UserActor {
         requester: &Requester,
     ) -> Result<User, ActorError> {
         // Before the account is read: a login that is refused here costs the database nothing.
-        let permit = self.hashing.acquire().await?;
+        let share = Share::from(requester);
+        let permit = self.hashing.acquire(share).await?;
         let Some((username, password)) = credentials else {
             return self.refuse(permit, requester).await;
         };
@@ -33,7 +34,12 @@ impl UserActor {
         }
         if !self.hashing.is_current(&stored.password_hash) {
             // Not awaited: the login succeeds whether or not this does.
-            actix::spawn(self.clone().rehash(stored.user.id, password, stored.password_hash));
+            actix::spawn(self.clone().rehash(
+                stored.user.id,
+                password,
+                stored.password_hash,
+                share,
+            ));
         }
         Ok(stored.user)
     }
@@ -51,7 +57,7 @@ impl UserActor {
     ) -> Result<User, ActorError> {
         let user = self.store.find_user(id).await?.ok_or(AccountError::NotFound)?;
         let Some(password) = password else {
-            let permit = self.hashing.acquire().await?;
+            let permit = self.hashing.acquire(requester.into()).await?;
             permit.verify(None).await?;
             self.refusals.report(Some(&user), requester);
             return Err(ActorError::InvalidCredentials);
@@ -67,9 +73,9 @@ impl UserActor {
     }
 
     /// Replaces a hash by one of the configured cost. After a failure the next login tries again.
-    async fn rehash(self, id: UserId, password: Password, old: PasswordHash) {
+    async fn rehash(self, id: UserId, password: Password, old: PasswordHash, share: Share) {
         let replaced = async {
-            let new = self.hashing.hash(password).await?;
+            let new = self.hashing.hash(password, share).await?;
             Ok::<_, ActorError>(self.store.replace_password_hash(id, &old, &new).await?)
         };
         if let Err(error) = replaced.await {

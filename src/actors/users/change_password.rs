@@ -4,7 +4,7 @@ use actix::{Handler, Message};
 
 use super::UserActor;
 use crate::actors::limiter::REPORTS;
-use crate::actors::{ActorError, CancelOnDrop};
+use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{
     AccountError, Password, Requester, SessionId, User, UserChange, UserEdit, UserId,
 };
@@ -36,7 +36,7 @@ impl Handler<ChangeOwnPassword> for UserActor {
                 let retry_after = REPORTS.interval;
                 return Err(AccountError::TooManyPasswordChanges { retry_after }.into());
             }
-            let edit = UserEdit::Password(actor.hashing.hash(new).await?);
+            let edit = UserEdit::Password(actor.hashing.hash(new, Share::from(&requester)).await?);
             let change = UserChange {
                 expected_version: Some(user.version),
                 keep_session: Some(keep_session),

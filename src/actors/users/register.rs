@@ -3,7 +3,7 @@
 use actix::{Handler, Message};
 
 use super::UserActor;
-use crate::actors::{ActorError, CancelOnDrop};
+use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{
     AuditAction, AuditRecord, Password, Permissions, Requester, Roles, User, UserId, UserVersion,
     Username,
@@ -27,7 +27,8 @@ impl Handler<Register> for UserActor {
     fn handle(&mut self, message: Register, _: &mut Self::Context) -> Self::Result {
         let actor = self.clone();
         CancelOnDrop::new(async move {
-            let password_hash = actor.hashing.hash(message.password).await?;
+            let share = Share::from(&message.requester);
+            let password_hash = actor.hashing.hash(message.password, share).await?;
             let user = User {
                 id: UserId::random(),
                 username: message.username,

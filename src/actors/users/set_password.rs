@@ -3,7 +3,7 @@
 use actix::{Handler, Message};
 
 use super::UserActor;
-use crate::actors::{ActorError, CancelOnDrop};
+use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{Password, Requester, User, UserEdit, UserId};
 
 /// Replaces the password of an account and ends all its sessions. Replies like
@@ -23,7 +23,8 @@ impl Handler<SetPassword> for UserActor {
         let SetPassword { user_id, password, requester } = message;
         let actor = self.clone();
         CancelOnDrop::new(async move {
-            let edit = UserEdit::Password(actor.hashing.hash(password).await?);
+            let edit =
+                UserEdit::Password(actor.hashing.hash(password, Share::from(&requester)).await?);
             let change = actor.revocations.new_change(user_id, edit, requester);
             actor.revocations.change_user(change).await
         })
