@@ -42,11 +42,13 @@ label! {
 }
 label! {
     /// Outcome of a login.
-    LoginOutcome { Success, InvalidCredentials, TooManyRevocations, Overloaded, Error }
+    LoginOutcome {
+        Success, InvalidCredentials, TooManyAttempts, TooManyRevocations, Overloaded, Error,
+    }
 }
 label! {
     /// Outcome of a registration.
-    RegistrationOutcome { Success, Taken, Overloaded, Error }
+    RegistrationOutcome { Success, Taken, TooManyRegistrations, Overloaded, Error }
 }
 label! {
     /// Outcome of an exchange of a refresh token.

@@ -212,7 +212,7 @@ async fn start_actors(
         Arc::clone(&clock),
     );
     let keys = KeyActor::new(config, keys, state, Arc::clone(&clock));
-    let users = UserActor::new(Arc::clone(store), hashing, revocations, clock);
+    let users = UserActor::new(Arc::clone(store), hashing, revocations, config.networks, clock);
     Ok(Actors {
         users: Mailbox::new(users.start(), timeout),
         sessions: Mailbox::new(sessions.start(), timeout),

@@ -29,6 +29,8 @@ trap 'exit 130' INT TERM
 
 JWT_SECRET_KEY=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export JWT_SECRET_KEY HOST=127.0.0.1 PORT=0 PBKDF2_ITERATIONS=100000 LOG_FORMAT=json
+# All requests come from one address.
+export LOGIN_NETWORK_BURST=0 REGISTRATION_NETWORK_BURST=0
 
 # Runs the service on a database and Schemathesis against the service.
 fuzz_on() {

@@ -20,6 +20,18 @@ pub enum ActorError {
     /// No enabled account has this username and password.
     #[error("the credentials are invalid")]
     InvalidCredentials,
+    /// Too many passwords were wrong.
+    #[error("there were too many failed attempts")]
+    TooManyAttempts {
+        /// Time until the next attempt.
+        retry_after: Duration,
+    },
+    /// The network registers too many accounts.
+    #[error("the network registers too many accounts")]
+    TooManyRegistrations {
+        /// Time until the next registration.
+        retry_after: Duration,
+    },
     /// The session does not exist or has ended.
     #[error("the session does not exist or has ended")]
     SessionNotFound,

@@ -27,7 +27,7 @@ const NICENESS: i32 = 10;
 
 /// Delay before a refusal. Clients that ignore `Retry-After` come back at once, thousands of times
 /// a second; immediate refusals would take the processor from the hashes that the clients wait for.
-const REFUSAL_DELAY: Duration = Duration::from_millis(100);
+pub(super) const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Assumed duration of an iteration, until hashes have been measured.
 const ASSUMED_NANOS_PER_ITERATION: u64 = 400;

@@ -11,6 +11,7 @@ mod hash_queue;
 mod keys;
 mod limiter;
 mod mailbox;
+mod network_pace;
 mod reply;
 mod revocation_writer;
 mod roles;

@@ -11,15 +11,18 @@ use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlit
 use super::env_file::is_readable_by_others;
 use super::settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
-    LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings, Secret,
-    SecretKeySource, TokenSettings,
+    LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings, Rate,
+    RevocationSettings, Secret, SecretKeySource, TokenSettings,
 };
 use super::values::{
-    algorithm, at_least, audience, host, iterations, leeway, log_filter, log_format, mebibytes,
-    networks, number, origins, pool_mode, positive_seconds, public_url, seconds,
+    algorithm, at_least, at_most, audience, host, iterations, leeway, log_filter, log_format,
+    mebibytes, networks, number, origins, pool_mode, positive_seconds, public_url, seconds,
     seconds_or_unlimited, threads, without_brackets,
 };
 use crate::domain::{Audience, KeyPeriods, SecretKey};
+
+/// Largest number of names for each of up to 10,000 networks in memory.
+const MAX_FAILED_NAMES: u32 = 1_000;
 
 /// Issuer of the tokens without a public URL.
 const DEFAULT_ISSUER: &str = "portcullis";
@@ -128,6 +131,7 @@ impl<'a> Checker<'a> {
             public_url,
             keys,
             hashing,
+            networks: self.networks(),
             revocations,
             audit_retention: setting!(self, audit_retention, positive_seconds),
             log: self.log(),
@@ -297,6 +301,29 @@ impl<'a> Checker<'a> {
             threads: setting!(self, hash_threads, threads),
             max_wait: setting!(self, hash_max_wait, seconds),
         })
+    }
+
+    fn networks(&mut self) -> Result<NetworkSettings, Reported> {
+        build!(NetworkSettings {
+            failed_names: self.failed_names(),
+            registrations: self.registrations(),
+        })
+    }
+
+    fn failed_names(&mut self) -> Result<Option<Rate>, Reported> {
+        let rate: Result<_, Reported> = build!(Rate {
+            burst: setting!(self, login_network_burst, at_most(MAX_FAILED_NAMES)),
+            interval: setting!(self, login_network_interval, positive_seconds),
+        });
+        rate.map(Rate::unless_zero)
+    }
+
+    fn registrations(&mut self) -> Result<Option<Rate>, Reported> {
+        let rate: Result<_, Reported> = build!(Rate {
+            burst: setting!(self, registration_network_burst, number),
+            interval: setting!(self, registration_network_interval, positive_seconds),
+        });
+        rate.map(Rate::unless_zero)
     }
 
     fn revocations(&mut self) -> Result<RevocationSettings, Reported> {
@@ -479,6 +506,20 @@ mod tests {
         assert!(check(&["--hash-max-wait=9"]).is_ok());
         let problem = check(&["--hash-max-wait=10"]).unwrap_err();
         assert_eq!(problem.to_string(), "HASH_MAX_WAIT must be less than REQUEST_TIMEOUT");
+    }
+
+    #[test]
+    fn limits_of_networks_can_be_switched_off() {
+        let networks = |arguments: &[&str]| check(arguments).map(|config| config.networks);
+        let burst = |rate: Option<Rate>| rate.map(|rate| (rate.burst, rate.interval.as_secs()));
+
+        let defaults = networks(&[]).unwrap();
+        assert_eq!(burst(defaults.failed_names), Some((20, 10)));
+        assert_eq!(burst(defaults.registrations), Some((10, 60)));
+        let off = networks(&["--login-network-burst=0", "--registration-network-burst=0"]).unwrap();
+        assert!(off.failed_names.is_none() && off.registrations.is_none());
+        assert!(networks(&["--login-network-burst=1001"]).is_err());
+        assert!(networks(&["--registration-network-interval=0"]).is_err());
     }
 
     #[test]

@@ -206,6 +206,24 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) hash_max_wait: String,
 
+    /// Names with a failed login from one network (IPv4 address, /56 of IPv6) at once; then further
+    /// names from it get 429. 0 means no limit, 1000 is the most
+    #[arg(long, env, default_value = "20", value_name = "COUNT", global = true)]
+    pub(super) login_network_burst: String,
+
+    /// Time after which a network may fail with one more name
+    #[arg(long, env, default_value = "10", value_name = "SECONDS", global = true)]
+    pub(super) login_network_interval: String,
+
+    /// Registrations from one network (IPv4 address, /56 of IPv6) at once; further ones get 429. 0
+    /// means no limit
+    #[arg(long, env, default_value = "10", value_name = "COUNT", global = true)]
+    pub(super) registration_network_burst: String,
+
+    /// Time after which a network may register one more account
+    #[arg(long, env, default_value = "60", value_name = "SECONDS", global = true)]
+    pub(super) registration_network_interval: String,
+
     /// Largest number of revocations in memory, about 310 bytes each; beyond it, tokens are
     /// checked against the database
     #[arg(long, env, default_value = "4000000", value_name = "COUNT", global = true)]

@@ -17,6 +17,6 @@ pub use command::{
 pub use env_file::is_readable_by_others;
 pub use settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
-    LogFormat, LogSettings, ManagementConfig, PoolMode, PostgresSettings, RevocationSettings,
-    Secret, SecretKeySource, SigningAlgorithm, TokenSettings,
+    LogFormat, LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings, Rate,
+    RevocationSettings, Secret, SecretKeySource, SigningAlgorithm, TokenSettings,
 };

@@ -25,6 +25,7 @@ pub struct Config {
     pub tokens: TokenSettings,
     pub keys: KeySettings,
     pub hashing: HashSettings,
+    pub networks: NetworkSettings,
     /// Replica of the revocations.
     pub revocations: RevocationSettings,
     /// Retention of audit records.
@@ -199,6 +200,30 @@ pub struct HashSettings {
     pub threads: usize,
     /// Longest expected wait for a hashing thread; a job that would wait longer is refused.
     pub max_wait: Duration,
+}
+
+/// Limits of each network, on each instance; `None` for no limit.
+#[derive(Clone, Copy, Debug)]
+pub struct NetworkSettings {
+    /// Names that fail to log in.
+    pub failed_names: Option<Rate>,
+    /// Registrations.
+    pub registrations: Option<Rate>,
+}
+
+/// Limit of a token bucket: `burst` events at once, and one more after each interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub burst: u32,
+    pub interval: Duration,
+}
+
+impl Rate {
+    /// Returns the rate, or `None` for a burst of 0, which means no limit.
+    #[must_use]
+    pub fn unless_zero(self) -> Option<Self> {
+        (self.burst > 0).then_some(self)
+    }
 }
 
 /// Settings of the replica of the revocations.

@@ -79,6 +79,13 @@ pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> {
     }
 }
 
+pub(super) fn at_most(most: u32) -> impl Fn(&str) -> Result<u32, String> {
+    move |raw| match number(raw)? {
+        value if value > most => Err(format!("must be at most {most}, not {value}")),
+        value => Ok(value),
+    }
+}
+
 pub(super) fn iterations(raw: &str) -> Result<NonZeroU32, String> {
     let count = at_least(MIN_ITERATIONS)(raw)?;
     count.try_into().map_err(|error: TryFromIntError| error.to_string())

@@ -12,8 +12,8 @@ use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
     ActorFailed, BadAudience, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
-    MissingRefreshToken, NotUser, Overloaded, Refused, ScopeTooLong, Stale, TooManyRevocations,
-    UserExists, WrongCredentials, WrongRefreshToken,
+    MissingRefreshToken, NotUser, Overloaded, Refused, ScopeTooLong, Stale, TooManyAttempts,
+    TooManyRegistrations, TooManyRevocations, UserExists, WrongCredentials, WrongRefreshToken,
 };
 use super::state::Api;
 use super::views::Message;
@@ -77,8 +77,8 @@ struct TokensView {
             example = json!(REGISTERED),
         ),
         Refused<(
-            BadJson, MissingCredentials, BadUsername, BadPassword, UserExists, Overloaded,
-            ActorFailed,
+            BadJson, MissingCredentials, BadUsername, BadPassword, UserExists,
+            TooManyRegistrations, Overloaded, ActorFailed,
         )>,
     ),
 )]
@@ -119,7 +119,7 @@ pub(super) async fn register(
         ),
         Refused<(
             BadJson, MissingCredentials, BadAudience, WrongCredentials, ScopeTooLong,
-            TooManyRevocations, Overloaded, ActorFailed, Stale,
+            TooManyAttempts, TooManyRevocations, Overloaded, ActorFailed, Stale,
         )>,
     ),
 )]
@@ -239,6 +239,7 @@ fn registration_outcome(registered: &Result<User, ActorError>) -> RegistrationOu
     match registered {
         Ok(_) => RegistrationOutcome::Success,
         Err(ActorError::Account(AccountError::UsernameTaken)) => RegistrationOutcome::Taken,
+        Err(ActorError::TooManyRegistrations { .. }) => RegistrationOutcome::TooManyRegistrations,
         Err(ActorError::Overloaded { .. }) => RegistrationOutcome::Overloaded,
         Err(_) => RegistrationOutcome::Error,
     }
@@ -250,6 +251,7 @@ fn login_outcome(granted: &Result<TokenGrant, ActorError>) -> LoginOutcome {
         Err(ActorError::InvalidCredentials | ActorError::Account(AccountError::Changed)) => {
             LoginOutcome::InvalidCredentials
         }
+        Err(ActorError::TooManyAttempts { .. }) => LoginOutcome::TooManyAttempts,
         Err(ActorError::Account(AccountError::TooManyRevocations { .. })) => {
             LoginOutcome::TooManyRevocations
         }

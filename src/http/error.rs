@@ -121,6 +121,16 @@ pub(super) enum ApiError {
     KeysNotUsed,
     #[error("The metadata is published once PUBLIC_URL is set")]
     NoPublicUrl,
+    #[error("Too many attempts; try again later")]
+    TooManyAttempts {
+        /// Time after which a retry may succeed.
+        retry_after: Duration,
+    },
+    #[error("Too many registrations; try again later")]
+    TooManyRegistrations {
+        /// Time after which a retry may succeed.
+        retry_after: Duration,
+    },
     #[error("The password was changed too often, try again later")]
     TooManyPasswordChanges {
         /// Time after which a retry may succeed.
@@ -276,6 +286,10 @@ impl ApiError {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
             Self::TooManyTokens { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_tokens"),
+            Self::TooManyAttempts { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_attempts"),
+            Self::TooManyRegistrations { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, "too_many_registrations")
+            }
             Self::TooManyPasswordChanges { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, "too_many_password_changes")
             }
@@ -328,6 +342,8 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooManyTokens { retry_after }
+            | Self::TooManyAttempts { retry_after }
+            | Self::TooManyRegistrations { retry_after }
             | Self::TooManyPasswordChanges { retry_after }
             | Self::TooManyRevocations { retry_after }
             | Self::Overloaded { retry_after } => Some(*retry_after),
@@ -405,6 +421,12 @@ impl From<ActorError> for ApiError {
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
             ActorError::InvalidCredentials => Self::InvalidCredentials,
+            ActorError::TooManyAttempts { retry_after } => {
+                Self::TooManyAttempts { retry_after: *retry_after }
+            }
+            ActorError::TooManyRegistrations { retry_after } => {
+                Self::TooManyRegistrations { retry_after: *retry_after }
+            }
             ActorError::SessionNotFound
             | ActorError::NotOwner
             | ActorError::Key(KeyError::NotFound) => Self::NotFound,

@@ -124,6 +124,9 @@ reasons! {
     KeysNotUsed => ApiError::KeysNotUsed;
     NoPublicUrl => ApiError::NoPublicUrl;
     ScopeTooLong => ApiError::ScopeTooLong;
+    TooManyAttempts => ApiError::TooManyAttempts { retry_after: Duration::from_secs(5) };
+    TooManyRegistrations =>
+        ApiError::TooManyRegistrations { retry_after: Duration::from_mins(1) };
     TooManyPasswordChanges =>
         ApiError::TooManyPasswordChanges { retry_after: Duration::from_mins(1) };
     TooManyRevocations => ApiError::TooManyRevocations { retry_after: Duration::from_mins(10) };

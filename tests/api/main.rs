@@ -30,6 +30,7 @@ mod hashing;
 mod key_faults;
 mod keys;
 mod logs;
+mod networks;
 mod oauth;
 mod observability;
 mod openapi;

@@ -46,6 +46,8 @@ class Cluster:
             "JWT_SECRET_KEY": os.urandom(32).hex(),
             "REVOCATION_MAX_STALENESS": SERVICE_BOUND, "REVOCATION_POLL_INTERVAL": 1,
             "PBKDF2_ITERATIONS": 100_000, "SHUTDOWN_DRAIN": 0,
+            # All users are in one network.
+            "LOGIN_NETWORK_BURST": 0, "REGISTRATION_NETWORK_BURST": 0,
         }
         self.ports = [free_port() for _ in range(3)]
         self.processes = [self.start_instance(number) for number in range(3)]

@@ -8,9 +8,11 @@ use actix::{Actor, Context};
 
 use super::refusals::Refusals;
 use crate::actors::limiter::{Limiter, REPORTS, UNLIMITED};
+use crate::actors::network_pace::NetworkPace;
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
-use crate::domain::UserId;
+use crate::config::NetworkSettings;
+use crate::domain::{Network, UserId};
 use crate::store::Store;
 
 /// Actor that owns the accounts. Its handlers return futures, so a slow query delays only its own
@@ -23,6 +25,10 @@ pub struct UserActor {
     pub(super) refusals: Refusals,
     /// Limit of the changes of the own password, each of which is an audit record.
     pub(super) password_changes: Rc<RefCell<Limiter<UserId>>>,
+    /// Limit of the names that fail to log in from each network.
+    pub(super) network_pace: Rc<RefCell<NetworkPace>>,
+    /// Limit of the registrations from each network.
+    pub(super) registrations: Rc<RefCell<Limiter<Network>>>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -33,12 +39,22 @@ impl UserActor {
         store: Arc<dyn Store>,
         hashing: HashQueue,
         revocations: Arc<RevocationWriter>,
+        networks: NetworkSettings,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let refusals = Refusals::new(Arc::clone(&store), Arc::clone(&clock));
-        let password_changes =
-            Rc::new(RefCell::new(Limiter::new(REPORTS, UNLIMITED, clock.uptime())));
-        Self { store, hashing, revocations, refusals, password_changes, clock }
+        let now = clock.uptime();
+        let registrations = networks.registrations.unwrap_or(UNLIMITED);
+        Self {
+            store,
+            hashing,
+            revocations,
+            refusals,
+            password_changes: Rc::new(RefCell::new(Limiter::new(REPORTS, UNLIMITED, now))),
+            network_pace: Rc::new(RefCell::new(NetworkPace::new(networks.failed_names))),
+            registrations: Rc::new(RefCell::new(Limiter::new(registrations, UNLIMITED, now))),
+            clock,
+        }
     }
 }
 

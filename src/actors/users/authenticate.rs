@@ -11,7 +11,8 @@ impl UserActor {
     ///
     /// # Errors
     /// Returns [`ActorError::InvalidCredentials`] for unknown users, wrong passwords and disabled
-    /// accounts, [`ActorError::Overloaded`] if the hashing queue is full.
+    /// accounts, [`ActorError::Overloaded`] if the hashing queue is full, and
+    /// [`ActorError::TooManyAttempts`] if too many names have failed from the network.
     pub(super) async fn authenticate(
         &self,
         credentials: Option<(Username, Password)>,
@@ -23,6 +24,8 @@ impl UserActor {
         let Some((username, password)) = credentials else {
             return self.refuse(permit, requester).await;
         };
+        // Others may have failed while this one waited.
+        self.require_pace(share, &username)?;
         let Some(stored) = self.store.find_credentials(&username).await? else {
             return self.refuse(permit, requester).await;
         };

@@ -1,8 +1,10 @@
 //! Creates an account.
 
 use actix::{Handler, Message};
+use tokio::time::sleep;
 
 use super::UserActor;
+use crate::actors::hash_queue::REFUSAL_DELAY;
 use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{
     AuditAction, AuditRecord, Password, Permissions, Requester, Roles, User, UserId, UserVersion,
@@ -10,7 +12,8 @@ use crate::domain::{
 };
 use crate::store::Credentials;
 
-/// Creates an account. Replies with it once it is committed.
+/// Creates an account. Replies with it once it is committed, or with
+/// [`ActorError::TooManyRegistrations`].
 #[derive(Message)]
 #[rtype(result = "Result<User, ActorError>")]
 pub struct Register {
@@ -28,6 +31,10 @@ impl Handler<Register> for UserActor {
         let actor = self.clone();
         CancelOnDrop::new(async move {
             let share = Share::from(&message.requester);
+            if let Err(error) = actor.require_registration_pace(share) {
+                sleep(REFUSAL_DELAY).await;
+                return Err(error);
+            }
             let password_hash = actor.hashing.hash(message.password, share).await?;
             let user = User {
                 id: UserId::random(),
@@ -46,5 +53,19 @@ impl Handler<Register> for UserActor {
             let new = Credentials { user, password_hash };
             Ok(actor.store.insert_user(&new, &record).await?)
         })
+    }
+}
+
+impl UserActor {
+    /// Counts a registration of its network. Accounts that an administrator makes do not count.
+    fn require_registration_pace(&self, share: Share) -> Result<(), ActorError> {
+        let Some(network) = share.network.filter(|_| !share.is_known) else { return Ok(()) };
+        let now = self.clock.uptime();
+        let mut registrations = self.registrations.borrow_mut();
+        if registrations.admit(network, now).is_some() {
+            return Ok(());
+        }
+        let retry_after = registrations.wait(network, now);
+        Err(ActorError::TooManyRegistrations { retry_after })
     }
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{
     Config, DatabaseSettings, HashSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-    RevocationSettings, SecretKeySource, SigningAlgorithm, TokenSettings,
+    NetworkSettings, RevocationSettings, SecretKeySource, SigningAlgorithm, TokenSettings,
 };
 use portcullis::domain::{Audience, SecretKey};
 use portcullis::metrics::Metrics;
@@ -312,6 +312,8 @@ fn config(database: &TestDatabase) -> Config {
             threads: 2,
             max_wait: Duration::from_secs(50),
         },
+        // All tests are in one network, and some register many accounts.
+        networks: NetworkSettings { failed_names: None, registrations: None },
         revocations: RevocationSettings {
             capacity: 10_000,
             sweep_interval: Duration::from_mins(1),
