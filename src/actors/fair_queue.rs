@@ -9,7 +9,7 @@ use crate::domain::{Network, Requester};
 const UNKNOWN_PART: usize = 4;
 
 /// Share in the queue that a job is counted to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Share {
     /// Network of the requester; `None` for the service itself.
     pub network: Option<Network>,
@@ -60,15 +60,15 @@ impl<T> FairQueue<T> {
     }
 
     /// Removes the item that a newcomer displaces from a full queue: the newest of the network with
-    /// the most places. Returns `None` if the newcomer has no better claim than all that wait.
-    /// `in_turn` returns the places of a share beside those in the queue.
+    /// the most items and recent turns. Returns `None` if the newcomer has no better claim than all
+    /// that wait. `turns` returns the number of recent turns of a share.
     pub(super) fn displace(
         &mut self,
         newcomer: Share,
-        in_turn: impl Fn(Share) -> usize,
+        turns: impl Fn(Share) -> usize,
     ) -> Option<T> {
-        let known = |network| in_turn(Share { network, is_known: true });
-        let unknown = |network| in_turn(Share { network, is_known: false });
+        let known = |network| turns(Share { network, is_known: true });
+        let unknown = |network| turns(Share { network, is_known: false });
         let part_of_unknown = self.len().div_ceil(UNKNOWN_PART);
         let held_by_unknown = self.unknown.len();
         if newcomer.is_known {
@@ -126,25 +126,26 @@ impl<T> Rotation<T> {
         item
     }
 
-    /// Removes the newest item of the network with the most places, if a newcomer has fewer even
-    /// with the one that it wants: else the two would displace each other in turn.
+    /// Removes the newest item of the network with the most items and turns, if a newcomer has fewer
+    /// even with the item that it adds: else the two would displace each other without end.
     fn displace(
         &mut self,
         newcomer: Option<Network>,
-        in_turn: impl Fn(Option<Network>) -> usize,
+        turns: impl Fn(Option<Network>) -> usize,
     ) -> Option<T> {
         let waiting = self.position(newcomer).map_or(0, |position| self.0[position].1.len());
-        let held = waiting + in_turn(newcomer);
-        self.pop_newest(in_turn, held + 2)
+        let held = waiting + turns(newcomer);
+        self.pop_newest(turns, held + 2)
     }
 
-    /// Removes the newest item of the network with the most places, if it has at least as many.
+    /// Removes the newest item of the network with the most items and turns, if it has at least as
+    /// many.
     fn pop_newest(
         &mut self,
-        in_turn: impl Fn(Option<Network>) -> usize,
+        turns: impl Fn(Option<Network>) -> usize,
         at_least: usize,
     ) -> Option<T> {
-        let held = self.0.iter().map(|(network, items)| items.len() + in_turn(*network));
+        let held = self.0.iter().map(|(network, items)| items.len() + turns(*network));
         let (position, most) = held.enumerate().max_by_key(|(_, held)| *held)?;
         if most < at_least {
             return None;
@@ -178,16 +179,16 @@ mod tests {
 
     use super::*;
 
-    fn network(number: u32) -> Option<Network> {
-        Some(IpAddr::from(Ipv4Addr::from_bits(number)).into())
+    fn network(number: u32) -> Network {
+        IpAddr::from(Ipv4Addr::from_bits(number)).into()
     }
 
     fn unknown(number: u32) -> Share {
-        Share { network: network(number), is_known: false }
+        Share { network: Some(network(number)), is_known: false }
     }
 
     fn known(number: u32) -> Share {
-        Share { network: network(number), is_known: true }
+        Share { network: Some(network(number)), is_known: true }
     }
 
     /// Returns a queue with items that are the numbers of their networks.
@@ -252,14 +253,15 @@ mod tests {
     }
 
     #[test]
-    fn turns_count_as_places() {
-        let mut queue = queue([(unknown(1), 1)]);
-        let in_turn = |share| if share == unknown(1) { 1 } else { 0 };
+    fn network_without_recent_turns_displaces_one_with_some() {
+        let mut queue = queue([(unknown(1), 1), (unknown(2), 2)]);
+        let turns = |share| usize::from(share == unknown(1));
 
-        assert_eq!(queue.displace(unknown(1), in_turn), None);
-        assert_eq!(queue.displace(unknown(2), in_turn), Some(1), "even from the only place");
-        queue.push(unknown(2), 2);
-        assert_eq!(queue.displace(unknown(1), in_turn), None);
+        assert_eq!(queue.displace(unknown(1), turns), None);
+        assert_eq!(queue.displace(unknown(3), turns), Some(1));
+        queue.push(unknown(3), 3);
+        assert_eq!(queue.displace(unknown(1), turns), None);
+        assert_eq!(queue.displace(unknown(4), turns), None);
     }
 
     #[test]

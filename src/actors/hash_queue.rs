@@ -2,7 +2,7 @@
 //! serve HTTP, behind a bounded queue: a flood of logins slows nothing but logins. The queue is fair:
 //! a flood from one network does not keep others from logging in.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -28,6 +28,10 @@ const NICENESS: i32 = 10;
 /// Delay before a refusal. Clients that ignore `Retry-After` come back at once, thousands of times
 /// a second; immediate refusals would take the processor from the hashes that the clients wait for.
 pub(super) const REFUSAL_DELAY: Duration = Duration::from_millis(100);
+
+/// Number of the latest turns that count for the claim to a place. More would hold a quiet hour
+/// against a large network when a flood begins.
+const RECENT_TURNS: usize = 100;
 
 /// Assumed duration of an iteration, until hashes have been measured.
 const ASSUMED_NANOS_PER_ITERATION: u64 = 400;
@@ -212,7 +216,9 @@ struct Waiting {
 struct Places {
     waiting: FairQueue<Waiting>,
     /// Places whose turn it is. Others wait only while all turns are taken.
-    in_turn: HashMap<Ticket, Share>,
+    in_turn: HashSet<Ticket>,
+    /// Shares of the latest turns, the oldest first.
+    recent_turns: VecDeque<Share>,
     /// Places taken so far.
     count: Ticket,
 }
@@ -229,8 +235,21 @@ impl Places {
             return None;
         }
         let Waiting { ticket, share, turn } = self.waiting.pop()?;
-        self.in_turn.insert(ticket, share);
+        self.in_turn.insert(ticket);
+        self.recent_turns.push_back(share);
+        if self.recent_turns.len() > RECENT_TURNS {
+            self.recent_turns.pop_front();
+        }
         Some(turn)
+    }
+
+    /// Frees the place of a waiting job that has a lesser claim than a newcomer, if there is one.
+    fn displace(&mut self, newcomer: Share) -> Option<Waiting> {
+        let mut turns: HashMap<Share, usize> = HashMap::new();
+        for share in &self.recent_turns {
+            *turns.entry(*share).or_default() += 1;
+        }
+        self.waiting.displace(newcomer, |share| turns.get(&share).copied().unwrap_or_default())
     }
 }
 
@@ -248,7 +267,12 @@ impl AdmissionControl {
     fn new(settings: HashSettings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let assumed_nanos = u64::from(settings.iterations.get()) * ASSUMED_NANOS_PER_ITERATION;
         metrics.hash_threads.set(settings.threads.try_into().unwrap_or(i64::MAX));
-        let places = Places { waiting: FairQueue::new(), in_turn: HashMap::new(), count: 0 };
+        let places = Places {
+            waiting: FairQueue::new(),
+            in_turn: HashSet::new(),
+            recent_turns: VecDeque::new(),
+            count: 0,
+        };
         let admission = Self {
             settings,
             clock,
@@ -265,19 +289,17 @@ impl AdmissionControl {
         let (sender, turn) = oneshot::channel();
         let limit = self.limit();
         let mut displaced = None;
-        let mut guard = self.places();
-        let places = &mut *guard;
+        let mut places = self.places();
         if places.depth() >= limit {
             // Either the newcomer or the one that it displaces.
             self.metrics.hash_jobs.inc(HashJobOutcome::Shed);
-            let in_turn = |share| places.in_turn.values().filter(|other| **other == share).count();
-            displaced = Some(places.waiting.displace(share, in_turn)?);
+            displaced = Some(places.displace(share)?);
         }
         places.count += 1;
         let ticket = places.count;
         places.waiting.push(share, Waiting { ticket, share, turn: sender });
-        self.export_depth(places);
-        drop((guard, displaced));
+        self.export_depth(&places);
+        drop((places, displaced));
         self.give_turn();
         Some((ticket, turn))
     }
@@ -285,7 +307,7 @@ impl AdmissionControl {
     /// Frees a place, unless it has been given to a newcomer.
     fn leave(&self, share: Share, ticket: Ticket, outcome: HashJobOutcome) {
         let mut places = self.places();
-        let is_held = places.in_turn.remove(&ticket).is_some()
+        let is_held = places.in_turn.remove(&ticket)
             || places.waiting.remove(share, |waiting| waiting.ticket == ticket);
         if is_held {
             self.metrics.hash_jobs.inc(outcome);
