@@ -47,6 +47,14 @@ label! {
     }
 }
 label! {
+    /// Route that checks a password.
+    Door { Login, PasswordChange, AccountDeletion }
+}
+label! {
+    /// Reason to refuse a password: it is wrong, or was not checked since too many before it were.
+    RefusalReason { WrongPassword, TooManyAttempts }
+}
+label! {
     /// Outcome of a registration.
     RegistrationOutcome { Success, Taken, TooManyRegistrations, Overloaded, Error }
 }
@@ -138,6 +146,8 @@ metrics! {
     http_connections_timed_out: CounterBy<MissedDeadline> = "portcullis_http_connections_timed_out_total", ["deadline"], &[];
     /// Logins, by outcome.
     logins: CounterBy<LoginOutcome> = "portcullis_logins_total", ["outcome"], &[];
+    /// Refused passwords, by route and reason.
+    passwords_refused: IntCounterVec = "portcullis_passwords_refused_total", ["door", "reason"], &[];
     /// Registrations, by outcome.
     registrations: CounterBy<RegistrationOutcome> = "portcullis_registrations_total", ["outcome"], &[];
     /// Exchanges of refresh tokens, by outcome.
@@ -229,8 +239,19 @@ impl Metrics {
         metrics
             .registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        for door in Door::iter() {
+            for reason in RefusalReason::iter() {
+                metrics.passwords_refused(door, reason);
+            }
+        }
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(metrics)
+    }
+
+    /// Returns the counter of the passwords that a route refused for a reason.
+    pub fn passwords_refused(&self, door: Door, reason: RefusalReason) -> IntCounter {
+        let labels: [&str; 2] = [door.into(), reason.into()];
+        self.passwords_refused.with_label_values(&labels)
     }
 
     /// Renders all metrics in the Prometheus text format.

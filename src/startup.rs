@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use crate::actors::{
     ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor,
-    SharedState, UserActor,
+    SharedState, Throttle, UserActor,
 };
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
@@ -23,7 +23,7 @@ use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::{self, KeyStore, OpenError, SchemaPolicy, SharedSetting, Store, StoreError};
 use crate::telemetry::ErrorChain;
-use crate::tokens::{CryptoError, KeyRing, Tokens};
+use crate::tokens::{CounterIds, CryptoError, KeyRing, Tokens};
 
 /// The service, bound to its port and ready to run.
 pub struct Application {
@@ -175,7 +175,7 @@ async fn start_actors(
     state: &SharedState,
     database_clock: Arc<DatabaseClock>,
     metrics: &Arc<Metrics>,
-) -> Result<Actors, StoreError> {
+) -> Result<Actors, StartupError> {
     let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
     let timeout = config.http.request_timeout;
     let hashing =
@@ -211,8 +211,19 @@ async fn start_actors(
         Arc::clone(&revocations),
         Arc::clone(&clock),
     );
+    let ids = CounterIds::new(&keys.root)?;
+    let throttle = Throttle::new(Arc::clone(store), ids, config.throttle, timeout);
     let keys = KeyActor::new(config, keys, state, Arc::clone(&clock));
-    let users = UserActor::new(Arc::clone(store), hashing, revocations, config.networks, clock);
+    let metrics = Arc::clone(metrics);
+    let users = UserActor::new(
+        Arc::clone(store),
+        hashing,
+        revocations,
+        throttle,
+        config.networks,
+        clock,
+        metrics,
+    );
     Ok(Actors {
         users: Mailbox::new(users.start(), timeout),
         sessions: Mailbox::new(sessions.start(), timeout),

@@ -37,6 +37,6 @@ pub use sessions::{
 };
 pub use shared_state::SharedState;
 pub use users::{
-    ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers, Login,
-    Ping, Register, SetPassword, UserActor,
+    ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers,
+    LoggedIn, Login, Ping, Register, SetPassword, Throttle, Unthrottle, UserActor,
 };

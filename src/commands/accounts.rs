@@ -51,6 +51,7 @@ impl Accounts {
             UserCommand::EndSessions { username } => {
                 self.change(&username, UserEdit::EndSessions).await?
             }
+            UserCommand::Unthrottle { username } => self.unthrottle(&username).await?,
         };
         Ok(printer.users([ManagedAccountView::from(&user)])?)
     }
@@ -132,6 +133,15 @@ impl Accounts {
             requester: Requester::COMMAND_LINE,
         };
         Ok(self.store.change_user(&change).await?.user)
+    }
+
+    async fn unthrottle(&self, username: &str) -> Result<User, CommandError> {
+        let user = self.find(username).await?;
+        let action = AuditAction::UserUnthrottled;
+        let now = self.clock.now();
+        let record = AuditRecord::for_user(now, action, &user, Requester::COMMAND_LINE);
+        self.store.delete_failures(user.id, &record).await?;
+        Ok(user)
     }
 }
 

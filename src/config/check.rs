@@ -12,14 +12,14 @@ use super::env_file::is_readable_by_others;
 use super::settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
     LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings, Rate,
-    RevocationSettings, Secret, SecretKeySource, TokenSettings,
+    RevocationSettings, Secret, SecretKeySource, ThrottleSettings, TokenSettings,
 };
 use super::values::{
     algorithm, at_least, at_most, audience, host, iterations, leeway, log_filter, log_format,
     mebibytes, networks, number, origins, pool_mode, positive_seconds, public_url, seconds,
     seconds_or_unlimited, threads, without_brackets,
 };
-use crate::domain::{Audience, KeyPeriods, SecretKey};
+use crate::domain::{Audience, FailureLimits, KeyPeriods, SecretKey};
 
 /// Largest number of names for each of up to 10,000 networks in memory.
 const MAX_FAILED_NAMES: u32 = 1_000;
@@ -131,6 +131,7 @@ impl<'a> Checker<'a> {
             public_url,
             keys,
             hashing,
+            throttle: self.throttle(),
             networks: self.networks(),
             revocations,
             audit_retention: setting!(self, audit_retention, positive_seconds),
@@ -166,6 +167,16 @@ impl<'a> Checker<'a> {
             request_timeout: setting!(self, request_timeout, positive_seconds),
             shutdown_drain: setting!(self, shutdown_drain, seconds),
             shutdown_timeout: setting!(self, shutdown_timeout, seconds),
+        })
+    }
+
+    fn throttle(&mut self) -> Result<ThrottleSettings, Reported> {
+        let free = setting!(self, login_free_failures, at_least(1))?;
+        let max = setting!(self, login_max_failures, at_least(free))?;
+        let max_in_session = setting!(self, session_max_failures, at_least(1))?;
+        Ok(ThrottleSettings {
+            login: FailureLimits { free, max },
+            session: FailureLimits { free, max: max_in_session },
         })
     }
 

@@ -206,6 +206,21 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) hash_max_wait: String,
 
+    /// Failed logins in a row of one username without a delay. Further ones are delayed by 1, 3, 5,
+    /// 10, 30 and then 60 seconds; a login meanwhile gets 429
+    #[arg(long, env, default_value = "5", value_name = "COUNT", global = true)]
+    pub(super) login_free_failures: String,
+
+    /// Failed logins in a row of one username after which strangers to the account are refused for a
+    /// day. NIST SP 800-63B-4 allows at most 100
+    #[arg(long, env, default_value = "100", value_name = "COUNT", global = true)]
+    pub(super) login_max_failures: String,
+
+    /// Wrong passwords in a row, for a change of the password or a deletion of the account, that end
+    /// the session
+    #[arg(long, env, default_value = "10", value_name = "COUNT", global = true)]
+    pub(super) session_max_failures: String,
+
     /// Names with a failed login from one network (IPv4 address, /56 of IPv6) at once; then further
     /// names from it get 429. 0 means no limit, 1000 is the most
     #[arg(long, env, default_value = "20", value_name = "COUNT", global = true)]

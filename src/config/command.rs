@@ -100,6 +100,11 @@ pub enum UserCommand {
         /// Username of the account
         username: String,
     },
+    /// Clear the failed logins of an account, which delay its next ones
+    Unthrottle {
+        /// Username of the account
+        username: String,
+    },
 }
 
 /// Arguments of `portcullis role`.

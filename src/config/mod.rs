@@ -18,5 +18,5 @@ pub use env_file::is_readable_by_others;
 pub use settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
     LogFormat, LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings, Rate,
-    RevocationSettings, Secret, SecretKeySource, SigningAlgorithm, TokenSettings,
+    RevocationSettings, Secret, SecretKeySource, SigningAlgorithm, ThrottleSettings, TokenSettings,
 };

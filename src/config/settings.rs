@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
-use crate::domain::{Audience, KeyPeriods, MAX_LEEWAY, SecretKey};
+use crate::domain::{Audience, FailureLimits, KeyPeriods, MAX_LEEWAY, SecretKey};
 
 /// All settings of the service.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ pub struct Config {
     pub tokens: TokenSettings,
     pub keys: KeySettings,
     pub hashing: HashSettings,
+    pub throttle: ThrottleSettings,
     pub networks: NetworkSettings,
     /// Replica of the revocations.
     pub revocations: RevocationSettings,
@@ -200,6 +201,15 @@ pub struct HashSettings {
     pub threads: usize,
     /// Longest expected wait for a hashing thread; a job that would wait longer is refused.
     pub max_wait: Duration,
+}
+
+/// Limits of the attempts to guess a password.
+#[derive(Clone, Copy, Debug)]
+pub struct ThrottleSettings {
+    /// Limits of the logins of one username, one known device or one known network.
+    pub login: FailureLimits,
+    /// Limits of the checks in one session, which the last failure ends.
+    pub session: FailureLimits,
 }
 
 /// Limits of each network, on each instance; `None` for no limit.

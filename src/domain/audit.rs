@@ -27,6 +27,9 @@ pub enum AuditAction {
     /// An account was enabled.
     #[strum(serialize = "user.enabled")]
     UserEnabled,
+    /// The failure counters of an account were cleared.
+    #[strum(serialize = "user.unthrottled")]
+    UserUnthrottled,
     /// An account was deleted.
     #[strum(serialize = "user.deleted")]
     UserDeleted,

@@ -20,6 +20,7 @@ mod secret_key;
 mod session;
 mod signing_key;
 mod snapshot;
+mod throttle;
 mod user;
 mod user_change;
 mod username;
@@ -52,6 +53,10 @@ pub use session::{
 };
 pub use signing_key::{KeyId, KeyIdError, KeySet, KeyState, NewKey, SigningKey, WrappedKey};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use throttle::{
+    ATTEMPT_TIMEOUT, ATTEMPTS_IN_FLIGHT, AttemptResult, CounterId, Device, FAILURE_DELAYS,
+    FAILURE_RETENTION, FailureLimits, KNOWN_NETWORK_RETENTION, KNOWN_NETWORKS_PER_USER,
+};
 pub use user::{User, UserVersion};
 pub use user_change::{AccountError, EditOutcome, Rights, UserChange, UserEdit};
 pub use username::{Username, UsernameError};

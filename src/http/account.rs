@@ -11,7 +11,7 @@ use super::credentials::{parse_current_password, parse_new_password};
 use super::error::ApiError;
 use super::refused::{
     BadJson, BadPassword, BadToken, LastAdmin, MissingPassword, NotUser, Overloaded, Refused,
-    TooManyPasswordChanges, WrongPassword,
+    TooManyAttempts, TooManyPasswordChanges, WrongPassword,
 };
 use super::state::Api;
 use super::views::{AccountView, Message};
@@ -69,7 +69,7 @@ pub(super) async fn me(api: Data<Api>, bearer: Authenticated) -> Result<impl Res
         ),
         Refused<(
             BadToken, NotUser, BadJson, MissingPassword, BadPassword, WrongPassword,
-            TooManyPasswordChanges, Overloaded,
+            TooManyAttempts, TooManyPasswordChanges, Overloaded,
         )>,
     ),
 )]
@@ -102,7 +102,10 @@ pub(super) async fn change_password(
     request_body = RawDeletion,
     responses(
         (status = 204, description = "The account was deleted"),
-        Refused<(BadToken, NotUser, BadJson, MissingPassword, WrongPassword, LastAdmin, Overloaded)>,
+        Refused<(
+            BadToken, NotUser, BadJson, MissingPassword, WrongPassword, LastAdmin, TooManyAttempts,
+            Overloaded,
+        )>,
     ),
 )]
 pub(super) async fn delete_me(

@@ -18,7 +18,7 @@ use super::refused::{
 };
 use super::state::Api;
 use super::views::ManagedAccountView;
-use crate::actors::{ChangeUser, FindUser, ListUsers, Register, SetPassword};
+use crate::actors::{ChangeUser, FindUser, ListUsers, Register, SetPassword, Unthrottle};
 use crate::domain::{
     AuditAction, Password, Permission, RequestOrigin, RoleName, Roles, UserEdit, UserId, Username,
 };
@@ -312,6 +312,34 @@ pub(super) async fn set_password(
 
     log_change(&bearer, *id, AuditAction::PasswordChanged);
     Ok(Json(ManagedAccountView::from(&user)))
+}
+
+/// Clear the failed logins of a user
+///
+/// Lets the user log in at once after too many failed attempts.
+#[utoipa::path(
+    delete, path = "/admin/users/{id}/throttle", operation_id = "unthrottle_user",
+    tag = "administration", security(("bearer" = ["users:write"])),
+    params(("id" = inline(UserId), Path, description = "Id of the account")),
+    responses(
+        (status = 204, description = "The failed logins were cleared"),
+        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound)>,
+    ),
+)]
+pub(super) async fn unthrottle(
+    api: Data<Api>,
+    bearer: Authenticated,
+    _: Query<NoQuery>,
+    origin: RequestOrigin,
+    id: Path<UserId>,
+) -> Result<impl Responder, ApiError> {
+    bearer.require_permission(&Permission::USERS_WRITE)?;
+
+    let requester = bearer.requester(origin);
+    api.users.ask(Unthrottle { user_id: *id, requester }).await?;
+
+    log_change(&bearer, *id, AuditAction::UserUnthrottled);
+    Ok(HttpResponse::NoContent().finish())
 }
 
 /// Edits an account, if the bearer is allowed to.

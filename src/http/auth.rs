@@ -17,9 +17,12 @@ use super::refused::{
 };
 use super::state::Api;
 use super::views::Message;
-use crate::actors::{ActorError, LogOut, Login, OpenSession, Refresh, Register, TokenGrant};
+use crate::actors::{
+    ActorError, LogOut, LoggedIn, Login, OpenSession, Refresh, Register, TokenGrant,
+};
 use crate::domain::{
-    AccountError, Audience, Password, RequestOrigin, Requester, RoleName, Roles, User, Username,
+    AccountError, Audience, Device, Password, RequestOrigin, Requester, RoleName, Roles, User,
+    Username,
 };
 use crate::metrics::{LoginOutcome, RefreshOutcome, RegistrationOutcome};
 
@@ -36,6 +39,9 @@ pub(super) struct RawLogin {
     /// `JWT_AUDIENCE`. Without the issuer, this service does not accept the access tokens.
     #[schema(example = json!(["portcullis"]))]
     audience: Option<Vec<String>>,
+    /// `device_token` of an earlier login on this device. Failed logins elsewhere then do not delay
+    /// this one. A token that is not valid is ignored.
+    device_token: Option<String>,
 }
 
 /// Refresh token.
@@ -65,6 +71,20 @@ struct TokensView {
     /// Life of the access token in seconds.
     #[schema(example = 3600)]
     expires_in: u64,
+}
+
+/// Tokens of a new session.
+#[derive(Serialize, ToSchema)]
+#[schema(as = LoginTokens)]
+struct LoginView {
+    #[serde(flatten)]
+    tokens: TokensView,
+    /// Kept by the client for its next login with this username; valid for a year, until the
+    /// account changes. It proves nothing by itself.
+    #[schema(
+        example = "Zm91ciByYW5kb20gd29yZHNmaXZlIHJhbmRvbSB3b3Jkc3YAAAAAAAAAAGjQpYDs3MnXZHRlbiByYW5kb20gd29yZHMgb2YgYW4gSE1BQyBzZWFs"
+    )]
+    device_token: String,
 }
 
 /// Register an account
@@ -106,7 +126,7 @@ pub(super) async fn register(
     post, path = "/auth/login", tag = "sessions", request_body = RawLogin,
     responses(
         (
-            status = 200, description = "The first tokens of the session", body = TokensView,
+            status = 200, description = "The first tokens of the session", body = LoginView,
             headers(("Cache-Control" = String)),
             links(
                 ("refresh" = (
@@ -128,17 +148,20 @@ pub(super) async fn login(
     origin: RequestOrigin,
     body: JsonBody<RawLogin>,
 ) -> Result<impl Responder, ApiError> {
-    let RawLogin { credentials, audience } = body.read().await?;
+    let RawLogin { credentials, audience, device_token } = body.read().await?;
     let credentials = credentials.parse_for_login()?;
     let audience = audience.map(|names| api.tokens.parse_audience(&names)).transpose()?;
     api.require_signing_key()?;
 
-    let granted = open_session(&api, credentials, audience, origin).await;
+    let device = find_device(&api, credentials.as_ref(), device_token.as_deref());
+    let granted = open_session(&api, Login { credentials, device, origin }, audience).await;
     api.metrics.logins.inc(login_outcome(&granted));
-    let grant = granted?;
+    let (grant, device) = granted?;
 
     tracing::info!(user.id = %grant.user.id, session.id = %grant.session_id, "user logged in");
-    token_reply(&api, &grant)
+    let tokens = issue_tokens(&api, &grant)?;
+    let device_token = api.tokens.device_token(device, &grant.user, grant.issued_at);
+    Ok(HttpResponse::Ok().json(LoginView { tokens, device_token }))
 }
 
 /// Exchange a refresh token for new tokens
@@ -165,7 +188,7 @@ pub(super) async fn refresh(
     let granted = exchange_refresh_token(&api, &token, origin).await;
     api.metrics.refreshes.inc(refresh_outcome(&granted));
     match granted {
-        Ok(grant) => token_reply(&api, &grant),
+        Ok(grant) => Ok(HttpResponse::Ok().json(issue_tokens(&api, &grant)?)),
         Err(ActorError::SessionNotFound) => Err(ApiError::InvalidRefreshToken),
         Err(error) => Err(error.into()),
     }
@@ -198,15 +221,26 @@ pub(super) async fn logout(
     Ok(HttpResponse::Ok().json(LOGGED_OUT))
 }
 
-/// Checks credentials and opens a session.
+/// Returns the device of a device token that is valid for the username.
+fn find_device(
+    api: &Api,
+    credentials: Option<&(Username, Password)>,
+    token: Option<&str>,
+) -> Option<Device> {
+    let (username, _) = credentials?;
+    api.tokens.verify_device_token(token?, username, api.clock.now())
+}
+
+/// Checks credentials and opens a session. Returns the grant and the device, if it is known.
 async fn open_session(
     api: &Api,
-    credentials: Option<(Username, Password)>,
+    login: Login,
     audience: Option<Audience>,
-    origin: RequestOrigin,
-) -> Result<TokenGrant, ActorError> {
-    let user = api.users.ask(Login { credentials, origin: origin.clone() }).await?;
-    api.sessions.ask(OpenSession { user, audience, origin }).await
+) -> Result<(TokenGrant, Option<Device>), ActorError> {
+    let origin = login.origin.clone();
+    let LoggedIn { user, device, is_new_network } = api.users.ask(login).await?;
+    let open = OpenSession { user, audience, is_new_network, origin };
+    Ok((api.sessions.ask(open).await?, device))
 }
 
 async fn exchange_refresh_token(
@@ -222,17 +256,17 @@ async fn exchange_refresh_token(
 }
 
 /// Issues the tokens of a grant.
-fn token_reply(api: &Api, grant: &TokenGrant) -> Result<HttpResponse, ApiError> {
+fn issue_tokens(api: &Api, grant: &TokenGrant) -> Result<TokensView, ApiError> {
     api.require_fresh()?;
     let TokenGrant { user, session_id, audience, issued_at, token_expires_at, generation } = grant;
     let (session_id, audience) = (*session_id, audience.as_ref());
     let issued = api.tokens.issue(user, session_id, audience, *token_expires_at, *issued_at)?;
-    Ok(HttpResponse::Ok().json(TokensView {
+    Ok(TokensView {
         access_token: issued.access_token,
         refresh_token: api.tokens.refresh_token(session_id, *generation),
         token_type: "Bearer",
         expires_in: issued.expires_in.as_secs(),
-    }))
+    })
 }
 
 fn registration_outcome(registered: &Result<User, ActorError>) -> RegistrationOutcome {
@@ -245,7 +279,7 @@ fn registration_outcome(registered: &Result<User, ActorError>) -> RegistrationOu
     }
 }
 
-fn login_outcome(granted: &Result<TokenGrant, ActorError>) -> LoginOutcome {
+fn login_outcome<T>(granted: &Result<T, ActorError>) -> LoginOutcome {
     match granted {
         Ok(_) => LoginOutcome::Success,
         Err(ActorError::InvalidCredentials | ActorError::Account(AccountError::Changed)) => {

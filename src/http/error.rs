@@ -121,12 +121,12 @@ pub(super) enum ApiError {
     KeysNotUsed,
     #[error("The metadata is published once PUBLIC_URL is set")]
     NoPublicUrl,
-    #[error("Too many attempts; try again later")]
+    #[error("Too many attempts, try again later")]
     TooManyAttempts {
         /// Time after which a retry may succeed.
         retry_after: Duration,
     },
-    #[error("Too many registrations; try again later")]
+    #[error("Too many registrations, try again later")]
     TooManyRegistrations {
         /// Time after which a retry may succeed.
         retry_after: Duration,

@@ -91,6 +91,7 @@ fn admin_routes(config: &mut ServiceConfig) {
         .service(resource("/admin/users/{id}/enable", [(Method::POST, to(admin::enable))]))
         .service(resource("/admin/users/{id}/roles", [(Method::PUT, to(admin::set_roles))]))
         .service(resource("/admin/users/{id}/password", [(Method::PUT, to(admin::set_password))]))
+        .service(resource("/admin/users/{id}/throttle", [(Method::DELETE, to(admin::unthrottle))]))
         .service(resource(
             "/admin/users/{id}/sessions",
             [

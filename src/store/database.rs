@@ -10,6 +10,7 @@ use super::keys::KeyStore;
 use super::revocations::RevocationStore;
 use super::roles::RoleStore;
 use super::sessions::SessionStore;
+use super::throttle::ThrottleStore;
 use super::users::UserStore;
 
 /// Database of record.
@@ -25,6 +26,7 @@ pub trait Store:
     + AuditStore
     + KeyStore
     + ClientStore
+    + ThrottleStore
     + Send
     + Sync
     + 'static

@@ -17,6 +17,7 @@ mod roles;
 mod schema;
 mod sessions;
 mod sqlite;
+mod throttle;
 mod users;
 
 use std::path;
@@ -38,6 +39,7 @@ pub use sessions::{
     OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,
 };
 use sqlite::SqliteStore;
+pub use throttle::{Attempt, Reservation, ThrottleStore};
 pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
 
 /// Opens the database. `report` gets a sentence about each step that changes or delays something.

@@ -1,5 +1,5 @@
-//! [`Tokens`]: access tokens, which are JSON Web Tokens (RFC 9068) signed with ES256 or HS256, and
-//! refresh tokens.
+//! [`Tokens`]: access tokens, which are JSON Web Tokens (RFC 9068) signed with ES256 or HS256,
+//! refresh tokens, and device tokens.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,14 +14,17 @@ use serde::{Deserialize, Deserializer};
 use strum::EnumIter;
 use thiserror::Error;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::claims::{AccessClaims, Claims, ScopeTooLong};
+use super::device::DeviceTokens;
 use super::key_ring::{KeyRing, RingKey, is_access_token_type};
 use super::refresh::RefreshTokens;
 use super::root_key::{CryptoError, RootKey};
 use crate::config::TokenSettings;
 use crate::domain::{
-    Audience, AudienceError, Client, Generation, KeyId, KeySet, Permissions, SessionId, User,
+    Audience, AudienceError, Client, Device, Generation, KeyId, KeySet, Permissions, SessionId,
+    User, Username,
 };
 
 /// Issues and verifies tokens.
@@ -29,6 +32,7 @@ pub struct Tokens {
     root: Arc<RootKey>,
     ring: ArcSwap<KeyRing>,
     refresh: RefreshTokens,
+    devices: DeviceTokens,
     settings: TokenSettings,
 }
 
@@ -104,7 +108,8 @@ impl Tokens {
         settings: TokenSettings,
     ) -> Result<Self, CryptoError> {
         let refresh = RefreshTokens::new(&root)?;
-        Ok(Self { root, ring: ArcSwap::from_pointee(ring), refresh, settings })
+        let devices = DeviceTokens::new(&root)?;
+        Ok(Self { root, ring: ArcSwap::from_pointee(ring), refresh, devices, settings })
     }
 
     /// Returns the keys.
@@ -254,6 +259,24 @@ impl Tokens {
     #[must_use]
     pub fn verify_refresh_token(&self, token: &str) -> Option<(SessionId, Generation)> {
         self.refresh.verify(token)
+    }
+
+    /// Returns a device token for an account. A device that is known keeps its identity.
+    #[must_use]
+    pub fn device_token(&self, device: Option<Device>, user: &User, now: OffsetDateTime) -> String {
+        let id = device.map_or_else(Uuid::new_v4, |device| device.id);
+        self.devices.issue(id, user, now)
+    }
+
+    /// Returns the device of a token, or `None` if the token is not valid for the username.
+    #[must_use]
+    pub fn verify_device_token(
+        &self,
+        token: &str,
+        username: &Username,
+        now: OffsetDateTime,
+    ) -> Option<Device> {
+        self.devices.verify(token, username, now)
     }
 
     /// Parses the claims of a token whose signature is right, and checks them.

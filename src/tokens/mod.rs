@@ -1,9 +1,11 @@
-//! Access tokens, refresh tokens, and the keys of both.
+//! Access tokens, refresh tokens, device tokens, and their keys.
 
 mod access;
 mod algorithms;
 mod cache;
 mod claims;
+mod counter_ids;
+mod device;
 mod es256;
 mod key_file;
 mod key_ring;
@@ -19,6 +21,7 @@ pub use access::{
 };
 pub use cache::VerifiedTokenCache;
 pub use claims::{AccessClaims, Subject};
+pub use counter_ids::CounterIds;
 pub use es256::generate_key;
 pub use key_file::{KeyFileError, generate_secret, load_or_create};
 pub use key_ring::{JwksDocument, KeyRing};

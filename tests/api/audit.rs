@@ -241,6 +241,7 @@ async fn refused_logins_are_recorded_at_a_bounded_rate(database: TestDatabase) {
         config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
         // The test moves the clock, after which a stale instance refuses logins.
         config.revocations.max_staleness = Duration::from_hours(1);
+        config.throttle.login.free = 50;
     })
     .await;
     let root = app.register_admin(&database).await;

@@ -35,6 +35,7 @@ async fn user_registers_logs_in_and_out(database: TestDatabase) {
         "refresh_token": logged_in.refresh_token(),
         "token_type": "Bearer",
         "expires_in": 3600,
+        "device_token": logged_in.body["device_token"],
     });
     logged_in.assert(200, &body);
     assert_eq!(logged_in.header("cache-control"), Some("no-store"));

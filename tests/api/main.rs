@@ -26,6 +26,7 @@ mod connections;
 mod cors;
 mod errors;
 mod faults;
+mod guessing;
 mod hashing;
 mod key_faults;
 mod keys;

@@ -147,7 +147,7 @@ async fn assert_names_are_limited(app: &TestApp, address: fn(usize) -> String) {
         replies.into_iter().partition(|reply| reply.status == 401);
     assert!((20..30).contains(&tried.len()), "{}", tried.len());
     for reply in &refused {
-        reply.assert_error(429, "too_many_attempts", "Too many attempts; try again later");
+        reply.assert_error(429, "too_many_attempts", "Too many attempts, try again later");
         assert!(reply.header("retry-after").is_some());
     }
     let hashed = app.metric(r#"portcullis_hash_jobs_total{outcome="completed"}"#).await;
@@ -195,7 +195,7 @@ async fn registrations_from_one_network_are_limited(database: TestDatabase) {
 
     assert_eq!(created.len(), 10);
     for reply in &refused {
-        let msg = "Too many registrations; try again later";
+        let msg = "Too many registrations, try again later";
         reply.assert_error(429, "too_many_registrations", msg);
         assert_eq!(reply.header("retry-after"), Some("86400"));
     }

@@ -43,6 +43,7 @@ impl Cleanup {
             self.repeat(|now| store.delete_expired_revocations(now, BATCH_LIMIT)).await?;
         self.metrics.revocations_swept.inc_by(revocations);
         self.repeat(|now| store.delete_expired_sessions(now, BATCH_LIMIT)).await?;
+        self.repeat(|_| store.delete_expired_failures(BATCH_LIMIT)).await?;
         let retention = self.audit_retention;
         self.repeat(|now| store.delete_expired_audit_records(now, retention, BATCH_LIMIT)).await?;
         Ok(())

@@ -14,6 +14,9 @@ use crate::domain::{
     User,
 };
 
+/// Detail of the record of a login from a network that is not known to the account.
+const NEW_NETWORK: &str = "new network";
+
 /// Opens a session for a user whose password was just checked. If the account has too many, those
 /// longest unused end.
 ///
@@ -27,6 +30,8 @@ pub struct OpenSession {
     pub user: User,
     /// Audience of the access tokens; `None` for the default one.
     pub audience: Option<Audience>,
+    /// Whether the account had no login from this network within 30 days.
+    pub is_new_network: bool,
     pub origin: RequestOrigin,
 }
 
@@ -34,7 +39,7 @@ impl Handler<OpenSession> for SessionActor {
     type Result = CancelOnDrop<Result<TokenGrant, ActorError>>;
 
     fn handle(&mut self, message: OpenSession, _: &mut Self::Context) -> Self::Result {
-        let OpenSession { user, audience, origin } = message;
+        let OpenSession { user, audience, is_new_network, origin } = message;
         let now = self.clock.now();
         let expires_at = now + self.tokens.session_lifetime;
         let session = Session {
@@ -57,7 +62,7 @@ impl Handler<OpenSession> for SessionActor {
             },
             subject: Some(user.id),
             session_id: Some(session.id),
-            detail: None,
+            detail: is_new_network.then(|| NEW_NETWORK.to_owned()),
         };
         let store = Arc::clone(&self.store);
         let revocations = Arc::clone(&self.revocations);

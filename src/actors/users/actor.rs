@@ -7,12 +7,14 @@ use std::sync::Arc;
 use actix::{Actor, Context};
 
 use super::refusals::Refusals;
+use super::throttle::Throttle;
 use crate::actors::limiter::{Limiter, REPORTS, UNLIMITED};
 use crate::actors::network_pace::NetworkPace;
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
 use crate::config::NetworkSettings;
 use crate::domain::{Network, UserId};
+use crate::metrics::Metrics;
 use crate::store::Store;
 
 /// Actor that owns the accounts. Its handlers return futures, so a slow query delays only its own
@@ -22,6 +24,7 @@ pub struct UserActor {
     pub(super) store: Arc<dyn Store>,
     pub(super) hashing: HashQueue,
     pub(super) revocations: Arc<RevocationWriter>,
+    pub(super) throttle: Throttle,
     pub(super) refusals: Refusals,
     /// Limit of the changes of the own password, each of which is an audit record.
     pub(super) password_changes: Rc<RefCell<Limiter<UserId>>>,
@@ -39,16 +42,19 @@ impl UserActor {
         store: Arc<dyn Store>,
         hashing: HashQueue,
         revocations: Arc<RevocationWriter>,
+        throttle: Throttle,
         networks: NetworkSettings,
         clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        let refusals = Refusals::new(Arc::clone(&store), Arc::clone(&clock));
+        let refusals = Refusals::new(Arc::clone(&store), Arc::clone(&clock), metrics);
         let now = clock.uptime();
         let registrations = networks.registrations.unwrap_or(UNLIMITED);
         Self {
             store,
             hashing,
             revocations,
+            throttle,
             refusals,
             password_changes: Rc::new(RefCell::new(Limiter::new(REPORTS, UNLIMITED, now))),
             network_pace: Rc::new(RefCell::new(NetworkPace::new(networks.failed_names))),

@@ -1,78 +1,86 @@
-//! Checks passwords. Every refusal takes the time of one hash, so that it does not tell why, and is
-//! reported.
+//! Checks passwords. A refusal takes the time of one hash, so that it does not tell why.
 
 use super::UserActor;
-use crate::actors::{ActorError, HashPermit, Share};
-use crate::domain::{AccountError, Password, PasswordHash, Requester, User, UserId, Username};
+use crate::actors::{ActorError, HashPermit, RevocationTarget, Share};
+use crate::domain::{
+    AccountError, AttemptResult, AuditAction, Password, PasswordHash, Requester, User, UserId,
+};
+use crate::metrics::Door;
+use crate::store::Credentials;
 use crate::telemetry::ErrorChain;
 
 impl UserActor {
-    /// Returns the account that the credentials belong to; `None` stands for malformed ones.
+    /// Returns the account of a session after checking its password again. The failure that is one
+    /// too many ends the session. `None` stands for a malformed password.
     ///
     /// # Errors
-    /// Returns [`ActorError::InvalidCredentials`] for unknown users, wrong passwords and disabled
-    /// accounts, [`ActorError::Overloaded`] if the hashing queue is full, and
-    /// [`ActorError::TooManyAttempts`] if too many names have failed from the network.
-    pub(super) async fn authenticate(
-        &self,
-        credentials: Option<(Username, Password)>,
-        requester: &Requester,
-    ) -> Result<User, ActorError> {
-        // Before the account is read: a login that is refused here costs the database nothing.
-        let share = Share::from(requester);
-        let permit = self.hashing.acquire(share).await?;
-        let Some((username, password)) = credentials else {
-            return self.refuse(permit, requester).await;
-        };
-        // Others may have failed while this one waited.
-        self.require_pace(share, &username)?;
-        let Some(stored) = self.store.find_credentials(&username).await? else {
-            return self.refuse(permit, requester).await;
-        };
-        let attempt = (password.clone(), stored.password_hash.clone());
-        let is_right = permit.verify(Some(attempt)).await?;
-        if !is_right || stored.user.disabled_at.is_some() {
-            self.refusals.report(Some(&stored.user), requester);
-            return Err(ActorError::InvalidCredentials);
-        }
-        if !self.hashing.is_current(&stored.password_hash) {
-            // Not awaited: the login succeeds whether or not this does.
-            actix::spawn(self.clone().rehash(
-                stored.user.id,
-                password,
-                stored.password_hash,
-                share,
-            ));
-        }
-        Ok(stored.user)
-    }
-
-    /// Returns the account of a logged-in user after checking its password again.
-    ///
-    /// # Errors
-    /// Returns [`AccountError::NotFound`] if the account has been deleted, or an error of
-    /// [`Self::authenticate`].
+    /// Returns [`AccountError::NotFound`] if the account has been deleted,
+    /// [`ActorError::InvalidCredentials`] for a wrong password, [`ActorError::TooManyAttempts`] after
+    /// too many of them, and [`ActorError::Overloaded`] if the hashing queue is full.
     pub(super) async fn authenticate_again(
         &self,
+        door: Door,
         id: UserId,
         password: Option<Password>,
         requester: &Requester,
     ) -> Result<User, ActorError> {
+        let permit = self.hashing.acquire(requester.into()).await?;
         let user = self.store.find_user(id).await?.ok_or(AccountError::NotFound)?;
-        let Some(password) = password else {
-            let permit = self.hashing.acquire(requester.into()).await?;
-            permit.verify(None).await?;
-            self.refusals.report(Some(&user), requester);
-            return Err(ActorError::InvalidCredentials);
-        };
-        self.authenticate(Some((user.username, password)), requester).await
+        let checked = self.check_in_session(permit, &user, password, requester).await;
+        checked.inspect_err(|error| {
+            self.refusals.report(door, Some(&user), None, error, requester);
+        })
     }
 
-    /// Refuses after the time that checking a password takes.
-    async fn refuse(&self, permit: HashPermit, requester: &Requester) -> Result<User, ActorError> {
-        permit.verify(None).await?;
-        self.refusals.report(None, requester);
+    async fn check_in_session(
+        &self,
+        permit: HashPermit,
+        user: &User,
+        password: Option<Password>,
+        requester: &Requester,
+    ) -> Result<User, ActorError> {
+        let session = requester.session_id.ok_or(ActorError::SessionNotFound)?;
+        let attempt = self.throttle.reserve_in_session(session, user.id).await?;
+        let stored = self.store.find_credentials(&user.username).await?;
+        let attempted = stored.zip(password);
+        if let Some(user) = self.verify(permit, attempted, requester.into()).await? {
+            attempt.settle(AttemptResult::Success).await?;
+            return Ok(user);
+        }
+        let failures = attempt.settle(AttemptResult::Failure).await?;
+        if failures >= self.throttle.settings.session.max {
+            let target = RevocationTarget::Session(session);
+            let requester = requester.clone();
+            let action = AuditAction::SessionEnded;
+            self.revocations.revoke(target, action, Some(user.id), requester).await?;
+        }
         Err(ActorError::InvalidCredentials)
+    }
+
+    /// Returns the account if the password is right and the account is enabled. `None`, for an
+    /// unknown user or a malformed password, takes the same time.
+    ///
+    /// # Errors
+    /// Returns [`ActorError::Ask`] if the hashing threads do not reply.
+    pub(super) async fn verify(
+        &self,
+        permit: HashPermit,
+        attempted: Option<(Credentials, Password)>,
+        share: Share,
+    ) -> Result<Option<User>, ActorError> {
+        let Some((Credentials { user, password_hash }, password)) = attempted else {
+            permit.verify(None).await?;
+            return Ok(None);
+        };
+        let is_right = permit.verify(Some((password.clone(), password_hash.clone()))).await?;
+        if !is_right || user.disabled_at.is_some() {
+            return Ok(None);
+        }
+        if !self.hashing.is_current(&password_hash) {
+            // Not awaited: the login succeeds whether or not this does.
+            actix::spawn(self.clone().rehash(user.id, password, password_hash, share));
+        }
+        Ok(Some(user))
     }
 
     /// Replaces a hash by one of the configured cost. After a failure the next login tries again.

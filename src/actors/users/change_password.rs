@@ -8,10 +8,11 @@ use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{
     AccountError, Password, Requester, SessionId, User, UserChange, UserEdit, UserId,
 };
+use crate::metrics::Door;
 
 /// Checks the current password, replaces it, and ends every other session of the account. Replies
-/// like [`ChangeUser`](super::ChangeUser), with [`ActorError::InvalidCredentials`], or with
-/// [`AccountError::TooManyPasswordChanges`].
+/// like [`ChangeUser`](super::ChangeUser), with [`ActorError::InvalidCredentials`],
+/// [`ActorError::TooManyAttempts`] or [`AccountError::TooManyPasswordChanges`].
 #[derive(Message)]
 #[rtype(result = "Result<User, ActorError>")]
 pub struct ChangeOwnPassword {
@@ -31,7 +32,9 @@ impl Handler<ChangeOwnPassword> for UserActor {
         let ChangeOwnPassword { user_id, current, new, keep_session, requester } = message;
         let actor = self.clone();
         CancelOnDrop::new(async move {
-            let user = actor.authenticate_again(user_id, current, &requester).await?;
+            let user = actor
+                .authenticate_again(Door::PasswordChange, user_id, current, &requester)
+                .await?;
             if actor.password_changes.borrow_mut().admit(user_id, actor.clock.uptime()).is_none() {
                 let retry_after = REPORTS.interval;
                 return Err(AccountError::TooManyPasswordChanges { retry_after }.into());

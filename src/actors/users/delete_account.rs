@@ -5,6 +5,7 @@ use actix::{Handler, Message};
 use super::UserActor;
 use crate::actors::{ActorError, CancelOnDrop};
 use crate::domain::{Password, Requester, User, UserChange, UserEdit, UserId};
+use crate::metrics::Door;
 
 /// Checks the password, deletes the account and ends its sessions. Replies like
 /// [`ChangeUser`](super::ChangeUser), or with [`ActorError::InvalidCredentials`].
@@ -24,7 +25,9 @@ impl Handler<DeleteOwnAccount> for UserActor {
         let DeleteOwnAccount { user_id, password, requester } = message;
         let actor = self.clone();
         CancelOnDrop::new(async move {
-            let user = actor.authenticate_again(user_id, password, &requester).await?;
+            let user = actor
+                .authenticate_again(Door::AccountDeletion, user_id, password, &requester)
+                .await?;
             let change = UserChange {
                 expected_version: Some(user.version),
                 ..actor.revocations.new_change(user_id, UserEdit::Delete, requester)

@@ -1,45 +1,64 @@
 //! Logs a user in: checks the username and the password.
 
+use std::time::Duration;
+
 use actix::{Handler, Message};
 use tokio::time::sleep;
 
 use super::UserActor;
+use super::throttle::ReservedAttempt;
 use crate::actors::hash_queue::REFUSAL_DELAY;
-use crate::actors::{ActorError, CancelOnDrop, Share};
-use crate::domain::{Password, RequestOrigin, Requester, User, Username};
+use crate::actors::{ActorError, CancelOnDrop, HashPermit, Share};
+use crate::domain::{AttemptResult, Device, Password, RequestOrigin, Requester, User, Username};
+use crate::metrics::Door;
+use crate::store::Credentials;
+
+/// Interval at which a login that depends on the results of others asks for them.
+const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Checks a username and a password. Replies with the account, with
 /// [`ActorError::InvalidCredentials`] after the time of one hash, or with
 /// [`ActorError::TooManyAttempts`].
 #[derive(Message)]
-#[rtype(result = "Result<User, ActorError>")]
+#[rtype(result = "Result<LoggedIn, ActorError>")]
 pub struct Login {
     /// Parsed credentials; `None` for malformed ones, which are refused like wrong ones.
     pub credentials: Option<(Username, Password)>,
+    /// Device of a valid device token.
+    pub device: Option<Device>,
     pub origin: RequestOrigin,
 }
 
+/// Account whose password was right.
+#[derive(Clone, Debug)]
+pub struct LoggedIn {
+    pub user: User,
+    /// Device of the login; `None` if it is not known to the account.
+    pub device: Option<Device>,
+    /// Whether the account had no login from this network within 30 days.
+    pub is_new_network: bool,
+}
+
 impl Handler<Login> for UserActor {
-    type Result = CancelOnDrop<Result<User, ActorError>>;
+    type Result = CancelOnDrop<Result<LoggedIn, ActorError>>;
 
     fn handle(&mut self, message: Login, _: &mut Self::Context) -> Self::Result {
-        let Login { credentials, origin } = message;
+        let Login { credentials, device, origin } = message;
         let actor = self.clone();
         CancelOnDrop::new(async move {
             let requester = Requester::anonymous(origin);
-            let Some((name, _)) = &credentials else {
-                return actor.authenticate(None, &requester).await;
+            let share = Share { is_known: device.is_some(), ..Share::from(&requester) };
+            let Some((username, password)) = credentials else {
+                return actor.refuse_malformed(share, &requester).await;
             };
-            let (share, name) = (Share::from(&requester), name.clone());
-            if let Err(error) = actor.require_pace(share, &name) {
-                actor.refusals.report(None, &requester);
-                sleep(REFUSAL_DELAY).await;
-                return Err(error);
-            }
-            let checked = actor.authenticate(credentials, &requester).await;
-            if let Err(ActorError::InvalidCredentials) = checked {
-                let now = actor.clock.uptime();
-                actor.network_pace.borrow_mut().record_failure(share, &name, now);
+            let checked = actor.log_in(share, &username, password, device, &requester).await;
+            match checked {
+                Err(ActorError::InvalidCredentials) => {
+                    let now = actor.clock.uptime();
+                    actor.network_pace.borrow_mut().record_failure(share, &username, now);
+                }
+                Err(ActorError::TooManyAttempts { .. }) => sleep(REFUSAL_DELAY).await,
+                _ => {}
             }
             checked
         })
@@ -47,11 +66,82 @@ impl Handler<Login> for UserActor {
 }
 
 impl UserActor {
+    /// Refuses credentials that no account has. They are not counted: they are no guesses.
+    async fn refuse_malformed(
+        &self,
+        share: Share,
+        requester: &Requester,
+    ) -> Result<LoggedIn, ActorError> {
+        let permit = self.hashing.acquire(share).await?;
+        self.verify(permit, None, share).await?;
+        let error = ActorError::InvalidCredentials;
+        self.refusals.report(Door::Login, None, None, &error, requester);
+        Err(error)
+    }
+
+    /// Returns the account if the password is right, and reports a refusal.
+    async fn log_in(
+        &self,
+        share: Share,
+        username: &Username,
+        password: Password,
+        device: Option<Device>,
+        requester: &Requester,
+    ) -> Result<LoggedIn, ActorError> {
+        let name_hash = Some(self.throttle.name_hash(username));
+        let report = |account: Option<&User>, error: &ActorError| {
+            self.refusals.report(Door::Login, account, name_hash, error, requester);
+        };
+        self.require_pace(share, username).inspect_err(|error| report(None, error))?;
+        loop {
+            // Before the account is read: a login that is refused here costs the database nothing.
+            let permit = self.hashing.acquire(share).await?;
+            // Others may have failed while this one waited.
+            self.require_pace(share, username).inspect_err(|error| report(None, error))?;
+            let stored = self.store.find_credentials(username).await?;
+            let user = stored.as_ref().map(|stored| stored.user.clone());
+            let device =
+                device.filter(|device| user.as_ref().is_some_and(|user| device.is_known_to(user)));
+            let reserved = self.throttle.reserve_login(username, user.as_ref(), device, requester);
+            let checked = match reserved.await {
+                Ok(Some(attempt)) => {
+                    let attempted = stored.map(|stored| (stored, password));
+                    self.check(permit, attempt, attempted, device, share).await
+                }
+                Ok(None) => {
+                    drop(permit);
+                    sleep(BUSY_INTERVAL).await;
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            return checked.inspect_err(|error| report(user.as_ref(), error));
+        }
+    }
+
+    /// Hashes the password and counts the result.
+    async fn check(
+        &self,
+        permit: HashPermit,
+        attempt: ReservedAttempt,
+        attempted: Option<(Credentials, Password)>,
+        device: Option<Device>,
+        share: Share,
+    ) -> Result<LoggedIn, ActorError> {
+        let is_new_network = !attempt.is_known_network;
+        let Some(user) = self.verify(permit, attempted, share).await? else {
+            attempt.settle(AttemptResult::Failure).await?;
+            return Err(ActorError::InvalidCredentials);
+        };
+        attempt.settle(AttemptResult::Success).await?;
+        Ok(LoggedIn { user, device, is_new_network })
+    }
+
     /// Checks the pace of the network.
     ///
     /// # Errors
     /// Returns [`ActorError::TooManyAttempts`].
-    pub(super) fn require_pace(&self, share: Share, name: &Username) -> Result<(), ActorError> {
+    fn require_pace(&self, share: Share, name: &Username) -> Result<(), ActorError> {
         self.network_pace.borrow_mut().admit(share, name, self.clock.uptime())
     }
 }

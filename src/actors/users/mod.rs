@@ -10,12 +10,16 @@ mod queries;
 mod refusals;
 mod register;
 mod set_password;
+mod throttle;
+mod unthrottle;
 
 pub use actor::UserActor;
 pub use change_password::ChangeOwnPassword;
 pub use change_user::ChangeUser;
 pub use delete_account::DeleteOwnAccount;
-pub use login::Login;
+pub use login::{LoggedIn, Login};
 pub use queries::{FindUser, ListAuditRecords, ListUsers, Ping};
 pub use register::Register;
 pub use set_password::SetPassword;
+pub use throttle::Throttle;
+pub use unthrottle::Unthrottle;

@@ -1,43 +1,60 @@
-//! Reports refused logins in the log and the audit log, at a bounded rate.
+//! Reports refused passwords: in a metric and, at a bounded rate, in the log and the audit log.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::actors::ActorError;
 use crate::actors::limiter::{Limiter, REPORTS, TOTAL_REPORTS};
 use crate::clock::Clock;
-use crate::domain::{AuditAction, AuditRecord, Requester, User, UserId};
+use crate::domain::{AuditAction, AuditRecord, CounterId, Requester, User, UserId};
+use crate::metrics::{Door, Metrics, RefusalReason};
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
 
-/// Reports of refused logins. Clones share one limit.
+/// Reports of refused passwords. Clones share one limit.
 #[derive(Clone)]
 pub(super) struct Refusals {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     limiter: Rc<RefCell<Limiter<Subject>>>,
 }
 
 impl Refusals {
-    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let limiter = Limiter::new(REPORTS, TOTAL_REPORTS, clock.uptime());
-        Self { store, clock, limiter: Rc::new(RefCell::new(limiter)) }
+        Self { store, clock, metrics, limiter: Rc::new(RefCell::new(limiter)) }
     }
 
-    /// Reports a refused login. `account` is the one with the name; other names are not reported,
-    /// since people type passwords there.
-    pub(super) fn report(&self, account: Option<&User>, requester: &Requester) {
+    /// Reports an attempt that was refused because of `error`; other errors are not reported here.
+    /// `account` is the one with the name. Of another name, the log has only the keyed hash, since
+    /// people type passwords there.
+    pub(super) fn report(
+        &self,
+        door: Door,
+        account: Option<&User>,
+        name_hash: Option<CounterId>,
+        error: &ActorError,
+        requester: &Requester,
+    ) {
+        let Some(reason) = refusal_reason(error) else { return };
         let Some(origin) = &requester.origin else { return };
+        self.metrics.passwords_refused(door, reason).inc();
         let subject = match account {
             Some(user) => Subject::Account(user.id),
             None => Subject::Address(origin.address),
         };
         let admitted = self.limiter.borrow_mut().admit(subject, self.clock.uptime());
         let Some(unreported) = admitted else { return };
+        let name_hash = name_hash.filter(|_| account.is_none()).map(CounterId::as_uuid);
         tracing::info!(
+            door = <&str>::from(door),
+            reason = <&str>::from(reason),
             user.id = account.map(|user| tracing::field::display(user.id)),
             user.name = account.map(|user| user.username.as_str()),
+            user.name_hash = name_hash.map(tracing::field::display),
             client.address = %origin.address,
             client.user_agent = origin.user_agent.as_str(),
             unreported,
@@ -45,23 +62,43 @@ impl Refusals {
         );
         if let Some(user) = account {
             // Not awaited: the time of the reply must not tell that the account exists.
-            actix::spawn(self.clone().record(user.clone(), requester.clone(), unreported));
+            let (user, requester) = (user.clone(), requester.clone());
+            actix::spawn(self.clone().record(user, requester, reason, unreported));
         }
     }
 
-    async fn record(self, user: User, requester: Requester, unreported: u64) {
+    async fn record(
+        self,
+        user: User,
+        requester: Requester,
+        reason: RefusalReason,
+        unreported: u64,
+    ) {
         let session_id = requester.session_id;
         let action = AuditAction::LoginRefused;
         let mut record = AuditRecord::for_user(self.clock.now(), action, &user, requester);
         record.session_id = session_id;
-        if unreported > 0 {
-            let name = user.username.as_str();
-            record.detail = Some(format!("{name} ({unreported} more since the last record)"));
+        let mut detail = user.username.as_str().to_owned();
+        if reason == RefusalReason::TooManyAttempts {
+            detail += ": too many attempts";
         }
+        if unreported > 0 {
+            detail += &format!(" ({unreported} more since the last record)");
+        }
+        record.detail = Some(detail);
         if let Err(error) = self.store.insert_audit_record(&record).await {
             let error = ErrorChain(&error);
             tracing::warn!(user.id = %user.id, %error, "failed to record a refused login");
         }
+    }
+}
+
+/// Returns the reason why a password was refused; `None` if it was not.
+fn refusal_reason(error: &ActorError) -> Option<RefusalReason> {
+    match error {
+        ActorError::InvalidCredentials => Some(RefusalReason::WrongPassword),
+        ActorError::TooManyAttempts { .. } => Some(RefusalReason::TooManyAttempts),
+        _ => None,
     }
 }
 

@@ -68,6 +68,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin::enable,
         admin::set_roles,
         admin::set_password,
+        admin::unthrottle,
         admin_sessions::list,
         admin_sessions::end_all,
         admin_sessions::end,

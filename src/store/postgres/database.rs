@@ -55,6 +55,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0010_roles_and_clients.sql"),
     ),
     (11, "algorithm", include_str!("../../../migrations/postgres/0011_algorithm.sql")),
+    (
+        14,
+        "failure counters",
+        include_str!("../../../migrations/postgres/0014_failure_counters.sql"),
+    ),
 ];
 
 /// The only encoding that holds every username and user agent.

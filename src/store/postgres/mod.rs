@@ -15,6 +15,7 @@ mod requesters;
 mod revocations;
 mod roles;
 mod sessions;
+mod throttle;
 mod users;
 
 pub(super) use database::{PostgresStore, describe};

@@ -11,6 +11,7 @@ mod requesters;
 mod revocations;
 mod roles;
 mod sessions;
+mod throttle;
 mod users;
 
 pub(super) use database::SqliteStore;

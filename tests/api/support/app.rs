@@ -8,9 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{
     Config, DatabaseSettings, HashSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-    NetworkSettings, RevocationSettings, SecretKeySource, SigningAlgorithm, TokenSettings,
+    NetworkSettings, RevocationSettings, SecretKeySource, SigningAlgorithm, ThrottleSettings,
+    TokenSettings,
 };
-use portcullis::domain::{Audience, SecretKey};
+use portcullis::domain::{Audience, FailureLimits, SecretKey};
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use reqwest::header::HeaderMap;
@@ -311,6 +312,10 @@ fn config(database: &TestDatabase) -> Config {
             iterations: NonZeroU32::new(1_000).expect("the number is not zero"),
             threads: 2,
             max_wait: Duration::from_secs(50),
+        },
+        throttle: ThrottleSettings {
+            login: FailureLimits { free: 5, max: 100 },
+            session: FailureLimits { free: 5, max: 10 },
         },
         // All tests are in one network, and some register many accounts.
         networks: NetworkSettings { failed_names: None, registrations: None },
