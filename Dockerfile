@@ -22,6 +22,9 @@ FROM debian:bookworm-20260824-slim
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /build/target/release/portcullis /usr/local/bin/portcullis
 
+# The licence of the list of common passwords wants to be with the binary.
+COPY --from=build /build/src/domain/blocklist/LICENSE /usr/share/doc/portcullis/LICENSE.blocklist
+
 # Directory of the SQLite database and its signing key; mount a volume there: `-v portcullis:/data`.
 # It is not declared as a VOLUME: with PostgreSQL it is unused, and each container would leave an
 # empty volume.

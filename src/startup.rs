@@ -98,6 +98,7 @@ impl Application {
             clock,
             metrics,
             public_url: config.public_url.clone(),
+            passwords: config.passwords.clone(),
             jwks_max_age: config.keys.jwks_max_age,
             body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::domain::{AccountError, ClientError, KeyError, RoleError};
+use crate::domain::{AccountError, ClientError, KeyError, PasswordError, RoleError};
 use crate::hashing::HashingError;
 use crate::keys::KeysError;
 use crate::store::{ClientWriteError, RoleWriteError, StoreError, WriteError};
@@ -17,6 +17,9 @@ pub enum ActorError {
     /// The account cannot be created or changed.
     #[error(transparent)]
     Account(#[from] AccountError),
+    /// The new password is not allowed for the account.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// No enabled account has this username and password.
     #[error("the credentials are invalid")]
     InvalidCredentials,

@@ -8,8 +8,8 @@ use super::output::Printer;
 use crate::clock::Clock;
 use crate::config::{HashSettings, UserArgs, UserCommand};
 use crate::domain::{
-    AuditAction, AuditRecord, Permissions, Requester, Roles, SessionPosition, User, UserChange,
-    UserEdit, UserId, UserVersion, Username,
+    AuditAction, AuditRecord, PasswordHash, PasswordPolicy, Permissions, Requester, Roles,
+    SessionPosition, User, UserChange, UserEdit, UserId, UserVersion, Username,
 };
 use crate::hashing::Pbkdf2;
 use crate::http::ManagedAccountView;
@@ -22,6 +22,7 @@ const PAGE: u32 = 500;
 pub(super) struct Accounts {
     store: Arc<dyn Store>,
     pbkdf2: Pbkdf2,
+    passwords: PasswordPolicy,
     clock: Arc<dyn Clock>,
 }
 
@@ -29,9 +30,10 @@ impl Accounts {
     pub(super) fn new(
         store: Arc<dyn Store>,
         hashing: &HashSettings,
+        passwords: PasswordPolicy,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, pbkdf2: Pbkdf2::new(hashing.iterations), clock }
+        Self { store, pbkdf2: Pbkdf2::new(hashing.iterations), passwords, clock }
     }
 
     /// Executes a command and prints the affected accounts.
@@ -66,7 +68,7 @@ impl Accounts {
             disabled_at: None,
             version: UserVersion::FIRST,
         };
-        let password_hash = self.pbkdf2.hash(&input::password()?)?;
+        let password_hash = self.read_password(&user.username)?;
         let record = AuditRecord::for_user(
             user.created_at,
             AuditAction::UserCreated,
@@ -115,9 +117,15 @@ impl Accounts {
     }
 
     async fn set_password(&self, username: &str) -> Result<User, CommandError> {
-        self.find(username).await?;
-        let hash = self.pbkdf2.hash(&input::password()?)?;
+        let user = self.find(username).await?;
+        let hash = self.read_password(&user.username)?;
         self.change(username, UserEdit::Password(hash)).await
+    }
+
+    /// Reads a new password for an account and hashes it.
+    fn read_password(&self, username: &Username) -> Result<PasswordHash, CommandError> {
+        let password = input::password(&self.passwords)?.for_user(username)?;
+        Ok(self.pbkdf2.hash(&password)?)
     }
 
     async fn change(&self, username: &str, edit: UserEdit) -> Result<User, CommandError> {

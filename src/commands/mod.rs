@@ -41,7 +41,7 @@ pub async fn user(
         _ => SchemaPolicy::Require,
     };
     on_database(&config.database, policy, async |store| {
-        Accounts::new(store, &config.hashing, clock).run(args).await
+        Accounts::new(store, &config.hashing, config.passwords, clock).run(args).await
     })
     .await
 }

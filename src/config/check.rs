@@ -6,6 +6,8 @@ use std::io;
 use std::mem;
 use std::net::IpAddr;
 
+use url::Url;
+
 use super::cli::RawSettings;
 use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlite_path, trimmed};
 use super::env_file::is_readable_by_others;
@@ -15,17 +17,17 @@ use super::settings::{
     RevocationSettings, Secret, SecretKeySource, ThrottleSettings, TokenSettings,
 };
 use super::values::{
-    algorithm, at_least, at_most, audience, host, iterations, leeway, log_filter, log_format,
-    mebibytes, networks, number, origins, pool_mode, positive_seconds, public_url, seconds,
-    seconds_or_unlimited, threads, without_brackets,
+    algorithm, at_least, at_most, audience, blocklist, host, iterations, leeway, log_filter,
+    log_format, mebibytes, networks, number, origins, password_length, pool_mode, positive_seconds,
+    public_url, seconds, seconds_or_unlimited, threads, without_brackets,
 };
-use crate::domain::{Audience, FailureLimits, KeyPeriods, SecretKey};
+use crate::domain::{Audience, FailureLimits, KeyPeriods, PasswordPolicy, SecretKey};
 
 /// Largest number of names for each of up to 10,000 networks in memory.
 const MAX_FAILED_NAMES: u32 = 1_000;
 
-/// Issuer of the tokens without a public URL.
-const DEFAULT_ISSUER: &str = "portcullis";
+/// Name of the service, which is the issuer of the tokens without a public URL.
+const SERVICE_NAME: &str = "portcullis";
 
 /// Parses a field of [`RawSettings`]. A problem is reported under the name of the environment
 /// variable, which is the field's name in upper case.
@@ -131,6 +133,7 @@ impl<'a> Checker<'a> {
             public_url,
             keys,
             hashing,
+            passwords: self.passwords(),
             throttle: self.throttle(),
             networks: self.networks(),
             revocations,
@@ -144,6 +147,7 @@ impl<'a> Checker<'a> {
         build!(ManagementConfig {
             database: self.database(),
             hashing: self.hashing(),
+            passwords: self.passwords(),
             warnings: Ok(mem::take(&mut self.warnings)),
         })
     }
@@ -294,7 +298,7 @@ impl<'a> Checker<'a> {
     }
 
     fn tokens(&mut self, public_url: Option<&Option<String>>) -> Result<TokenSettings, Reported> {
-        let issuer = public_url.map(|url| url.as_deref().unwrap_or(DEFAULT_ISSUER)).ok_or(Reported);
+        let issuer = public_url.map(|url| url.as_deref().unwrap_or(SERVICE_NAME)).ok_or(Reported);
         build!(TokenSettings {
             audience: setting!(self, jwt_audience, audience).map(Audience::new),
             issuer: issuer.map(str::to_owned),
@@ -312,6 +316,21 @@ impl<'a> Checker<'a> {
             threads: setting!(self, hash_threads, threads),
             max_wait: setting!(self, hash_max_wait, seconds),
         })
+    }
+
+    fn passwords(&mut self) -> Result<PasswordPolicy, Reported> {
+        let min_length = setting!(self, password_min_length, password_length);
+        let mut blocklist = setting!(self, password_blocklist, blocklist)?;
+        if let Some(blocklist) = &mut blocklist {
+            blocklist.insert(SERVICE_NAME);
+            // A malformed URL is reported where the service needs it.
+            let url = public_url(&self.raw.public_url).ok().flatten();
+            let url = url.and_then(|url| Url::parse(&url).ok());
+            if let Some(host) = url.as_ref().and_then(Url::host_str) {
+                blocklist.insert(host);
+            }
+        }
+        Ok(PasswordPolicy::new(min_length?, blocklist))
     }
 
     fn networks(&mut self) -> Result<NetworkSettings, Reported> {
@@ -517,6 +536,37 @@ mod tests {
         assert!(check(&["--hash-max-wait=9"]).is_ok());
         let problem = check(&["--hash-max-wait=10"]).unwrap_err();
         assert_eq!(problem.to_string(), "HASH_MAX_WAIT must be less than REQUEST_TIMEOUT");
+    }
+
+    #[test]
+    fn password_settings_are_bounded() {
+        let problem = |arguments: &[&str]| check(arguments).err().map(|error| error.to_string());
+
+        assert_eq!(problem(&["--password-min-length=64", "--password-blocklist=common"]), None);
+        for length in ["7", "65"] {
+            let argument = format!("--password-min-length={length}");
+            let expected = format!("PASSWORD_MIN_LENGTH must be from 8 to 64, not {length}");
+            assert_eq!(problem(&[&argument]), Some(expected));
+        }
+        let expected = "PASSWORD_BLOCKLIST names `/dev/null`, a file without words";
+        assert_eq!(problem(&["--password-blocklist=/dev/null"]).as_deref(), Some(expected));
+        let unreadable = problem(&["--password-blocklist=Common"]).unwrap();
+        let expected =
+            "PASSWORD_BLOCKLIST must be none, common or a file of words: `Common` cannot be read: ";
+        assert!(unreadable.starts_with(expected), "{unreadable}");
+    }
+
+    #[test]
+    fn names_of_the_service_are_refused_with_a_blocklist() {
+        let url = "--public-url=https://Auth.example.com:8443/login";
+        let is_accepted = |blocklist, password| {
+            check(&[url, blocklist]).unwrap().passwords.parse(password).is_ok()
+        };
+
+        for name in ["portcullis", "auth.example.com"] {
+            assert!(!is_accepted("--password-blocklist=common", name), "{name}");
+            assert!(is_accepted("--password-blocklist=none", name), "{name}");
+        }
     }
 
     #[test]

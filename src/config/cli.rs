@@ -206,6 +206,17 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "3", value_name = "SECONDS", global = true)]
     pub(super) hash_max_wait: String,
 
+    /// Minimum length of a new password, in characters: 8 to 64. At least 15 is recommended where
+    /// the password is the only factor
+    #[arg(long, env, default_value = "8", value_name = "LENGTH", global = true)]
+    pub(super) password_min_length: String,
+
+    /// Words that are refused as new passwords: none, common (the most common passwords), or a file
+    /// with one a line. With a list, the username, `portcullis` and the host of PUBLIC_URL are
+    /// refused, too
+    #[arg(long, env, default_value = "none", value_name = "none|common|PATH", global = true)]
+    pub(super) password_blocklist: String,
+
     /// Failed logins in a row of one username without a delay. Further ones are delayed by 1, 3, 5,
     /// 10, 30 and then 60 seconds; a login meanwhile gets 429
     #[arg(long, env, default_value = "5", value_name = "COUNT", global = true)]

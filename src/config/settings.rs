@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tracing_subscriber::filter::Targets;
 use zeroize::Zeroizing;
 
-use crate::domain::{Audience, FailureLimits, KeyPeriods, MAX_LEEWAY, SecretKey};
+use crate::domain::{Audience, FailureLimits, KeyPeriods, MAX_LEEWAY, PasswordPolicy, SecretKey};
 
 /// All settings of the service.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub tokens: TokenSettings,
     pub keys: KeySettings,
     pub hashing: HashSettings,
+    /// Rules for new passwords.
+    pub passwords: PasswordPolicy,
     pub throttle: ThrottleSettings,
     pub networks: NetworkSettings,
     /// Replica of the revocations.
@@ -50,6 +52,8 @@ impl Config {
 pub struct ManagementConfig {
     pub database: DatabaseSettings,
     pub hashing: HashSettings,
+    /// Rules for new passwords.
+    pub passwords: PasswordPolicy,
     /// Problems that do not keep the command from running.
     pub warnings: Vec<String>,
 }

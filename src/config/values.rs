@@ -1,5 +1,6 @@
 //! Formats of single settings. Each function parses one value, or tells what it must be.
 
+use std::fs;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, TryFromIntError};
 use std::str::FromStr;
@@ -12,7 +13,7 @@ use tracing_subscriber::filter::Targets;
 use url::{Position, Url};
 
 use super::settings::{LogFormat, PoolMode, SigningAlgorithm};
-use crate::domain::MAX_LEEWAY;
+use crate::domain::{Blocklist, MAX_LEEWAY, PasswordPolicy};
 
 /// Least number of PBKDF2 iterations. Tests bypass this check.
 const MIN_ITERATIONS: u32 = 100_000;
@@ -89,6 +90,33 @@ pub(super) fn at_most(most: u32) -> impl Fn(&str) -> Result<u32, String> {
 pub(super) fn iterations(raw: &str) -> Result<NonZeroU32, String> {
     let count = at_least(MIN_ITERATIONS)(raw)?;
     count.try_into().map_err(|error: TryFromIntError| error.to_string())
+}
+
+/// Parses the minimum length of a password.
+pub(super) fn password_length(raw: &str) -> Result<usize, String> {
+    let range = PasswordPolicy::LEAST_MIN_LENGTH..=PasswordPolicy::GREATEST_MIN_LENGTH;
+    match number(raw)? {
+        length if range.contains(&length) => Ok(length),
+        length => Err(format!("must be from {} to {}, not {length}", range.start(), range.end())),
+    }
+}
+
+/// Reads the words that are refused as passwords.
+pub(super) fn blocklist(raw: &str) -> Result<Option<Blocklist>, String> {
+    match raw {
+        "none" => Ok(None),
+        "common" => Ok(Some(Blocklist::common())),
+        path => {
+            let text = fs::read_to_string(path).map_err(|error| {
+                format!("must be none, common or a file of words: `{path}` cannot be read: {error}")
+            })?;
+            let blocklist = Blocklist::from_lines(&text);
+            if blocklist.is_empty() {
+                return Err(format!("names `{path}`, a file without words"));
+            }
+            Ok(Some(blocklist))
+        }
+    }
 }
 
 /// Parses a number of MiB, at most 65,535, and returns it in bytes.

@@ -2,6 +2,7 @@
 
 mod audience;
 mod audit;
+mod blocklist;
 mod client;
 mod client_change;
 mod feed_cursor;
@@ -11,6 +12,7 @@ mod key_change;
 mod network;
 mod password;
 mod password_hash;
+mod password_policy;
 mod permission;
 mod requester;
 mod revocation;
@@ -27,6 +29,7 @@ mod username;
 
 pub use audience::{Audience, AudienceError};
 pub use audit::{AuditAction, AuditRecord};
+pub use blocklist::Blocklist;
 pub use client::{
     Client, ClientName, ClientNameError, ClientRights, ClientSecret, ClientSet, SECRETS_PER_CLIENT,
 };
@@ -38,6 +41,7 @@ pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
 pub use network::Network;
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};
+pub use password_policy::{NewPassword, PasswordPolicy};
 pub use permission::{Permission, PermissionError, Permissions};
 pub use requester::{RequestOrigin, Requester, UserAgent};
 pub use revocation::{

@@ -16,7 +16,7 @@ use super::refused::{
 use super::state::Api;
 use super::views::{AccountView, Message};
 use crate::actors::{ChangeOwnPassword, DeleteOwnAccount, FindUser};
-use crate::domain::{Password, RequestOrigin};
+use crate::domain::{NewPassword, Password, RequestOrigin};
 
 const CHANGED: Message = Message { msg: "Password changed" };
 
@@ -29,7 +29,7 @@ const CHANGED: Message = Message { msg: "Password changed" };
 pub(super) struct RawPasswordChange {
     #[schema(value_type = Password)]
     current_password: Option<String>,
-    #[schema(value_type = Password)]
+    #[schema(value_type = NewPassword)]
     new_password: Option<String>,
 }
 
@@ -84,7 +84,7 @@ pub(super) async fn change_password(
     let change = ChangeOwnPassword {
         user_id,
         current: parse_current_password(body.current_password)?,
-        new: parse_new_password(body.new_password)?,
+        new: parse_new_password(body.new_password, &api.passwords)?,
         keep_session: bearer.claims.session_id,
         requester: bearer.requester(origin),
     };

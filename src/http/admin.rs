@@ -20,7 +20,8 @@ use super::state::Api;
 use super::views::ManagedAccountView;
 use crate::actors::{ChangeUser, FindUser, ListUsers, Register, SetPassword, Unthrottle};
 use crate::domain::{
-    AuditAction, Password, Permission, RequestOrigin, RoleName, Roles, UserEdit, UserId, Username,
+    AuditAction, NewPassword, Password, PasswordPolicy, Permission, RequestOrigin, RoleName, Roles,
+    UserEdit, UserId, Username,
 };
 use crate::store::{ListedUser, UserQuery};
 
@@ -54,7 +55,7 @@ pub(super) struct RawUserQuery {
 pub(super) struct RawUser {
     #[schema(value_type = Username)]
     username: Option<String>,
-    #[schema(value_type = Password)]
+    #[schema(value_type = NewPassword)]
     password: Option<String>,
     /// Roles; `["user"]` by default.
     #[schema(value_type = Option<Roles>, inline)]
@@ -71,9 +72,9 @@ pub(super) struct RawRoles {
 
 /// New password.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = NewPassword)]
+#[schema(as = AccountPassword)]
 pub(super) struct RawPassword {
-    #[schema(value_type = Password)]
+    #[schema(value_type = NewPassword)]
     password: Option<String>,
 }
 
@@ -146,7 +147,7 @@ pub(super) async fn create(
     body: JsonBody<RawUser>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(&Permission::USERS_WRITE)?;
-    let (username, password, roles) = body.read().await?.parse()?;
+    let (username, password, roles) = body.read().await?.parse(&api.passwords)?;
 
     let requester = bearer.requester(origin);
     let user = api.users.ask(Register { username, password, roles, requester }).await?;
@@ -305,7 +306,7 @@ pub(super) async fn set_password(
     body: JsonBody<RawPassword>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(&Permission::USERS_WRITE)?;
-    let password = parse_new_password(body.read().await?.password)?;
+    let password = parse_new_password(body.read().await?.password, &api.passwords)?;
 
     let requester = bearer.requester(origin);
     let user = api.users.ask(SetPassword { user_id: *id, password, requester }).await?;
@@ -367,10 +368,10 @@ fn log_change(bearer: &Authenticated, subject: UserId, action: AuditAction) {
 }
 
 impl RawUser {
-    fn parse(self) -> Result<(Username, Password, Roles), ApiError> {
+    fn parse(self, policy: &PasswordPolicy) -> Result<(Username, Password, Roles), ApiError> {
         let Self { username, password, roles } = self;
         let credentials = RawCredentials { username, password };
-        let (username, password) = credentials.parse()?;
+        let (username, password) = credentials.parse(policy)?;
         let roles = match roles {
             Some(names) => Roles::parse(names)?,
             None => Roles::from_iter([RoleName::USER]),

@@ -33,8 +33,10 @@ const LOGGED_OUT: Message = Message { msg: "Successfully logged out" };
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Login)]
 pub(super) struct RawLogin {
-    #[serde(flatten)]
-    credentials: RawCredentials,
+    #[schema(value_type = Username)]
+    username: Option<String>,
+    #[schema(value_type = Password)]
+    password: Option<String>,
     /// Recipients of the access tokens (`aud`), from the default ones: the issuer and
     /// `JWT_AUDIENCE`. Without the issuer, this service does not accept the access tokens.
     #[schema(example = json!(["portcullis"]))]
@@ -107,7 +109,7 @@ pub(super) async fn register(
     origin: RequestOrigin,
     body: JsonBody<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
-    let (username, password) = body.read().await?.parse()?;
+    let (username, password) = body.read().await?.parse(&api.passwords)?;
 
     let roles = Roles::from_iter([RoleName::USER]);
     let requester = Requester::anonymous(origin);
@@ -148,8 +150,8 @@ pub(super) async fn login(
     origin: RequestOrigin,
     body: JsonBody<RawLogin>,
 ) -> Result<impl Responder, ApiError> {
-    let RawLogin { credentials, audience, device_token } = body.read().await?;
-    let credentials = credentials.parse_for_login()?;
+    let RawLogin { username, password, audience, device_token } = body.read().await?;
+    let credentials = RawCredentials { username, password }.parse_for_login()?;
     let audience = audience.map(|names| api.tokens.parse_audience(&names)).transpose()?;
     api.require_signing_key()?;
 

@@ -5,23 +5,25 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use super::error::ApiError;
-use crate::domain::{Password, Username};
+use crate::domain::{NewPassword, Password, PasswordPolicy, Username};
 
-/// Username and password.
+/// Username and password of a new account.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Credentials)]
 pub(super) struct RawCredentials {
     #[schema(value_type = Username)]
     pub(super) username: Option<String>,
-    #[schema(value_type = Password)]
+    #[schema(value_type = NewPassword)]
     pub(super) password: Option<String>,
 }
 
 impl RawCredentials {
     /// Parses the credentials of a new account.
-    pub(super) fn parse(self) -> Result<(Username, Password), ApiError> {
+    pub(super) fn parse(self, policy: &PasswordPolicy) -> Result<(Username, Password), ApiError> {
         let (username, password) = self.into_non_empty()?;
-        Ok((Username::parse(&username)?, Password::parse(&password)?))
+        let username = Username::parse(&username)?;
+        let password = policy.parse(&password)?.for_user(&username)?;
+        Ok((username, password))
     }
 
     /// Parses the credentials of a login. Malformed ones are `None`: they cannot belong to an
@@ -43,8 +45,11 @@ impl RawCredentials {
 }
 
 /// Parses a new password.
-pub(super) fn parse_new_password(raw: Option<String>) -> Result<Password, ApiError> {
-    Ok(Password::parse(&non_empty_password(raw)?)?)
+pub(super) fn parse_new_password(
+    raw: Option<String>,
+    policy: &PasswordPolicy,
+) -> Result<NewPassword, ApiError> {
+    Ok(policy.parse(&non_empty_password(raw)?)?)
 }
 
 /// Parses the present password of an account. A malformed one is `None`: it cannot be right.

@@ -239,6 +239,9 @@ impl ApiError {
         match self {
             Self::MissingCredentials => (StatusCode::BAD_REQUEST, "missing_credentials"),
             Self::InvalidUsername(_) => (StatusCode::BAD_REQUEST, "invalid_username"),
+            Self::InvalidPassword(PasswordError::TooCommon | PasswordError::IsUsername) => {
+                (StatusCode::BAD_REQUEST, "password_too_common")
+            }
             Self::InvalidPassword(_) => (StatusCode::BAD_REQUEST, "invalid_password"),
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
@@ -420,6 +423,7 @@ impl From<ActorError> for ApiError {
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
+            ActorError::Password(cause) => cause.clone().into(),
             ActorError::InvalidCredentials => Self::InvalidCredentials,
             ActorError::TooManyAttempts { retry_after } => {
                 Self::TooManyAttempts { retry_after: *retry_after }
@@ -548,7 +552,9 @@ pub(super) mod tests {
         vec![
             (ApiError::MissingCredentials, 400, "missing_credentials", &[]),
             (UsernameError::TooLong.into(), 400, "invalid_username", &[]),
-            (PasswordError::TooShort.into(), 400, "invalid_password", &[]),
+            (PasswordError::TooLong.into(), 400, "invalid_password", &[]),
+            (PasswordError::TooCommon.into(), 400, "password_too_common", &[]),
+            (PasswordError::IsUsername.into(), 400, "password_too_common", &[]),
             (ApiError::InvalidBody("EOF".to_owned()), 400, "invalid_body", &[]),
             (ApiError::InvalidQuery("limit".to_owned()), 400, "invalid_query", &[]),
             (ApiError::InvalidRequirement("x".to_owned()), 400, "invalid_requirement", &[]),

@@ -17,8 +17,9 @@ use utoipa::{IntoResponses, ToSchema};
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
 use crate::domain::{
-    AccountError, AudienceError, ClientNameError, LackingPermissions, PasswordError, Permission,
-    PermissionError, Permissions, RoleName, RoleNameError, Roles, UsernameError,
+    AccountError, AudienceError, ClientNameError, LackingPermissions, PasswordError,
+    PasswordPolicy, Permission, PermissionError, Permissions, RoleName, RoleNameError, Roles,
+    UsernameError,
 };
 use crate::tokens::TokenRefusal;
 
@@ -102,8 +103,13 @@ reasons! {
     MissingRoles => ApiError::MissingRoles;
     MissingToken => ApiError::MissingToken;
     BadUsername => UsernameError::TooLong, UsernameError::Forbidden;
+    /// Errors of a new password.
     BadPassword =>
-        PasswordError::TooShort, PasswordError::TooLong, PasswordError::ContainsNul;
+        PasswordError::TooShort { min_length: PasswordPolicy::LEAST_MIN_LENGTH },
+        PasswordError::TooLong,
+        PasswordError::ContainsNul,
+        PasswordError::TooCommon,
+        PasswordError::IsUsername;
     BadAudience => AudienceError::example();
     BadRoles => ApiError::InvalidRoles(RoleNameError), AccountError::UnknownRoles {
         known: Roles::from_iter([RoleName::ADMIN, RoleName::INTROSPECTOR, RoleName::USER]),

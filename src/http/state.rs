@@ -13,6 +13,7 @@ use super::revocations::CompleteReads;
 use crate::actors::{ClientActor, KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
+use crate::domain::PasswordPolicy;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::Store;
@@ -37,6 +38,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// URL at which clients reach the service.
     pub public_url: Option<String>,
+    /// Rules for new passwords.
+    pub passwords: PasswordPolicy,
     /// Time for which verifiers may keep the public keys.
     pub jwks_max_age: Duration,
     /// Maximum time in which a request body has to arrive.

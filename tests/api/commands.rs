@@ -23,6 +23,7 @@ on_both_databases![
     only_some_commands_create_a_database,
     older_schema_is_left_to_migrate,
     broken_account_is_listed,
+    new_password_follows_the_policy,
 ];
 
 /// The exit code and the output of a command.
@@ -346,4 +347,42 @@ async fn unreachable_database_fails_with_one_line() {
 
     assert_eq!((failed.exit_code, failed.stderr.lines().count()), (Some(1), 1), "{failed:?}");
     assert!(!failed.stderr.contains("hunter2"), "{failed:?}");
+}
+
+async fn new_password_follows_the_policy(database: TestDatabase) {
+    let folder = tempfile::tempdir().unwrap();
+    let words = folder.path().join("words.txt");
+    std::fs::write(&words, "correct horse battery\n").unwrap();
+    let set_password = async |blocklist: &str, password: &str| {
+        let mut command = Process::command(&database);
+        command.env("PASSWORD_MIN_LENGTH", "10").env("PASSWORD_BLOCKLIST", blocklist);
+        command.env("PUBLIC_URL", "https://auth.example.com/portcullis");
+        run(&mut command, "user set-password alice-in-chains", password).await
+    };
+    run_user_command(&database, "create alice-in-chains", "correct horse").await;
+    let words = words.to_str().unwrap();
+
+    let too_common = "bad password: Password is too common: choose one that is harder to guess";
+    for (blocklist, password, problem) in [
+        ("none", "testpass1", "bad password: Password must be at least 10 characters long"),
+        ("common", "Password123", too_common),
+        (words, "Correct Horse Battery", too_common),
+        (words, "Portcullis", too_common),
+        (words, "auth.example.com", too_common),
+        (words, "ALICE-IN-CHAINS", "bad password: Password must not be the username"),
+    ] {
+        let refused = set_password(blocklist, password).await;
+        refused.assert_refused(2, &format!("portcullis: {problem}"));
+    }
+
+    for (blocklist, password) in
+        [("none", "Password123"), ("common", "correct horse battery"), (words, "password123")]
+    {
+        assert_eq!(set_password(blocklist, password).await.exit_code, Some(0), "{password}");
+    }
+    let unreadable = set_password("/nonexistent/words.txt", "battery staple").await;
+    let problem =
+        "must be none, common or a file of words: `/nonexistent/words.txt` cannot be read";
+    let line = format!("portcullis: PASSWORD_BLOCKLIST {problem}");
+    assert!(unreadable.stderr.starts_with(&line), "{unreadable:?}");
 }

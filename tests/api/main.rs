@@ -35,6 +35,7 @@ mod networks;
 mod oauth;
 mod observability;
 mod openapi;
+mod passwords;
 mod process;
 mod revocations;
 mod roles;

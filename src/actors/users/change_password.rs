@@ -6,20 +6,21 @@ use super::UserActor;
 use crate::actors::limiter::REPORTS;
 use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{
-    AccountError, Password, Requester, SessionId, User, UserChange, UserEdit, UserId,
+    AccountError, NewPassword, Password, Requester, SessionId, User, UserChange, UserEdit, UserId,
 };
 use crate::metrics::Door;
 
 /// Checks the current password, replaces it, and ends every other session of the account. Replies
 /// like [`ChangeUser`](super::ChangeUser), with [`ActorError::InvalidCredentials`],
-/// [`ActorError::TooManyAttempts`] or [`AccountError::TooManyPasswordChanges`].
+/// [`ActorError::TooManyAttempts`], [`PasswordError::IsUsername`](crate::domain::PasswordError::IsUsername) or
+/// [`AccountError::TooManyPasswordChanges`].
 #[derive(Message)]
 #[rtype(result = "Result<User, ActorError>")]
 pub struct ChangeOwnPassword {
     pub user_id: UserId,
     /// Current password; `None` for a malformed one, which is refused like a wrong one.
     pub current: Option<Password>,
-    pub new: Password,
+    pub new: NewPassword,
     /// Session that stays open.
     pub keep_session: SessionId,
     pub requester: Requester,
@@ -35,6 +36,7 @@ impl Handler<ChangeOwnPassword> for UserActor {
             let user = actor
                 .authenticate_again(Door::PasswordChange, user_id, current, &requester)
                 .await?;
+            let new = new.for_user(&user.username)?;
             if actor.password_changes.borrow_mut().admit(user_id, actor.clock.uptime()).is_none() {
                 let retry_after = REPORTS.interval;
                 return Err(AccountError::TooManyPasswordChanges { retry_after }.into());

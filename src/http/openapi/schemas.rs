@@ -7,8 +7,8 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat,
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    AuditAction, ClientId, ClientName, KeyId, KeyState, Password, Permission, Permissions,
-    RoleName, Roles, SecretId, SessionId, TokenId, UserId, Username,
+    AuditAction, ClientId, ClientName, KeyId, KeyState, NewPassword, Password, PasswordPolicy,
+    Permission, Permissions, RoleName, Roles, SecretId, SessionId, TokenId, UserId, Username,
 };
 
 macro_rules! schemas {
@@ -27,10 +27,9 @@ schemas! {
     Username => text(1, 150)
         .examples(["testuser"])
         .description(Some("Letters, digits and ASCII punctuation, without spaces (RFC 8265)."));
-    Password => text(8, 256)
-        .pattern(Some(r"^[^\u0000]*$"))
-        .examples(["testpass"])
-        .format(Some(format("password")));
+    Password => password(1);
+    NewPassword => password(PasswordPolicy::LEAST_MIN_LENGTH)
+        .description(Some("The service may be set to require more characters."));
     ClientId => uuid().description(Some("Id of a client."));
     ClientName => text(1, 64).pattern(Some("^[A-Za-z0-9._-]{1,64}$")).examples(["orders"]);
     SecretId => uuid().description(Some("Id of a secret of a client."));
@@ -54,6 +53,13 @@ schemas! {
 
 fn text(min_length: usize, max_length: usize) -> ObjectBuilder {
     string().min_length(Some(min_length)).max_length(Some(max_length))
+}
+
+fn password(min_length: usize) -> ObjectBuilder {
+    text(min_length, 256)
+        .pattern(Some(r"^[^\u0000]*$"))
+        .examples(["testpass"])
+        .format(Some(format("password")))
 }
 
 fn uuid() -> ObjectBuilder {

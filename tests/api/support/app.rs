@@ -11,7 +11,7 @@ use portcullis::config::{
     NetworkSettings, RevocationSettings, SecretKeySource, SigningAlgorithm, ThrottleSettings,
     TokenSettings,
 };
-use portcullis::domain::{Audience, FailureLimits, SecretKey};
+use portcullis::domain::{Audience, FailureLimits, PasswordPolicy, SecretKey};
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
 use reqwest::header::HeaderMap;
@@ -313,6 +313,7 @@ fn config(database: &TestDatabase) -> Config {
             threads: 2,
             max_wait: Duration::from_secs(50),
         },
+        passwords: PasswordPolicy::default(),
         throttle: ThrottleSettings {
             login: FailureLimits { free: 5, max: 100 },
             session: FailureLimits { free: 5, max: 10 },
