@@ -59,6 +59,10 @@ label! {
     RegistrationOutcome { Success, Taken, TooManyRegistrations, Overloaded, Error }
 }
 label! {
+    /// Outcome of a reset of a password with a code.
+    ResetOutcome { Success, InvalidCode, PasswordRefused, TooManyAttempts, Overloaded, Error }
+}
+label! {
     /// Outcome of an exchange of a refresh token.
     RefreshOutcome { Success, Refused, Error }
 }
@@ -150,6 +154,8 @@ metrics! {
     passwords_refused: IntCounterVec = "portcullis_passwords_refused_total", ["door", "reason"], &[];
     /// Registrations, by outcome.
     registrations: CounterBy<RegistrationOutcome> = "portcullis_registrations_total", ["outcome"], &[];
+    /// Resets of passwords with a code, by outcome.
+    password_resets: CounterBy<ResetOutcome> = "portcullis_password_resets_total", ["outcome"], &[];
     /// Exchanges of refresh tokens, by outcome.
     refreshes: CounterBy<RefreshOutcome> = "portcullis_refreshes_total", ["outcome"], &[];
     /// Replays of refresh tokens, each of which ended a session: a sign of theft.

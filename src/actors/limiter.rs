@@ -13,6 +13,10 @@ pub(super) const REPORTS: Rate = Rate { burst: 10, interval: Duration::from_mins
 /// Rate of all reports of one kind by this instance.
 pub(super) const TOTAL_REPORTS: Rate = Rate { burst: 600, interval: Duration::from_secs(1) };
 
+/// Rate of the resets of passwords that one network tries. A code cannot be guessed: the limit
+/// protects the database.
+pub(super) const RESETS: Rate = Rate { burst: 10, interval: Duration::from_secs(6) };
+
 /// Rate for events that are limited for each subject alone.
 pub(super) const UNLIMITED: Rate = Rate { burst: u32::MAX, interval: Duration::ZERO };
 

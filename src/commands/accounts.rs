@@ -1,5 +1,6 @@
 //! The `user` commands.
 
+use std::io;
 use std::sync::Arc;
 
 use super::error::CommandError;
@@ -12,8 +13,9 @@ use crate::domain::{
     SessionPosition, User, UserChange, UserEdit, UserId, UserVersion, Username,
 };
 use crate::hashing::Pbkdf2;
-use crate::http::ManagedAccountView;
+use crate::http::{ManagedAccountView, ResetCodeView};
 use crate::store::{Credentials, ListedUser, SessionQuery, Store, UserQuery};
+use crate::tokens::generate_reset_code;
 
 /// Number of accounts or sessions read by one query.
 const PAGE: u32 = 500;
@@ -46,6 +48,9 @@ impl Accounts {
             UserCommand::Disable { username } => self.change(&username, UserEdit::Disable).await?,
             UserCommand::Enable { username } => self.change(&username, UserEdit::Enable).await?,
             UserCommand::SetPassword { username } => self.set_password(&username).await?,
+            UserCommand::ResetCode { username } => {
+                return self.create_reset_code(&username, &printer).await;
+            }
             UserCommand::SetRoles { username, roles } => {
                 self.change(&username, UserEdit::Roles(parse_roles(&roles)?)).await?
             }
@@ -120,6 +125,18 @@ impl Accounts {
         let user = self.find(username).await?;
         let hash = self.read_password(&user.username)?;
         self.change(username, UserEdit::Password(hash)).await
+    }
+
+    async fn create_reset_code(
+        &self,
+        username: &str,
+        printer: &Printer,
+    ) -> Result<(), CommandError> {
+        let generated = generate_reset_code();
+        let (code, hash) =
+            generated.map_err(|_| io::Error::other("the system provides no random bytes"))?;
+        self.change(username, UserEdit::ResetCode(hash)).await?;
+        Ok(printer.reset_code(ResetCodeView::new(&code))?)
     }
 
     /// Reads a new password for an account and hashes it.

@@ -96,7 +96,9 @@ impl CommandError {
             | Self::Client(ClientError::NotFound)
             | Self::RoleChange(RoleError::NotFound)
             | Self::Keys(KeysError::Key(KeyError::NotFound)) => 3,
-            Self::Account(AccountError::UsernameTaken | AccountError::LastAdmin)
+            Self::Account(
+                AccountError::UsernameTaken | AccountError::LastAdmin | AccountError::Disabled,
+            )
             | Self::Client(ClientError::NameTaken | ClientError::TooManySecrets)
             | Self::RoleChange(RoleError::BuiltIn | RoleError::InUse)
             | Self::Keys(KeysError::Key(KeyError::TooEarly(_) | KeyError::NotUsed)) => 4,

@@ -7,7 +7,9 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use crate::domain::{Session, User};
-use crate::http::{ClientView, KeyView, ManagedAccountView, NewClientView, RoleView, SessionView};
+use crate::http::{
+    ClientView, KeyView, ManagedAccountView, NewClientView, ResetCodeView, RoleView, SessionView,
+};
 
 /// Prints accounts, roles and keys as tables or as JSON.
 pub(super) struct Printer {
@@ -49,6 +51,18 @@ impl Printer {
         }
         print_table(&clients_table([new.client]))?;
         writeln!(io::stdout(), "\nclient_secret: {}\nIt is not shown again.", new.client_secret)
+    }
+
+    /// Prints a new reset code.
+    pub(super) fn reset_code(&self, new: ResetCodeView) -> io::Result<()> {
+        if self.json {
+            return print_json([new]);
+        }
+        let ResetCodeView { reset_code, expires_in } = new;
+        writeln!(
+            io::stdout(),
+            "{reset_code}\nIt is valid for {expires_in} s and is not shown again."
+        )
     }
 
     /// Prints signing keys.

@@ -37,8 +37,8 @@ precedence over it, and options over both. An empty value means the default.
 Values with spaces, $ or \\ need single quotes in it; nothing is expanded.
 
 Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 no such account or key;
-4 conflict: the username is taken, the account is the last administrator, or the
-pending key may not sign yet.";
+4 conflict: the username is taken, the account is disabled or the last
+administrator, or the pending key may not sign yet.";
 
 /// Settings with a secret value.
 const SECRETS: &[&str] =

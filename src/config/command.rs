@@ -82,6 +82,12 @@ pub enum UserCommand {
         /// Username of the account
         username: String,
     },
+    /// Print a reset code, which is not shown again. Its bearer sets a new password with it at
+    /// /auth/reset, once, within an hour
+    ResetCode {
+        /// Username of the account
+        username: String,
+    },
     /// Replace the roles and end all sessions
     SetRoles {
         /// Username of the account

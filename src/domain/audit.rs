@@ -18,6 +18,12 @@ pub enum AuditAction {
     /// The password of an account was replaced.
     #[strum(serialize = "user.password_changed")]
     PasswordChanged,
+    /// A reset code was made for an account.
+    #[strum(serialize = "user.reset_code_created")]
+    ResetCodeCreated,
+    /// The password of an account was replaced with a reset code.
+    #[strum(serialize = "user.password_reset")]
+    PasswordReset,
     /// The roles of an account were replaced.
     #[strum(serialize = "user.roles_changed")]
     RolesChanged,

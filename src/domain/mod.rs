@@ -15,6 +15,7 @@ mod password_hash;
 mod password_policy;
 mod permission;
 mod requester;
+mod reset_code;
 mod revocation;
 mod role_change;
 mod roles;
@@ -44,6 +45,7 @@ pub use password_hash::{PasswordHash, PasswordHashError};
 pub use password_policy::{NewPassword, PasswordPolicy};
 pub use permission::{Permission, PermissionError, Permissions};
 pub use requester::{RequestOrigin, Requester, UserAgent};
+pub use reset_code::{RESET_CODE_LIFETIME, ResetCodeHash};
 pub use revocation::{
     CLOCK_SKEW_ALLOWANCE, MAX_LEEWAY, REVOCATIONS_PER_SESSION, REVOCATIONS_PER_USER, Revocation,
     RevocationId,

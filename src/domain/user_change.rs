@@ -7,14 +7,19 @@ use time::OffsetDateTime;
 
 use super::{
     AuditAction, AuditRecord, Grantable, LackingPermissions, PasswordHash, Permissions, Requester,
-    RoleName, Roles, SessionId, User, UserId, UserVersion,
+    ResetCodeHash, RoleName, Roles, SessionId, User, UserId, UserVersion,
 };
 
-/// Edit of an account. An edit that changes anything ends the sessions of the account.
+/// Edit of an account. An edit that changes anything, apart from a new reset code, ends the sessions
+/// of the account.
 #[derive(Clone, Debug)]
 pub enum UserEdit {
     /// Replaces the password.
     Password(PasswordHash),
+    /// Replaces the reset code.
+    ResetCode(ResetCodeHash),
+    /// Replaces the password of an account that has this reset code, and uses the code up.
+    ResetPassword(PasswordHash, ResetCodeHash),
     /// Replaces the roles.
     Roles(Roles),
     /// Refuses logins.
@@ -45,13 +50,15 @@ pub struct UserChange {
     pub requester: Requester,
 }
 
-/// Permissions that decide about a change.
+/// Permissions and proofs that decide about a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
     /// Permissions that the requester can grant.
     pub grantable: Grantable,
     /// Permissions of the new roles, if the edit replaces them.
     pub of_roles: Permissions,
+    /// Whether the account has the reset code of the edit, and it has not expired.
+    pub has_reset_code: bool,
 }
 
 /// Result of an edit.
@@ -78,6 +85,12 @@ pub enum AccountError {
     /// The session of the requester has ended.
     #[error("the session of the requester has ended")]
     RequesterSignedOut,
+    /// The account is disabled, so that it gets no reset code.
+    #[error("the account is disabled")]
+    Disabled,
+    /// No enabled account has the reset code, or it has expired.
+    #[error("the reset code is invalid")]
+    InvalidResetCode,
     /// The edit would leave the service without an active administrator.
     #[error("the account is the last administrator")]
     LastAdmin,
@@ -110,6 +123,8 @@ impl UserEdit {
     pub fn action(&self) -> AuditAction {
         match self {
             Self::Password(_) => AuditAction::PasswordChanged,
+            Self::ResetCode(_) => AuditAction::ResetCodeCreated,
+            Self::ResetPassword(..) => AuditAction::PasswordReset,
             Self::Roles(_) => AuditAction::RolesChanged,
             Self::Disable => AuditAction::UserDisabled,
             Self::Enable => AuditAction::UserEnabled,
@@ -124,8 +139,25 @@ impl UserEdit {
         match self {
             Self::Roles(roles) => !roles.contains(&RoleName::ADMIN),
             Self::Disable | Self::Delete => true,
-            Self::Password(_) | Self::Enable | Self::EndSessions => false,
+            Self::Password(_)
+            | Self::ResetCode(_)
+            | Self::ResetPassword(..)
+            | Self::Enable
+            | Self::EndSessions => false,
         }
+    }
+
+    /// Returns `true` if the edit ends the sessions of the account.
+    #[must_use]
+    pub fn ends_sessions(&self) -> bool {
+        !matches!(self, Self::ResetCode(_))
+    }
+
+    /// Returns `true` if a reset code stays valid. All other edits void it: the requester that made
+    /// it may lack permissions that new roles grant.
+    #[must_use]
+    pub fn keeps_reset_code(&self) -> bool {
+        matches!(self, Self::EndSessions)
     }
 
     fn has_effect_on(&self, user: &User) -> bool {
@@ -133,7 +165,11 @@ impl UserEdit {
             Self::Roles(roles) => user.roles != *roles,
             Self::Disable => user.disabled_at.is_none(),
             Self::Enable => user.disabled_at.is_some(),
-            Self::Password(_) | Self::Delete | Self::EndSessions => true,
+            Self::Password(_)
+            | Self::ResetCode(_)
+            | Self::ResetPassword(..)
+            | Self::Delete
+            | Self::EndSessions => true,
         }
     }
 }
@@ -146,7 +182,8 @@ impl UserChange {
     ///
     /// # Errors
     /// Returns [`AccountError::NotFound`], [`AccountError::Changed`],
-    /// [`AccountError::PermissionsLacking`] or [`AccountError::LastAdmin`].
+    /// [`AccountError::PermissionsLacking`], [`AccountError::LastAdmin`],
+    /// [`AccountError::Disabled`] or [`AccountError::InvalidResetCode`].
     pub fn decide(&self, locked: Vec<User>, rights: &Rights) -> Result<EditOutcome, AccountError> {
         let active_admins = locked.iter().filter(|user| user.is_active_admin()).count();
         let Some(user) = locked.into_iter().find(|user| user.id == self.user_id) else {
@@ -159,6 +196,14 @@ impl UserChange {
         if self.edit.removes_admin() && user.is_active_admin() && active_admins == 1 {
             return Err(AccountError::LastAdmin);
         }
+        let is_disabled = user.disabled_at.is_some();
+        match self.edit {
+            UserEdit::ResetCode(_) if is_disabled => return Err(AccountError::Disabled),
+            UserEdit::ResetPassword(..) if is_disabled || !rights.has_reset_code => {
+                return Err(AccountError::InvalidResetCode);
+            }
+            _ => {}
+        }
         if !self.edit.has_effect_on(&user) {
             return Ok(EditOutcome::Unchanged(user));
         }
@@ -166,15 +211,22 @@ impl UserChange {
     }
 
     /// Returns the permissions that the edit grants, to the owner or to the requester: one that sets
-    /// the password of another account can log in to it.
+    /// the password of another account, or makes a reset code for it, can log in to it.
     fn granted(&self, user: &User, rights: &Rights) -> Permissions {
         match &self.edit {
             UserEdit::Roles(_) => rights.of_roles.without(&user.permissions),
-            UserEdit::Password(_) if self.requester.user_id == Some(user.id) => {
+            UserEdit::Password(_) | UserEdit::ResetCode(_)
+                if self.requester.user_id == Some(user.id) =>
+            {
                 Permissions::default()
             }
-            UserEdit::Password(_) | UserEdit::Enable => user.permissions.clone(),
-            UserEdit::Disable | UserEdit::Delete | UserEdit::EndSessions => Permissions::default(),
+            UserEdit::Password(_) | UserEdit::ResetCode(_) | UserEdit::Enable => {
+                user.permissions.clone()
+            }
+            UserEdit::ResetPassword(..)
+            | UserEdit::Disable
+            | UserEdit::Delete
+            | UserEdit::EndSessions => Permissions::default(),
         }
     }
 
@@ -186,7 +238,11 @@ impl UserChange {
             }
             UserEdit::Disable => user.disabled_at = Some(self.at),
             UserEdit::Enable => user.disabled_at = None,
-            UserEdit::Password(_) | UserEdit::Delete | UserEdit::EndSessions => {}
+            UserEdit::ResetCode(_) => return user,
+            UserEdit::Password(_)
+            | UserEdit::ResetPassword(..)
+            | UserEdit::Delete
+            | UserEdit::EndSessions => {}
         }
         user.version = user.version.next();
         user
@@ -236,7 +292,18 @@ mod tests {
     }
 
     fn everything() -> Rights {
-        Rights { grantable: Grantable::All, of_roles: Permissions::default() }
+        let of_roles = Permissions::default();
+        Rights { grantable: Grantable::All, of_roles, has_reset_code: true }
+    }
+
+    const CODE: [u8; 32] = [7; 32];
+
+    fn password_hash() -> PasswordHash {
+        PasswordHash::new(NonZeroU32::MIN, &[1; 16], &[2; 32]).unwrap()
+    }
+
+    fn reset_code() -> UserEdit {
+        UserEdit::ResetCode(CODE.into())
     }
 
     fn demotion() -> UserEdit {
@@ -329,7 +396,8 @@ mod tests {
         change.requester.user_id = Some(requester);
         let of_roles = Permissions::from_scope(of_roles);
         let grantable = Grantable::Held(Permissions::from_scope("users:write"));
-        match change.decide(vec![user.clone()], &Rights { grantable, of_roles }) {
+        let rights = Rights { grantable, of_roles, has_reset_code: true };
+        match change.decide(vec![user.clone()], &rights) {
             Ok(_) => None,
             Err(AccountError::PermissionsLacking(LackingPermissions(lacking))) => {
                 Some(lacking.to_string())
@@ -350,19 +418,47 @@ mod tests {
     }
 
     #[test]
-    fn password_and_enabling_grant_the_whole_account() {
+    fn password_reset_code_and_enabling_grant_the_whole_account() {
         let alice = user("alice", RoleName::USER);
-        let password = || {
-            let hash = PasswordHash::new(NonZeroU32::MIN, &[1; 16], &[2; 32]).unwrap();
-            UserEdit::Password(hash)
-        };
+        let password = || UserEdit::Password(password_hash());
 
         let held = Some("dashboard:read".to_owned());
-        assert_eq!(lacking(&alice, password(), ""), held);
-        assert_eq!(lacking(&alice, UserEdit::Enable, ""), held);
-        assert_eq!(lacking_as(alice.id, &alice, password(), ""), None, "the own password");
+        for edit in [password(), reset_code(), UserEdit::Enable] {
+            assert_eq!(lacking(&alice, edit, ""), held);
+        }
+        for edit in [password(), reset_code()] {
+            assert_eq!(lacking_as(alice.id, &alice, edit, ""), None, "the own account");
+        }
         for edit in [UserEdit::Disable, UserEdit::Delete, UserEdit::EndSessions] {
             assert_eq!(lacking(&alice, edit, ""), None);
         }
+    }
+
+    #[test]
+    fn reset_needs_a_live_code_and_an_enabled_account() {
+        let alice = user("alice", RoleName::USER);
+        let disabled = User { disabled_at: Some(NOW), ..alice.clone() };
+        let reset = |user: &User, has_reset_code| {
+            let edit = UserEdit::ResetPassword(password_hash(), CODE.into());
+            let rights = Rights { has_reset_code, ..everything() };
+            change(user, edit).decide(vec![user.clone()], &rights)
+        };
+
+        let version = alice.version.next();
+        let changed = EditOutcome::Changed(User { version, ..alice.clone() });
+        assert_eq!(reset(&alice, true), Ok(changed));
+        assert_eq!(reset(&alice, false), Err(AccountError::InvalidResetCode));
+        assert_eq!(reset(&disabled, true), Err(AccountError::InvalidResetCode));
+    }
+
+    #[test]
+    fn new_reset_code_leaves_the_account_as_it_is() {
+        let alice = user("alice", RoleName::USER);
+        let disabled = User { disabled_at: Some(NOW), ..alice.clone() };
+        let decide =
+            |user: &User| change(user, reset_code()).decide(vec![user.clone()], &everything());
+
+        assert_eq!(decide(&alice), Ok(EditOutcome::Changed(alice.clone())));
+        assert_eq!(decide(&disabled), Err(AccountError::Disabled));
     }
 }

@@ -82,6 +82,8 @@ pub(super) enum ApiError {
     TwoCredentials,
     #[error("Missing refresh token")]
     MissingRefreshToken,
+    #[error("Missing reset code")]
+    MissingResetCode,
     #[error("Missing password")]
     MissingPassword,
     #[error("Invalid username or password")]
@@ -92,6 +94,9 @@ pub(super) enum ApiError {
     /// The refresh token is not authentic, or its session has ended.
     #[error("Invalid refresh token")]
     InvalidRefreshToken,
+    /// No enabled account has the code, or it has expired.
+    #[error("Invalid reset code")]
+    InvalidResetCode,
     #[error(transparent)]
     AuthorizationHeader(#[from] AuthorizationHeaderError),
     #[error(transparent)]
@@ -113,6 +118,8 @@ pub(super) enum ApiError {
     BodyTooSlow,
     #[error("User already exists")]
     UserExists,
+    #[error("The account is disabled")]
+    UserDisabled,
     #[error("The last administrator has to stay one")]
     LastAdmin,
     #[error("The pending key has to be published for another {} s", .0.as_secs_f64().ceil())]
@@ -263,10 +270,12 @@ impl ApiError {
             Self::InvalidClient => (StatusCode::UNAUTHORIZED, "invalid_client"),
             Self::TwoCredentials => (StatusCode::BAD_REQUEST, "two_credentials"),
             Self::MissingRefreshToken => (StatusCode::BAD_REQUEST, "missing_refresh_token"),
+            Self::MissingResetCode => (StatusCode::BAD_REQUEST, "missing_reset_code"),
             Self::MissingPassword => (StatusCode::BAD_REQUEST, "missing_password"),
             Self::InvalidCredentials => (StatusCode::UNAUTHORIZED, "invalid_credentials"),
             Self::WrongPassword => (StatusCode::UNAUTHORIZED, "wrong_password"),
             Self::InvalidRefreshToken => (StatusCode::UNAUTHORIZED, "invalid_refresh_token"),
+            Self::InvalidResetCode => (StatusCode::UNAUTHORIZED, "invalid_reset_code"),
             Self::AuthorizationHeader(error) => (StatusCode::UNAUTHORIZED, error.code()),
             Self::TokenRefused(refusal) => (StatusCode::UNAUTHORIZED, refusal_code(*refusal)),
             Self::PermissionMissing(_) => (StatusCode::FORBIDDEN, "permission_missing"),
@@ -276,6 +285,7 @@ impl ApiError {
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
+            Self::UserDisabled => (StatusCode::CONFLICT, "user_disabled"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
             Self::InvalidClientName(_) => (StatusCode::BAD_REQUEST, "invalid_client_name"),
             Self::InvalidPermissions(_) => (StatusCode::BAD_REQUEST, "invalid_permissions"),
@@ -328,9 +338,10 @@ impl ApiError {
     /// contained no token.
     fn challenge(&self) -> Option<String> {
         match self {
-            Self::InvalidCredentials | Self::WrongPassword | Self::AuthorizationHeader(_) => {
-                Some("Bearer".to_owned())
-            }
+            Self::InvalidCredentials
+            | Self::WrongPassword
+            | Self::InvalidResetCode
+            | Self::AuthorizationHeader(_) => Some("Bearer".to_owned()),
             Self::InvalidClient => Some(r#"Basic realm="portcullis""#.to_owned()),
             Self::TokenRefused(_) | Self::InvalidRefreshToken => {
                 Some(format!(r#"Bearer error="invalid_token", error_description="{self}""#))
@@ -420,14 +431,14 @@ impl From<ActorError> for ApiError {
             ActorError::TooManyTokens { retry_after } => {
                 Self::TooManyTokens { retry_after: *retry_after }
             }
+            ActorError::TooManyAttempts { retry_after } => {
+                Self::TooManyAttempts { retry_after: *retry_after }
+            }
             ActorError::Key(KeyError::TooEarly(wait)) => Self::KeyTooNew(*wait),
             ActorError::Key(KeyError::NotUsed) => Self::KeysNotUsed,
             ActorError::Key(KeyError::RequesterSignedOut) => TokenRefusal::Revoked.into(),
             ActorError::Password(cause) => cause.clone().into(),
             ActorError::InvalidCredentials => Self::InvalidCredentials,
-            ActorError::TooManyAttempts { retry_after } => {
-                Self::TooManyAttempts { retry_after: *retry_after }
-            }
             ActorError::TooManyRegistrations { retry_after } => {
                 Self::TooManyRegistrations { retry_after: *retry_after }
             }
@@ -465,6 +476,8 @@ impl From<AccountError> for ApiError {
             AccountError::Changed => Self::InvalidCredentials,
             AccountError::RequesterSignedOut => TokenRefusal::Revoked.into(),
             AccountError::LastAdmin => Self::LastAdmin,
+            AccountError::Disabled => Self::UserDisabled,
+            AccountError::InvalidResetCode => Self::InvalidResetCode,
             AccountError::UnknownRoles { known } => Self::UnknownRoles(known),
             AccountError::PermissionsLacking(lacking) => lacking.into(),
             AccountError::TooManyPasswordChanges { retry_after } => {
@@ -568,9 +581,11 @@ pub(super) mod tests {
             (AudienceError::example().into(), 400, "invalid_audience", &[]),
             (ApiError::MissingToken, 400, "missing_token", &[]),
             (ApiError::MissingRefreshToken, 400, "missing_refresh_token", &[]),
+            (ApiError::MissingResetCode, 400, "missing_reset_code", &[]),
             (ApiError::MissingPassword, 400, "missing_password", &[]),
             (ApiError::InvalidCredentials, 401, "invalid_credentials", BEARER),
             (ApiError::WrongPassword, 401, "wrong_password", BEARER),
+            (ApiError::InvalidResetCode, 401, "invalid_reset_code", BEARER),
             (ApiError::InvalidRefreshToken, 401, "invalid_refresh_token", INVALID_REFRESH_TOKEN),
             (AuthorizationHeaderError::Missing.into(), 401, "missing_authorization", BEARER),
             (AuthorizationHeaderError::NotBearer.into(), 401, "missing_bearer", BEARER),
@@ -587,12 +602,14 @@ pub(super) mod tests {
             (ApiError::MethodNotAllowed(post), 405, "method_not_allowed", &[("allow", "POST")]),
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
             (ApiError::UserExists, 409, "user_exists", &[]),
+            (ApiError::UserDisabled, 409, "user_disabled", &[]),
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),
             (ApiError::KeysNotUsed, 409, "keys_not_used", &[]),
             (ApiError::ScopeTooLong, 403, "scope_too_long", &[]),
             (ApiError::NoPublicUrl, 404, "no_public_url", &[]),
             (ApiError::BodyTooLarge(16), 413, "body_too_large", &[]),
+            (ApiError::TooManyAttempts { retry_after }, 429, "too_many_attempts", RETRY_AFTER_3),
             (too_many_changes, 429, "too_many_password_changes", RETRY_AFTER_3),
             (too_many_revocations, 429, "too_many_revocations", RETRY_AFTER_3),
             (ApiError::NotJson, 415, "unsupported_media_type", &[]),

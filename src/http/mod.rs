@@ -35,6 +35,7 @@ mod probes;
 mod readiness;
 mod refused;
 mod request_id;
+mod reset;
 mod revocations;
 mod revoke;
 mod route_metrics;
@@ -54,5 +55,6 @@ pub use revocations::CompleteReads;
 pub use server::{BoundServer, ListenError};
 pub use state::Api;
 pub use views::{
-    AccountView, ClientView, KeyView, ManagedAccountView, NewClientView, RoleView, SessionView,
+    AccountView, ClientView, KeyView, ManagedAccountView, NewClientView, ResetCodeView, RoleView,
+    SessionView,
 };

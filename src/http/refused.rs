@@ -99,6 +99,7 @@ reasons! {
 
     MissingCredentials => ApiError::MissingCredentials;
     MissingPassword => ApiError::MissingPassword;
+    MissingResetCode => ApiError::MissingResetCode;
     MissingRefreshToken => ApiError::MissingRefreshToken;
     MissingRoles => ApiError::MissingRoles;
     MissingToken => ApiError::MissingToken;
@@ -123,8 +124,10 @@ reasons! {
     LacksPermissions => LackingPermissions(Permissions::from_iter([Permission::KEYS_WRITE]));
     WrongCredentials => ApiError::InvalidCredentials;
     WrongPassword => ApiError::WrongPassword;
+    WrongResetCode => ApiError::InvalidResetCode;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
     UserExists => ApiError::UserExists;
+    UserDisabled => ApiError::UserDisabled;
     LastAdmin => ApiError::LastAdmin;
     KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
     KeysNotUsed => ApiError::KeysNotUsed;

@@ -12,8 +12,8 @@ use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
 use super::{
     account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
-    dashboard, docs, introspect, metrics, openapi, probes, revocations, revoke, sessions, token,
-    well_known,
+    dashboard, docs, introspect, metrics, openapi, probes, reset, revocations, revoke, sessions,
+    token, well_known,
 };
 
 /// Configures all routes of the API. Browser applications on the allowed origins can call those of
@@ -72,6 +72,7 @@ fn account_routes(config: &mut ServiceConfig) {
             [(Method::GET, to(account::me)), (Method::DELETE, to(account::delete_me))],
         ))
         .service(resource("/auth/password", [(Method::PUT, to(account::change_password))]))
+        .service(resource("/auth/reset", [(Method::POST, to(reset::reset_password))]))
         .service(resource("/auth/sessions", [(Method::GET, to(sessions::list))]))
         .service(resource("/auth/sessions/{id}", [(Method::DELETE, to(sessions::end))]));
 }
@@ -92,6 +93,7 @@ fn admin_routes(config: &mut ServiceConfig) {
         .service(resource("/admin/users/{id}/roles", [(Method::PUT, to(admin::set_roles))]))
         .service(resource("/admin/users/{id}/password", [(Method::PUT, to(admin::set_password))]))
         .service(resource("/admin/users/{id}/throttle", [(Method::DELETE, to(admin::unthrottle))]))
+        .service(resource("/admin/users/{id}/reset", [(Method::POST, to(reset::create_code))]))
         .service(resource(
             "/admin/users/{id}/sessions",
             [

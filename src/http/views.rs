@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 use crate::actors::SessionPage;
 use crate::clock::timestamp;
 use crate::domain::{
-    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Permissions, Role,
-    RoleName, Roles, SecretId, Session, SessionId, SigningKey, User, UserId,
+    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Permissions,
+    RESET_CODE_LIFETIME, Role, RoleName, Roles, SecretId, Session, SessionId, SigningKey, User,
+    UserId,
 };
 use crate::store::ListedUser;
 
@@ -167,6 +168,18 @@ pub struct NewClientView {
     pub(crate) client: ClientView,
 }
 
+/// Reset code of an account.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ResetCode)]
+pub struct ResetCodeView {
+    /// The code. It is not shown again.
+    #[schema(example = "pcr_47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU")]
+    pub(crate) reset_code: String,
+    /// Life of the code in seconds.
+    #[schema(example = 3600)]
+    pub(crate) expires_in: u64,
+}
+
 /// Page of the open sessions of a user, most recently used first.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Sessions)]
@@ -262,6 +275,14 @@ impl NewClientView {
     #[must_use]
     pub fn new(client: &Client, issuer: &str, client_secret: String) -> Self {
         Self { client_secret, client: ClientView::new(client, issuer) }
+    }
+}
+
+impl ResetCodeView {
+    /// Creates the view of a new code.
+    #[must_use]
+    pub fn new(code: &str) -> Self {
+        Self { reset_code: code.to_owned(), expires_in: RESET_CODE_LIFETIME.as_secs() }
     }
 }
 

@@ -11,8 +11,8 @@ use super::error::StoreError;
 use super::requesters::parse_roles;
 use super::revocations::CommittedRevocations;
 use crate::domain::{
-    AccountError, AuditRecord, PasswordHash, PasswordHashError, Permissions, RoleName, Roles, User,
-    UserChange, UserId, Username,
+    AccountError, AuditRecord, PasswordHash, PasswordHashError, Permissions, ResetCodeHash,
+    RoleName, Roles, User, UserChange, UserId, Username,
 };
 
 /// Greater than every character of a username.
@@ -40,6 +40,13 @@ pub trait UserStore {
         username: &Username,
     ) -> Result<Option<Credentials>, StoreError>;
 
+    /// Finds the enabled account that has a reset code, which has not expired by the clock of the
+    /// database.
+    async fn find_user_by_reset_code(
+        &self,
+        code: &ResetCodeHash,
+    ) -> Result<Option<User>, StoreError>;
+
     /// Finds an account by its id.
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
@@ -55,7 +62,8 @@ pub trait UserStore {
     ) -> Result<bool, StoreError>;
 
     /// Changes an account, ends its sessions and inserts an audit record, all in one commit. An
-    /// edit without effect ends no session and is not recorded.
+    /// edit without effect ends no session and is not recorded. A reset code expires by the clock of
+    /// the database.
     ///
     /// Returns the [`AccountError`] of [`UserChange::decide`], [`AccountError::UnknownRoles`] or, if
     /// the session of the requester has ended, [`AccountError::RequesterSignedOut`].
@@ -166,8 +174,8 @@ impl UserQuery {
 }
 
 impl ChangedUser {
-    /// Returns the result of an edit without effect.
-    pub(super) fn unchanged(user: User, at: OffsetDateTime) -> Self {
+    /// Returns the result of an edit that ended no session.
+    pub(super) fn without_ended(user: User, at: OffsetDateTime) -> Self {
         let revocations = Vec::new();
         let locked = HashSet::new();
         Self { user, ended: CommittedRevocations { revocations, committed_at: at, locked } }

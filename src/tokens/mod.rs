@@ -10,6 +10,7 @@ mod es256;
 mod key_file;
 mod key_ring;
 mod refresh;
+mod reset_code;
 mod root_key;
 #[cfg(test)]
 mod vectors;
@@ -25,4 +26,5 @@ pub use counter_ids::CounterIds;
 pub use es256::generate_key;
 pub use key_file::{KeyFileError, generate_secret, load_or_create};
 pub use key_ring::{JwksDocument, KeyRing};
+pub use reset_code::{generate_reset_code, hash_reset_code};
 pub use root_key::{CryptoError, RootKey, secret_id};

@@ -67,6 +67,7 @@ const ACCOUNT_ROUTES: &[(Method, &str)] = &[
     (Method::POST, "/enable"),
     (Method::PUT, "/roles"),
     (Method::PUT, "/password"),
+    (Method::POST, "/reset"),
     (Method::GET, "/sessions"),
     (Method::DELETE, "/sessions"),
     (Method::DELETE, "/sessions/00000000-0000-4000-8000-000000000000"),

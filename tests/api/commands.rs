@@ -24,6 +24,7 @@ on_both_databases![
     older_schema_is_left_to_migrate,
     broken_account_is_listed,
     new_password_follows_the_policy,
+    reset_code_is_printed,
 ];
 
 /// The exit code and the output of a command.
@@ -385,4 +386,27 @@ async fn new_password_follows_the_policy(database: TestDatabase) {
         "must be none, common or a file of words: `/nonexistent/words.txt` cannot be read";
     let line = format!("portcullis: PASSWORD_BLOCKLIST {problem}");
     assert!(unreadable.stderr.starts_with(&line), "{unreadable:?}");
+}
+
+async fn reset_code_is_printed(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    app.register("alice", "correct horse").await;
+
+    let text = run_user_command(&database, "reset-code alice", "").await;
+    let json = run_user_command(&database, "reset-code ALICE --json", "").await.json_lines();
+
+    let (replaced, rest) = text.stdout.split_once('\n').unwrap();
+    assert_eq!(rest, "It is valid for 3600 s and is not shown again.\n");
+    assert_eq!(json[0]["expires_in"], 3600);
+    let code = json[0]["reset_code"].as_str().unwrap();
+    for (code, status) in [(replaced, 401), (code, 200)] {
+        let body = json!({ "reset_code": code, "new_password": "battery staple" });
+        assert_eq!(app.post("/auth/reset", &body).await.status, status);
+    }
+    assert_eq!(app.log_in("alice", "battery staple").await.status, 200);
+    let unknown = run_user_command(&database, "reset-code bob", "").await;
+    unknown.assert_refused(3, "portcullis: there is no account `bob`");
+    run_user_command(&database, "disable alice", "").await;
+    let disabled = run_user_command(&database, "reset-code alice", "").await;
+    disabled.assert_refused(4, "portcullis: the account is disabled");
 }

@@ -445,6 +445,9 @@ async fn upgrade_keeps_accounts_and_ends_sessions(database: TestDatabase) {
         "drop table root_key_wrappings",
         "drop table shared_state",
         "alter table sessions drop column audience",
+        "drop index users_reset_code_hash",
+        "alter table users drop column reset_code_hash",
+        "alter table users drop column reset_code_expires_at",
         "delete from _sqlx_migrations where version >= 9",
     ] {
         database.execute(statement).await;

@@ -37,6 +37,7 @@ mod observability;
 mod openapi;
 mod passwords;
 mod process;
+mod reset;
 mod revocations;
 mod roles;
 mod sessions;

@@ -8,7 +8,7 @@ use actix::{Actor, Context};
 
 use super::refusals::Refusals;
 use super::throttle::Throttle;
-use crate::actors::limiter::{Limiter, REPORTS, UNLIMITED};
+use crate::actors::limiter::{Limiter, REPORTS, RESETS, UNLIMITED};
 use crate::actors::network_pace::NetworkPace;
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
@@ -32,6 +32,8 @@ pub struct UserActor {
     pub(super) network_pace: Rc<RefCell<NetworkPace>>,
     /// Limit of the registrations from each network.
     pub(super) registrations: Rc<RefCell<Limiter<Network>>>,
+    /// Limit of the resets of passwords that one network tries.
+    pub(super) resets: Rc<RefCell<Limiter<Network>>>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -59,6 +61,7 @@ impl UserActor {
             password_changes: Rc::new(RefCell::new(Limiter::new(REPORTS, UNLIMITED, now))),
             network_pace: Rc::new(RefCell::new(NetworkPace::new(networks.failed_names))),
             registrations: Rc::new(RefCell::new(Limiter::new(registrations, UNLIMITED, now))),
+            resets: Rc::new(RefCell::new(Limiter::new(RESETS, UNLIMITED, now))),
             clock,
         }
     }

@@ -24,7 +24,8 @@ use super::refused::{ERROR_HEADERS, reference};
 use super::state::Api;
 use super::{
     account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
-    dashboard, docs, introspect, metrics, probes, revocations, revoke, sessions, token, well_known,
+    dashboard, docs, introspect, metrics, probes, reset, revocations, revoke, sessions, token,
+    well_known,
 };
 
 /// Headers of every reply: name, description, and pattern of the value.
@@ -57,6 +58,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         account::me,
         account::change_password,
         account::delete_me,
+        reset::reset_password,
         dashboard::dashboard,
         check::check,
         check::check_path,
@@ -69,6 +71,7 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin::set_roles,
         admin::set_password,
         admin::unthrottle,
+        reset::create_code,
         admin_sessions::list,
         admin_sessions::end_all,
         admin_sessions::end,

@@ -15,8 +15,9 @@ use super::database::PostgresStore;
 use super::requesters::permissions_of_user;
 use super::revocations::{TOKENS_EXPIRE_AT, revocations_from_row};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions, Rights,
-    RoleName, SessionId, User, UserChange, UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions,
+    RESET_CODE_LIFETIME, ResetCodeHash, Rights, RoleName, SessionId, User, UserChange, UserEdit,
+    UserId, Username,
 };
 use crate::store::columns::{column, to_i64};
 use crate::store::error::StoreError;
@@ -97,6 +98,20 @@ impl UserStore for PostgresStore {
         row.as_ref().map(credentials_from_row).transpose()
     }
 
+    async fn find_user_by_reset_code(
+        &self,
+        code: &ResetCodeHash,
+    ) -> Result<Option<User>, StoreError> {
+        let select = self.executor.query(concat!(
+            "select ",
+            columns!(),
+            " from users where reset_code_hash = $1 and reset_code_expires_at > clock_timestamp()
+              and disabled_at is null"
+        ));
+        let row = select.bind(code.as_bytes()).fetch_optional(&self.executor).await?;
+        row.as_ref().map(user_from_row).transpose()
+    }
+
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         let select =
             self.executor.query(concat!("select ", columns!(), " from users where id = $1"));
@@ -159,15 +174,21 @@ impl UserStore for PostgresStore {
         let rights = self.rights(&mut transaction, change).await?;
         let user = match change.decide(locked, &rights)? {
             EditOutcome::Changed(user) => user,
-            EditOutcome::Unchanged(user) => return Ok(ChangedUser::unchanged(user, change.at)),
+            EditOutcome::Unchanged(user) => return Ok(ChangedUser::without_ended(user, change.at)),
         };
-        let ended = self.end_sessions(&mut transaction, change).await?;
-        self.update_user(&user, &change.edit).execute(&mut *transaction).await?;
-        let insert = audit::bind(self.executor.query(audit::INSERT), &[change.audit_record(&user)]);
+        let changed = if change.edit.ends_sessions() {
+            let ended = self.end_sessions(&mut transaction, change).await?;
+            ChangedUser { user, ended }
+        } else {
+            ChangedUser::without_ended(user, change.at)
+        };
+        let user = &changed.user;
+        self.update_user(user, &change.edit).execute(&mut *transaction).await?;
+        let insert = audit::bind(self.executor.query(audit::INSERT), &[change.audit_record(user)]);
         insert.execute(&mut *transaction).await?;
         transaction.commit().await?;
         lease.give_back();
-        Ok(ChangedUser { user, ended })
+        Ok(changed)
     }
 }
 
@@ -242,8 +263,29 @@ impl PostgresStore {
             UserEdit::Roles(roles) => self.permissions_of_roles(connection, roles).await?,
             _ => Permissions::default(),
         };
+        let has_reset_code = match &change.edit {
+            UserEdit::ResetPassword(_, code) => {
+                self.has_reset_code(connection, change.user_id, code).await?
+            }
+            _ => false,
+        };
         let grantable = self.grantable(connection, &change.requester).await?;
-        Ok(Rights { grantable, of_roles })
+        Ok(Rights { grantable, of_roles, has_reset_code })
+    }
+
+    /// Returns `true` if an account, whose row is locked, has a reset code that has not expired.
+    async fn has_reset_code(
+        &self,
+        connection: &mut PgConnection,
+        id: UserId,
+        code: &ResetCodeHash,
+    ) -> Result<bool, StoreError> {
+        let select = self.executor.query(
+            "select from users
+             where id = $1 and reset_code_hash = $2 and reset_code_expires_at > clock_timestamp()",
+        );
+        let select = select.bind(id.as_uuid()).bind(code.as_bytes());
+        Ok(select.fetch_optional(connection).await?.is_some())
     }
 
     /// Ends the sessions of the account, except the one to keep.
@@ -281,13 +323,23 @@ impl PostgresStore {
         if let UserEdit::Delete = edit {
             return self.executor.query("delete from users where id = $1").bind(after.id.as_uuid());
         }
+        if let UserEdit::ResetCode(code) = edit {
+            let update = self.executor.query(
+                "update users set reset_code_hash = $2,
+                                  reset_code_expires_at = clock_timestamp() + make_interval(secs => $3)
+                 where id = $1",
+            );
+            let update = update.bind(after.id.as_uuid()).bind(code.as_bytes().to_vec());
+            return update.bind(RESET_CODE_LIFETIME.as_secs_f64());
+        }
         let password_hash = match edit {
-            UserEdit::Password(hash) => Some(hash.to_string()),
+            UserEdit::Password(hash) | UserEdit::ResetPassword(hash, _) => Some(hash.to_string()),
             _ => None,
         };
         let update = self.executor.query(
             "update users
-             set password_hash = coalesce($2, password_hash), roles = $3, disabled_at = $4, version = $5
+             set password_hash = coalesce($2, password_hash), roles = $3, disabled_at = $4, version = $5,
+                 reset_code_hash = case when $6 then reset_code_hash end
              where id = $1",
         );
         update
@@ -296,6 +348,7 @@ impl PostgresStore {
             .bind(after.roles.names())
             .bind(after.disabled_at)
             .bind(to_i64(after.version.number()))
+            .bind(edit.keeps_reset_code())
     }
 }
 

@@ -10,12 +10,13 @@ use sqlx::{AssertSqlSafe, Row, Sqlite};
 use uuid::Uuid;
 
 use super::audit;
-use super::database::{SqliteStore, micros, now};
+use super::database::{NOW, SqliteStore, micros, now};
 use super::requesters::{find_grantable, is_signed_in, permissions_of_roles, permissions_of_user};
 use super::revocations::{TOKENS_EXPIRE_AT, insert_revocation};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions, Revocation,
-    Rights, RoleName, SessionId, User, UserChange, UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions,
+    RESET_CODE_LIFETIME, ResetCodeHash, Revocation, Rights, RoleName, SessionId, User, UserChange,
+    UserEdit, UserId, Username,
 };
 use crate::store::columns::{column, from_micros, to_i64, to_micros};
 use crate::store::error::StoreError;
@@ -91,6 +92,23 @@ impl UserStore for SqliteStore {
         row.as_ref().map(credentials_from_row).transpose()
     }
 
+    async fn find_user_by_reset_code(
+        &self,
+        code: &ResetCodeHash,
+    ) -> Result<Option<User>, StoreError> {
+        let select = sqlx::query(AssertSqlSafe(format!(
+            concat!(
+                "select ",
+                columns!(),
+                " from users where reset_code_hash = ?1 and reset_code_expires_at > {}
+                  and disabled_at is null"
+            ),
+            NOW
+        )));
+        let row = select.bind(code.as_bytes()).fetch_optional(&self.pool).await?;
+        row.as_ref().map(user_from_row).transpose()
+    }
+
     async fn find_user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         find_user(&mut *self.pool.acquire().await?, id).await
     }
@@ -148,13 +166,19 @@ impl UserStore for SqliteStore {
         let rights = rights(&mut transaction, change).await?;
         let user = match change.decide(affected, &rights)? {
             EditOutcome::Changed(user) => user,
-            EditOutcome::Unchanged(user) => return Ok(ChangedUser::unchanged(user, change.at)),
+            EditOutcome::Unchanged(user) => return Ok(ChangedUser::without_ended(user, change.at)),
         };
-        let ended = end_sessions(&mut transaction, change).await?;
-        update_user(&user, &change.edit).execute(&mut *transaction).await?;
-        audit::insert(&mut transaction, &[change.audit_record(&user)]).await?;
+        let changed = if change.edit.ends_sessions() {
+            let ended = end_sessions(&mut transaction, change).await?;
+            ChangedUser { user, ended }
+        } else {
+            ChangedUser::without_ended(user, change.at)
+        };
+        let user = &changed.user;
+        update_user(user, &change.edit).execute(&mut *transaction).await?;
+        audit::insert(&mut transaction, &[change.audit_record(user)]).await?;
         transaction.commit().await?;
-        Ok(ChangedUser { user, ended })
+        Ok(changed)
     }
 }
 
@@ -196,8 +220,28 @@ async fn rights(
         UserEdit::Roles(roles) => permissions_of_roles(connection, roles).await?,
         _ => Permissions::default(),
     };
+    let has_reset_code = match &change.edit {
+        UserEdit::ResetPassword(_, code) => {
+            has_reset_code(connection, change.user_id, code).await?
+        }
+        _ => false,
+    };
     let grantable = find_grantable(connection, &change.requester).await?;
-    Ok(Rights { grantable, of_roles })
+    Ok(Rights { grantable, of_roles, has_reset_code })
+}
+
+/// Returns `true` if an account has a reset code that has not expired.
+async fn has_reset_code(
+    connection: &mut SqliteConnection,
+    id: UserId,
+    code: &ResetCodeHash,
+) -> Result<bool, StoreError> {
+    let select = sqlx::query(AssertSqlSafe(format!(
+        "select 1 from users
+         where id = ?1 and reset_code_hash = ?2 and reset_code_expires_at > {NOW}"
+    )));
+    let select = select.bind(id.as_uuid()).bind(code.as_bytes());
+    Ok(select.fetch_optional(connection).await?.is_some())
 }
 
 /// Ends the sessions of the account, except the one to keep.
@@ -228,13 +272,21 @@ fn update_user(after: &User, edit: &UserEdit) -> Query<'static, Sqlite, SqliteAr
     if let UserEdit::Delete = edit {
         return sqlx::query("delete from users where id = ?1").bind(after.id.as_uuid());
     }
+    if let UserEdit::ResetCode(code) = edit {
+        let update = sqlx::query(AssertSqlSafe(format!(
+            "update users set reset_code_hash = ?2, reset_code_expires_at = {NOW} + ?3 where id = ?1"
+        )));
+        let update = update.bind(after.id.as_uuid()).bind(code.as_bytes().to_vec());
+        return update.bind(micros(RESET_CODE_LIFETIME));
+    }
     let password_hash = match edit {
-        UserEdit::Password(hash) => Some(hash.to_string()),
+        UserEdit::Password(hash) | UserEdit::ResetPassword(hash, _) => Some(hash.to_string()),
         _ => None,
     };
     sqlx::query(
         "update users
-         set password_hash = coalesce(?2, password_hash), roles = ?3, disabled_at = ?4, version = ?5
+         set password_hash = coalesce(?2, password_hash), roles = ?3, disabled_at = ?4, version = ?5,
+             reset_code_hash = case when ?6 then reset_code_hash end
          where id = ?1",
     )
     .bind(after.id.as_uuid())
@@ -242,6 +294,7 @@ fn update_user(after: &User, edit: &UserEdit) -> Query<'static, Sqlite, SqliteAr
     .bind(after.roles.to_string())
     .bind(after.disabled_at.map(to_micros))
     .bind(to_i64(after.version.number()))
+    .bind(edit.keeps_reset_code())
 }
 
 fn user_from_row(row: &SqliteRow) -> Result<User, StoreError> {
