@@ -448,6 +448,9 @@ async fn upgrade_keeps_accounts_and_ends_sessions(database: TestDatabase) {
         "drop index users_reset_code_hash",
         "alter table users drop column reset_code_hash",
         "alter table users drop column reset_code_expires_at",
+        "drop table failure_counters",
+        "drop table known_networks",
+        "drop table if exists server_runs",
         "delete from _sqlx_migrations where version >= 9",
     ] {
         database.execute(statement).await;
