@@ -99,7 +99,7 @@ async fn assert_honest_logins_succeed(
         app.metric(&format!(r#"portcullis_hash_jobs_total{{outcome="{outcome}"}}"#)).await
     };
     eventually("the queue is full", async || jobs("shed").await > 0).await;
-    eventually("every network has had turns", async || jobs("completed").await > 100).await;
+    eventually("every network has had turns", async || jobs("completed").await >= 24).await;
 
     let mut refused = Vec::new();
     for number in 0..20 {
@@ -130,8 +130,8 @@ async fn honest_logins_succeed_beside_a_flood_from_a_56(database: TestDatabase) 
 async fn honest_logins_succeed_beside_a_flood_from_more_networks_than_places(
     database: TestDatabase,
 ) {
-    let address = |number| format!("192.0.2.{}", number % 16);
-    assert_honest_logins_succeed(database, 64, Duration::from_millis(30), address).await;
+    let address = |number| format!("192.0.2.{}", number % 4);
+    assert_honest_logins_succeed(database, 64, Duration::from_millis(10), address).await;
 }
 
 /// Tries the password of `alice` and of 999 names that nobody has, 64 at once, and asserts that 20
