@@ -8,6 +8,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::config::ListenAddress;
+
 /// Timeout of the request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -25,11 +27,11 @@ pub enum HealthcheckError {
     NotReady(String),
 }
 
-/// Checks that the instance at a host and a port is ready.
+/// Checks that the instance whose probes are at an address is ready.
 ///
 /// # Errors
 /// Returns an error unless the instance answers with 200.
-pub async fn run((host, port): (String, u16)) -> Result<(), HealthcheckError> {
+pub async fn run(ListenAddress { host, port }: ListenAddress) -> Result<(), HealthcheckError> {
     let Ok(outcome) = timeout(TIMEOUT, get_ready(&host, port)).await else {
         return Err(HealthcheckError::Timeout);
     };

@@ -109,6 +109,9 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
             return Ok(());
         }
     };
+    if let Some(address) = application.management_address() {
+        tracing::info!("metrics, probes, documentation and administration on http://{address}");
+    }
     tracing::info!(database, secret, "listening on http://{}", application.address());
     application.run_until_stopped(stop).await?;
     Ok(())

@@ -56,7 +56,7 @@ label! {
 }
 label! {
     /// Outcome of a registration.
-    RegistrationOutcome { Success, Taken, TooManyRegistrations, Overloaded, Error }
+    RegistrationOutcome { Success, Taken, Closed, TooManyRegistrations, Overloaded, Error }
 }
 label! {
     /// Outcome of a reset of a password with a code.

@@ -1,11 +1,12 @@
 //! Startup and shutdown: the order in which the parts of the service start and stop.
 
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use actix::Actor;
-use actix_web::dev::Server;
+use futures_util::future::join_all;
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -16,7 +17,7 @@ use crate::actors::{
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
 use crate::http::{
-    Api, BoundServer, CompleteReads, Connections, FailureLog, ListenError, Readiness,
+    Api, BoundServer, CompleteReads, Connections, FailureLog, ListenError, Readiness, RunningServer,
 };
 use crate::keys::{self, Keys, KeysError, OpenKeysError};
 use crate::metrics::Metrics;
@@ -25,13 +26,11 @@ use crate::store::{self, KeyStore, OpenError, SchemaPolicy, SharedSetting, Store
 use crate::telemetry::ErrorChain;
 use crate::tokens::{CounterIds, CryptoError, KeyRing, Tokens};
 
-/// The service, bound to its port and ready to run.
+/// The service, bound to its ports and ready to run.
 pub struct Application {
-    server: Server,
-    address: SocketAddr,
+    server: RunningServer,
     sessions: Mailbox<SessionActor>,
     store: Arc<dyn Store>,
-    connections: Arc<Connections>,
     settings: HttpSettings,
 }
 
@@ -53,13 +52,13 @@ pub enum StartupError {
     /// A key cannot be derived.
     #[error(transparent)]
     Crypto(#[from] CryptoError),
-    /// The port is taken or reserved.
+    /// A port is taken or reserved.
     #[error(transparent)]
     Listen(#[from] ListenError),
 }
 
 impl Application {
-    /// Binds the port, opens the database, loads the revocations, starts the actors and the server.
+    /// Binds the ports, opens the database, loads the revocations, starts the actors and the server.
     ///
     /// # Errors
     /// Returns the first [`StartupError`].
@@ -98,30 +97,34 @@ impl Application {
             clock,
             metrics,
             public_url: config.public_url.clone(),
+            is_registration_open: config.is_registration_open,
             passwords: config.passwords.clone(),
             jwks_max_age: config.keys.jwks_max_age,
             body_timeout: config.http.request_timeout,
             trusted_proxies: config.http.trusted_proxies.clone(),
             cors_allowed_origins: config.http.cors_allowed_origins.clone(),
-            connections: Arc::clone(&connections),
+            connections,
             failures: FailureLog::default(),
             complete_reads: Arc::new(complete_reads),
         };
-        let (server, address) = server.serve(&api)?;
         Ok(Self {
-            server,
-            address,
+            server: server.serve(&api)?,
             sessions: actors.sessions,
             store,
-            connections,
             settings: config.http,
         })
     }
 
-    /// Returns the address that the service listens on.
+    /// Returns the address of the public listener.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.public.address
+    }
+
+    /// Returns the address of the listener for operators, if there is one.
+    #[must_use]
+    pub fn management_address(&self) -> Option<SocketAddr> {
+        self.server.management.as_ref().map(|listener| listener.address)
     }
 
     /// Serves until `stop` resolves, then shuts down: asks clients to reconnect elsewhere, stops
@@ -133,14 +136,17 @@ impl Application {
         self,
         stop: impl Future<Output = ()> + 'static,
     ) -> io::Result<()> {
-        let server = self.server.handle();
+        let RunningServer { server, public, management } = self.server;
+        let handle = server.handle();
+        let limit = self.settings.shutdown_drain;
         actix::spawn(async move {
             stop.await;
             tracing::info!("shutting down: finishing requests in flight");
-            self.connections.drain(self.settings.shutdown_drain).await;
-            server.stop(true).await;
+            let listeners = iter::once(public).chain(management);
+            join_all(listeners.map(async |listener| listener.connections.drain(limit).await)).await;
+            handle.stop(true).await;
         });
-        self.server.await?;
+        server.await?;
 
         if let Err(error) = self.sessions.ask(Drain).await {
             tracing::warn!(error = %ErrorChain(&error), "failed to finish the last revocations");

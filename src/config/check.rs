@@ -13,13 +13,13 @@ use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlit
 use super::env_file::is_readable_by_others;
 use super::settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
-    LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings, Rate,
-    RevocationSettings, Secret, SecretKeySource, ThrottleSettings, TokenSettings,
+    ListenAddress, LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings,
+    Rate, RevocationSettings, Secret, SecretKeySource, ThrottleSettings, TokenSettings,
 };
 use super::values::{
-    algorithm, at_least, at_most, audience, blocklist, host, iterations, leeway, log_filter,
-    log_format, mebibytes, networks, number, origins, password_length, pool_mode, positive_seconds,
-    public_url, seconds, seconds_or_unlimited, threads, without_brackets,
+    algorithm, at_least, at_most, audience, blocklist, host, iterations, leeway, listen_address,
+    log_filter, log_format, mebibytes, networks, number, one_of, origins, password_length,
+    pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited, threads,
 };
 use crate::domain::{Audience, FailureLimits, KeyPeriods, PasswordPolicy, SecretKey};
 
@@ -47,22 +47,24 @@ macro_rules! build {
 }
 
 impl RawSettings {
-    /// Returns the host and the port at which an instance with these settings is reached from the
-    /// same machine.
+    /// Returns the address at which the probes of an instance with these settings are reached from
+    /// the same machine.
     ///
     /// # Errors
-    /// Returns an error if `PORT` is not a port.
-    pub fn local_address(&self) -> Result<(String, u16), ConfigError> {
+    /// Returns an error if an address is malformed.
+    pub fn local_address(&self) -> Result<ListenAddress, ConfigError> {
         let mut checker = Checker::new(self);
-        let port = setting!(checker, port, number);
-        let host = without_brackets(self.host.trim());
+        let public = checker.address();
+        let management = setting!(checker, management_address, listen_address);
+        let addresses = public.and_then(|public| Ok((public, management?)));
+        let (public, management) = checker.finish(addresses)?;
+        let ListenAddress { host, port } = management.unwrap_or(public);
         let host = match host.parse::<IpAddr>() {
-            Ok(ip) if ip.is_unspecified() && ip.is_ipv6() => "::1",
-            Ok(ip) if ip.is_unspecified() => "127.0.0.1",
+            Ok(ip) if ip.is_unspecified() && ip.is_ipv6() => "::1".to_owned(),
+            Ok(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
             _ => host,
         };
-        let port = checker.finish(port)?;
-        Ok((host.to_owned(), port))
+        Ok(ListenAddress { host, port })
     }
 
     /// Checks the settings of the commands that work on the database without a running service.
@@ -131,6 +133,7 @@ impl<'a> Checker<'a> {
             database,
             tokens,
             public_url,
+            is_registration_open: setting!(self, registration, one_of("open", "closed")),
             keys,
             hashing,
             passwords: self.passwords(),
@@ -154,8 +157,9 @@ impl<'a> Checker<'a> {
 
     fn http(&mut self) -> Result<HttpSettings, Reported> {
         build!(HttpSettings {
-            host: setting!(self, host, host),
-            port: setting!(self, port, number),
+            address: self.address(),
+            management_address: setting!(self, management_address, listen_address),
+            serves_docs: setting!(self, docs, one_of("on", "off")),
             workers: setting!(self, http_workers, threads),
             token_cache_size: setting!(self, token_cache_size, mebibytes),
             trusted_proxies: setting!(self, trusted_proxies, networks),
@@ -171,6 +175,13 @@ impl<'a> Checker<'a> {
             request_timeout: setting!(self, request_timeout, positive_seconds),
             shutdown_drain: setting!(self, shutdown_drain, seconds),
             shutdown_timeout: setting!(self, shutdown_timeout, seconds),
+        })
+    }
+
+    fn address(&mut self) -> Result<ListenAddress, Reported> {
+        build!(ListenAddress {
+            host: setting!(self, host, host),
+            port: setting!(self, port, number),
         })
     }
 
@@ -453,11 +464,17 @@ mod tests {
         Cli::try_parse_from(arguments).unwrap().settings.check()
     }
 
+    fn listen(host: &str, port: u16) -> ListenAddress {
+        ListenAddress { host: host.to_owned(), port }
+    }
+
     #[test]
     fn defaults_are_sqlite_and_a_key_beside_it() {
         let config = check(&[]).unwrap();
 
-        assert_eq!((config.http.host.as_str(), config.http.port), ("127.0.0.1", 5000));
+        assert_eq!(config.http.address, listen("127.0.0.1", 5000));
+        assert_eq!(config.http.management_address, None);
+        assert!(config.is_registration_open && config.http.serves_docs);
         assert_eq!(config.hashing.iterations.get(), 600_000);
         assert_eq!(config.tokens.lifetime, Duration::from_hours(1));
         let Database::Sqlite(path) = config.database.database else { panic!("not SQLite") };
@@ -718,7 +735,50 @@ mod tests {
             ("10.1.2.3", "10.1.2.3"),
         ] {
             let cli = Cli::try_parse_from(["portcullis", "healthcheck", "--host", host]).unwrap();
-            assert_eq!(cli.settings.local_address().unwrap(), (local.to_owned(), 5000));
+            assert_eq!(cli.settings.local_address().unwrap(), listen(local, 5000));
         }
+    }
+
+    #[test]
+    fn local_address_is_that_of_the_management_listener() {
+        for (address, local) in [
+            ("0.0.0.0:5001", listen("127.0.0.1", 5001)),
+            ("[::]:5001", listen("::1", 5001)),
+            ("[fe80::1]:5001", listen("fe80::1", 5001)),
+            ("", listen("127.0.0.1", 5000)),
+        ] {
+            let arguments = ["portcullis", "healthcheck", "--management-address", address];
+            let cli = Cli::try_parse_from(arguments).unwrap();
+            assert_eq!(cli.settings.local_address().unwrap(), local);
+        }
+    }
+
+    #[test]
+    fn management_address_is_a_host_and_a_port() {
+        let parse = |address| check(&["--management-address", address]);
+        let address = |text| parse(text).unwrap().http.management_address.unwrap();
+
+        assert_eq!(address("10.0.0.1:9000"), listen("10.0.0.1", 9000));
+        assert_eq!(address("[::1]:0"), listen("::1", 0));
+        assert_eq!(address("localhost:9000"), listen("localhost", 9000));
+        for refused in ["9000", ":9000", "10.0.0.1", "10.0.0.1:", "::1:9000", "[]:1", "a:65536"] {
+            let expected = format!(
+                "MANAGEMENT_ADDRESS must look like 127.0.0.1:5001 or [::1]:5001, not `{refused}`"
+            );
+            assert_eq!(parse(refused).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn switches_take_one_of_two_words() {
+        let config = check(&["--registration=Closed", "--docs=OFF"]).unwrap();
+        assert!(!config.is_registration_open && !config.http.serves_docs);
+
+        let problems = check(&["--registration=no", "--docs=false"]).unwrap_err();
+        let expected = [
+            "DOCS must be on or off, not `false`",
+            "REGISTRATION must be open or closed, not `no`",
+        ];
+        assert_eq!(problems.0, expected);
     }
 }

@@ -76,6 +76,20 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "5000", global = true)]
     pub(super) port: String,
 
+    /// Second address to listen on (127.0.0.1:5001, [::1]:5001), for operators: it alone then serves
+    /// the metrics, the probes, the documentation and the administration
+    #[arg(long, env, default_value = "", value_name = "HOST:PORT", global = true)]
+    pub(super) management_address: String,
+
+    /// Whether everyone can register an account: open, or closed, which leaves it to administrators
+    /// and the command line
+    #[arg(long, env, default_value = "open", value_name = "open|closed", global = true)]
+    pub(super) registration: String,
+
+    /// Whether the documentation is served: on, or off
+    #[arg(long, env, default_value = "on", value_name = "on|off", global = true)]
+    pub(super) docs: String,
+
     /// Number of threads that serve HTTP; 0 means one per core
     #[arg(long, env, default_value = "0", value_name = "THREADS", global = true)]
     pub(super) http_workers: String,

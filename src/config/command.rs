@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 pub enum Command {
     /// Serve the API (the default)
     Serve,
-    /// Exit with 0 if the instance at HOST and PORT is ready, otherwise with 1
+    /// Exit with 0 if the instance at MANAGEMENT_ADDRESS, or else at HOST and PORT, is ready, otherwise
+    /// with 1
     Healthcheck,
     /// Manage accounts in the database. A running service applies the changes within its staleness
     /// bound

@@ -17,6 +17,7 @@ pub use command::{
 pub use env_file::is_readable_by_others;
 pub use settings::{
     Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
-    LogFormat, LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings, Rate,
-    RevocationSettings, Secret, SecretKeySource, SigningAlgorithm, ThrottleSettings, TokenSettings,
+    ListenAddress, LogFormat, LogSettings, ManagementConfig, NetworkSettings, PoolMode,
+    PostgresSettings, Rate, RevocationSettings, Secret, SecretKeySource, SigningAlgorithm,
+    ThrottleSettings, TokenSettings,
 };

@@ -20,6 +20,8 @@ use crate::domain::{Audience, FailureLimits, KeyPeriods, MAX_LEEWAY, PasswordPol
 pub struct Config {
     /// URL under which clients reach the service, without a slash at its end.
     pub public_url: Option<String>,
+    /// Whether everyone can register an account.
+    pub is_registration_open: bool,
     pub http: HttpSettings,
     pub database: DatabaseSettings,
     pub tokens: TokenSettings,
@@ -61,10 +63,12 @@ pub struct ManagementConfig {
 /// Settings of the HTTP server.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
-    /// Address, or name of an interface, to listen on.
-    pub host: String,
-    /// Port to listen on; 0 selects a free one.
-    pub port: u16,
+    /// Address of the public listener.
+    pub address: ListenAddress,
+    /// Address of the listener for operators; `None` to serve everything on the public one.
+    pub management_address: Option<ListenAddress>,
+    /// Whether the documentation is served.
+    pub serves_docs: bool,
     /// Number of worker threads.
     pub workers: usize,
     /// Largest memory of the caches of verified tokens, in bytes: all workers together.
@@ -89,6 +93,15 @@ pub struct HttpSettings {
     pub shutdown_drain: Duration,
     /// Longest wait for the requests in flight after the drain.
     pub shutdown_timeout: Duration,
+}
+
+/// Address that a listener binds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// IP address without brackets, or name of a host.
+    pub host: String,
+    /// Port; 0 selects a free one.
+    pub port: u16,
 }
 
 /// Settings of the database of record.

@@ -12,7 +12,7 @@ use ipnet::{IpNet, Ipv4Net};
 use tracing_subscriber::filter::Targets;
 use url::{Position, Url};
 
-use super::settings::{LogFormat, PoolMode, SigningAlgorithm};
+use super::settings::{ListenAddress, LogFormat, PoolMode, SigningAlgorithm};
 use crate::domain::{Blocklist, MAX_LEEWAY, PasswordPolicy};
 
 /// Least number of PBKDF2 iterations. Tests bypass this check.
@@ -33,6 +33,38 @@ pub(super) fn host(raw: &str) -> Result<String, String> {
 pub(super) fn without_brackets(host: &str) -> &str {
     let inside = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     inside.unwrap_or(host)
+}
+
+/// Parses the address of the second listener. An IPv6 address needs brackets, which tell it from the
+/// port.
+pub(super) fn listen_address(raw: &str) -> Result<Option<ListenAddress>, String> {
+    if raw.is_empty() {
+        return Ok(None);
+    }
+    let parse = || {
+        let (host, port) = raw.trim().rsplit_once(':')?;
+        let plain = without_brackets(host);
+        if plain.is_empty() || (plain.contains(':') && plain == host) {
+            return None;
+        }
+        Some(ListenAddress { host: plain.to_owned(), port: port.parse().ok()? })
+    };
+    let problem = || format!("must look like 127.0.0.1:5001 or [::1]:5001, not `{raw}`");
+    parse().map(Some).ok_or_else(problem)
+}
+
+/// Parses one of two words, and returns whether it is the first.
+pub(super) fn one_of(
+    first: &'static str,
+    second: &'static str,
+) -> impl Fn(&str) -> Result<bool, String> {
+    move |raw| {
+        let is = |word: &str| raw.eq_ignore_ascii_case(word);
+        if is(first) || is(second) {
+            return Ok(is(first));
+        }
+        Err(format!("must be {first} or {second}, not `{raw}`"))
+    }
 }
 
 /// Parses the URL of the service. An issuer has no query and no fragment (RFC 8414 section 2).

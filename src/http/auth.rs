@@ -12,8 +12,9 @@ use super::credentials::RawCredentials;
 use super::error::ApiError;
 use super::refused::{
     ActorFailed, BadAudience, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
-    MissingRefreshToken, NotUser, Overloaded, Refused, ScopeTooLong, Stale, TooManyAttempts,
-    TooManyRegistrations, TooManyRevocations, UserExists, WrongCredentials, WrongRefreshToken,
+    MissingRefreshToken, NotUser, Overloaded, Refused, RegistrationClosed, ScopeTooLong, Stale,
+    TooManyAttempts, TooManyRegistrations, TooManyRevocations, UserExists, WrongCredentials,
+    WrongRefreshToken,
 };
 use super::state::Api;
 use super::views::Message;
@@ -99,7 +100,7 @@ struct LoginView {
             example = json!(REGISTERED),
         ),
         Refused<(
-            BadJson, MissingCredentials, BadUsername, BadPassword, UserExists,
+            BadJson, MissingCredentials, BadUsername, BadPassword, RegistrationClosed, UserExists,
             TooManyRegistrations, Overloaded, ActorFailed,
         )>,
     ),
@@ -109,6 +110,10 @@ pub(super) async fn register(
     origin: RequestOrigin,
     body: JsonBody<RawCredentials>,
 ) -> Result<impl Responder, ApiError> {
+    if !api.is_registration_open {
+        api.metrics.registrations.inc(RegistrationOutcome::Closed);
+        return Err(ApiError::RegistrationClosed);
+    }
     let (username, password) = body.read().await?.parse(&api.passwords)?;
 
     let roles = Roles::from_iter([RoleName::USER]);

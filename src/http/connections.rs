@@ -21,7 +21,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// File descriptors for everything but the connections of clients: the database, the log, threads.
 const RESERVED_DESCRIPTORS: u64 = 200;
 
-/// The open connections of the service.
+/// The open connections of a listener. Clients that fill the public one leave those of the operators
+/// alone.
 ///
 /// A server that closes an idle connection at the moment its peer sends a request loses that
 /// request. A draining service therefore announces the close in its next reply on each connection.
@@ -49,17 +50,30 @@ pub(super) struct OpenConnection {
 }
 
 impl Connections {
-    /// Creates the count, with the limits of the settings.
+    /// Creates the count of a listener, with the limits of the settings.
     #[must_use]
     pub fn new(settings: &HttpSettings, metrics: Arc<Metrics>) -> Self {
         Self {
-            max_total: allowed_connections(settings.max_connections),
+            max_total: max_connections(settings),
             max_per_address: settings.max_connections_per_address,
             trusted_proxies: settings.trusted_proxies.clone(),
             is_draining: AtomicBool::default(),
             drain_begins: Notify::new(),
             open: Mutex::default(),
             metrics,
+        }
+    }
+
+    /// Creates the count of another listener, with the same limits.
+    pub(super) fn with_same_limits(&self) -> Self {
+        Self {
+            max_total: self.max_total,
+            max_per_address: self.max_per_address,
+            trusted_proxies: self.trusted_proxies.clone(),
+            is_draining: AtomicBool::default(),
+            drain_begins: Notify::new(),
+            open: Mutex::default(),
+            metrics: Arc::clone(&self.metrics),
         }
     }
 
@@ -80,7 +94,7 @@ impl Connections {
         }
         open.total += 1;
         open.by_network.insert(network, from_network + 1);
-        self.metrics.http_connections.set(open.total.into());
+        self.metrics.http_connections.inc();
         Some(OpenConnection { connections: Arc::clone(self), network })
     }
 
@@ -121,7 +135,7 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         let mut open = self.connections.open();
         open.total -= 1;
-        self.connections.metrics.http_connections.set(open.total.into());
+        self.connections.metrics.http_connections.dec();
         if let Some(count) = open.by_network.get_mut(&self.network) {
             *count -= 1;
             if *count == 0 {
@@ -131,11 +145,13 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Returns the largest number of connections that the settings and the limit on file descriptors
-/// allow.
-fn allowed_connections(wanted: u32) -> u32 {
+/// Returns the largest number of connections of a listener that the settings and the limit on file
+/// descriptors allow.
+fn max_connections(settings: &HttpSettings) -> u32 {
+    let wanted = settings.max_connections;
     let Some(descriptors) = descriptors::raise_limit() else { return wanted };
-    let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2);
+    let listeners = if settings.management_address.is_some() { 2 } else { 1 };
+    let allowed = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(descriptors / 2) / listeners;
     let allowed = u32::try_from(allowed).unwrap_or(u32::MAX);
     if wanted > allowed {
         tracing::warn!(

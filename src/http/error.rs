@@ -116,6 +116,8 @@ pub(super) enum ApiError {
     MethodNotAllowed(String),
     #[error("The request body did not arrive in time")]
     BodyTooSlow,
+    #[error("Registration is closed")]
+    RegistrationClosed,
     #[error("User already exists")]
     UserExists,
     #[error("The account is disabled")]
@@ -284,6 +286,7 @@ impl ApiError {
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
+            Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
             Self::UserDisabled => (StatusCode::CONFLICT, "user_disabled"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
@@ -601,6 +604,7 @@ pub(super) mod tests {
             (ApiError::NotFound, 404, "not_found", &[]),
             (ApiError::MethodNotAllowed(post), 405, "method_not_allowed", &[("allow", "POST")]),
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
+            (ApiError::RegistrationClosed, 403, "registration_closed", &[]),
             (ApiError::UserExists, 409, "user_exists", &[]),
             (ApiError::UserDisabled, 409, "user_disabled", &[]),
             (ApiError::LastAdmin, 409, "last_admin", &[]),

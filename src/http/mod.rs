@@ -52,7 +52,7 @@ pub use failures::FailureLog;
 pub use openapi::openapi;
 pub use readiness::Readiness;
 pub use revocations::CompleteReads;
-pub use server::{BoundServer, ListenError};
+pub use server::{BoundServer, ListenError, RunningServer};
 pub use state::Api;
 pub use views::{
     AccountView, ClientView, KeyView, ManagedAccountView, NewClientView, ResetCodeView, RoleView,

@@ -126,6 +126,7 @@ reasons! {
     WrongPassword => ApiError::WrongPassword;
     WrongResetCode => ApiError::InvalidResetCode;
     WrongRefreshToken => ApiError::InvalidRefreshToken;
+    RegistrationClosed => ApiError::RegistrationClosed;
     UserExists => ApiError::UserExists;
     UserDisabled => ApiError::UserDisabled;
     LastAdmin => ApiError::LastAdmin;

@@ -16,30 +16,66 @@ use super::{
     token, well_known,
 };
 
-/// Configures all routes of the API. Browser applications on the allowed origins can call those of
-/// [`open_routes`], and read the errors of unknown paths.
-pub(super) fn routes(config: &mut ServiceConfig, allowed_origins: &[String]) {
-    // First, because paths are matched in order and these are requested most.
-    config.configure(gateway_routes);
-    if allowed_origins.is_empty() {
-        config.configure(open_routes).configure(machine_routes);
-    } else {
-        let scope = web::scope("").configure(open_routes).wrap(cors(allowed_origins));
-        // In this order, because the scope takes every path.
-        config.configure(machine_routes).service(scope.wrap(from_fn(convert_refusals)));
-    }
-    config.app_data(Data::new(openapi::CachedDocument::default())).configure(configure_errors);
+/// Selection of the routes of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Routes {
+    /// Whether clients and gateways are served.
+    pub(super) has_public: bool,
+    /// Whether operators are: administration, documentation, probes and metrics.
+    pub(super) has_management: bool,
+    /// Whether the documentation is part of that.
+    pub(super) has_docs: bool,
 }
 
-/// Configures the routes that browser applications may call, too.
-fn open_routes(config: &mut ServiceConfig) {
-    config
-        // First, because paths are matched in order and this one is requested most.
-        .service(resource("/protected/dashboard", [(Method::GET, to(dashboard::dashboard))]))
-        .configure(account_routes)
-        .configure(admin_routes)
-        .configure(token_routes)
-        .configure(documentation_routes);
+impl Routes {
+    /// Configures the routes. Browser applications on the allowed origins can call those of
+    /// [`Self::configure_open`], and read the errors of unknown paths.
+    pub(super) fn configure(self, config: &mut ServiceConfig, allowed_origins: &[String]) {
+        // First, because paths are matched in order and these are requested most.
+        if self.has_public {
+            config.configure(gateway_routes);
+        }
+        let open = |config: &mut ServiceConfig| self.configure_open(config);
+        let machines = |config: &mut ServiceConfig| self.configure_machines(config);
+        if allowed_origins.is_empty() {
+            config.configure(open).configure(machines);
+        } else {
+            let scope = web::scope("").configure(open).wrap(cors(allowed_origins));
+            // In this order, because the scope takes every path.
+            config.configure(machines).service(scope.wrap(from_fn(convert_refusals)));
+        }
+        config.app_data(Data::new(openapi::CachedDocument::default())).configure(configure_errors);
+    }
+
+    /// Configures the routes that browser applications may call, too.
+    fn configure_open(self, config: &mut ServiceConfig) {
+        if self.has_public {
+            config
+                // First, because paths are matched in order and this one is requested most.
+                .service(resource(
+                    "/protected/dashboard",
+                    [(Method::GET, to(dashboard::dashboard))],
+                ))
+                .configure(account_routes)
+                .configure(token_routes);
+        }
+        if self.has_management {
+            config.configure(admin_routes);
+        }
+        if self.has_management && self.has_docs {
+            config.configure(documentation_routes);
+        }
+    }
+
+    /// Configures the routes without CORS: those that only services and probes use.
+    fn configure_machines(self, config: &mut ServiceConfig) {
+        if self.has_public {
+            config.configure(service_routes);
+        }
+        if self.has_management {
+            config.configure(operator_routes);
+        }
+    }
 }
 
 /// Configures the routes for gateways. They have no CORS: to a gateway, the reply 200 to a preflight
@@ -50,13 +86,13 @@ fn gateway_routes(config: &mut ServiceConfig) {
         .service(any_method("/auth/check/{rest}", to(check::check_path)));
 }
 
-/// Configures the routes without CORS: those that only services and probes use.
-fn machine_routes(config: &mut ServiceConfig) {
+/// Configures the routes that only services use, and the one that shows that the API responds.
+fn service_routes(config: &mut ServiceConfig) {
     config
         .service(oauth_resource("/oauth/token", to(token::issue)))
         .service(oauth_resource("/oauth/introspect", to(introspect::introspect)))
         .service(resource("/revocations", [(Method::GET, to(revocations::follow))]))
-        .configure(operator_routes);
+        .service(resource("/", [(Method::GET, to(probes::root))]));
 }
 
 /// Configures the routes for the users of accounts.
@@ -175,7 +211,6 @@ fn token_routes(config: &mut ServiceConfig) {
 /// Configures the probes and the metrics.
 fn operator_routes(config: &mut ServiceConfig) {
     config
-        .service(resource("/", [(Method::GET, to(probes::root))]))
         .service(resource("/health/live", [(Method::GET, to(probes::live))]))
         .service(resource("/health/ready", [(Method::GET, to(probes::ready))]))
         .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]));

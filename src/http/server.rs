@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actix_http::error::DispatchError;
 use actix_http::{HttpServiceBuilder, KeepAlive, Request};
-use actix_server::{GracefulShutdownSignal, Server};
+use actix_server::{GracefulShutdownSignal, Server, ServerBuilder};
 use actix_service::{Service, ServiceFactory, apply_fn_factory, map_config};
 use actix_web::App;
 use actix_web::dev::AppConfig;
@@ -22,11 +22,12 @@ use tokio::net::{TcpSocket, TcpStream};
 use tracing_actix_web::TracingLogger;
 
 use super::connection::{Activity, Connection, Deadlines, missed_deadline};
+use super::connections::Connections;
 use super::observe::{observe_requests, register_refusals};
 use super::request_id::RootSpan;
-use super::routes::routes;
+use super::routes::Routes;
 use super::state::Api;
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, ListenAddress};
 use crate::tokens::VerifiedTokenCache;
 
 /// Maximum number of connections that wait to be accepted.
@@ -42,46 +43,153 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Failure to listen: the port is taken or reserved.
 #[derive(Debug, Error)]
-#[error("cannot listen on {host}:{port} (HOST and PORT choose another address)")]
+#[error("cannot listen on {host}:{port} ({hint})")]
 pub struct ListenError {
+    /// Host as in a URL.
     host: String,
     port: u16,
+    /// Settings that choose another address.
+    hint: &'static str,
     source: io::Error,
 }
 
 /// A server that is bound to its addresses, and accepts no connections yet.
 #[derive(Debug)]
 pub struct BoundServer {
-    sockets: Vec<TcpSocket>,
+    public: BoundListener,
+    management: Option<BoundListener>,
     settings: HttpSettings,
 }
 
+/// A server that accepts connections.
+pub struct RunningServer {
+    pub server: Server,
+    pub public: RunningListener,
+    /// Listener for operators.
+    pub management: Option<RunningListener>,
+}
+
+/// A listener of a [`RunningServer`].
+pub struct RunningListener {
+    /// Its first address.
+    pub address: SocketAddr,
+    pub connections: Arc<Connections>,
+}
+
 impl BoundServer {
-    /// Binds the addresses of the host.
+    /// Binds the addresses of both listeners.
     ///
     /// # Errors
-    /// Returns an error if the host is unknown, or none of its addresses can be bound.
+    /// Returns an error if a host is unknown, or none of its addresses can be bound.
     pub fn bind(settings: &HttpSettings) -> Result<Self, ListenError> {
-        let settings = settings.clone();
-        match bind_all(&settings.host, settings.port) {
-            Ok(sockets) => Ok(Self { sockets, settings }),
-            Err(error) => Err(listen_error(&settings, error)),
-        }
+        let bind_management =
+            |address| BoundListener::bind(address, "MANAGEMENT_ADDRESS chooses another address");
+        Ok(Self {
+            public: BoundListener::bind(&settings.address, "HOST and PORT choose another address")?,
+            management: settings.management_address.as_ref().map(bind_management).transpose()?,
+            settings: settings.clone(),
+        })
     }
 
-    /// Accepts connections. Returns the running server and its first address.
+    /// Accepts connections, counted for each listener: `api` has those of the public one.
     ///
     /// # Errors
     /// Returns an error if the operating system refuses to listen.
-    pub fn serve(self, api: &Api) -> Result<(Server, SocketAddr), ListenError> {
-        let Self { sockets, settings } = self;
+    pub fn serve(self, api: &Api) -> Result<RunningServer, ListenError> {
+        let Self { public, management, settings } = self;
         register_refusals(&api.metrics);
-        listen(sockets, &settings, api).map_err(|error| listen_error(&settings, error))
+        let builder = Server::build()
+            .workers(settings.workers)
+            // `Connections` has the limits.
+            .max_concurrent_connections(usize::MAX)
+            .shutdown_timeout(settings.shutdown_timeout.as_secs())
+            .disable_signals();
+        let routes = Routes {
+            has_public: true,
+            has_management: management.is_none(),
+            has_docs: settings.serves_docs,
+        };
+        // Each worker has a service, and with it a cache, for each socket.
+        let caches = settings.workers * public.sockets.len();
+        let cache_size = settings.token_cache_size.checked_div(caches).unwrap_or_default();
+        let shutdown = builder.graceful_shutdown_signal();
+        let app = AppParts { api: api.clone(), routes, cache_size, shutdown };
+        let (mut builder, public) = public.listen(builder, &settings, &app)?;
+
+        let mut running_management = None;
+        if let Some(management) = management {
+            let connections = Arc::new(api.connections.with_same_limits());
+            let app = AppParts {
+                api: Api { connections, ..app.api },
+                routes: Routes { has_public: false, has_management: true, ..routes },
+                // Administrators are few: their tokens are verified each time.
+                cache_size: 0,
+                ..app
+            };
+            let (with_both, running) = management.listen(builder, &settings, &app)?;
+            (builder, running_management) = (with_both, Some(running));
+        }
+        Ok(RunningServer { server: builder.run(), public, management: running_management })
     }
 }
 
-fn listen_error(settings: &HttpSettings, source: io::Error) -> ListenError {
-    ListenError { host: settings.host.clone(), port: settings.port, source }
+/// Sockets of a listener.
+#[derive(Debug)]
+struct BoundListener {
+    sockets: Vec<TcpSocket>,
+    address: ListenAddress,
+    /// Settings that choose another address.
+    hint: &'static str,
+}
+
+impl BoundListener {
+    fn bind(address: &ListenAddress, hint: &'static str) -> Result<Self, ListenError> {
+        let address = address.clone();
+        match bind_all(&address.host, address.port) {
+            Ok(sockets) => Ok(Self { sockets, address, hint }),
+            Err(error) => Err(listen_error(address, hint, error)),
+        }
+    }
+
+    /// Adds the sockets to a server.
+    fn listen(
+        self,
+        builder: ServerBuilder,
+        settings: &HttpSettings,
+        app: &AppParts,
+    ) -> Result<(ServerBuilder, RunningListener), ListenError> {
+        let Self { sockets, address, hint } = self;
+        let (builder, address) = add_sockets(builder, sockets, settings, app)
+            .map_err(|error| listen_error(address, hint, error))?;
+        let connections = Arc::clone(&app.api.connections);
+        Ok((builder, RunningListener { address, connections }))
+    }
+}
+
+/// Adds sockets to a server. Returns the address of the first one, too.
+fn add_sockets(
+    mut builder: ServerBuilder,
+    sockets: Vec<TcpSocket>,
+    settings: &HttpSettings,
+    app: &AppParts,
+) -> io::Result<(ServerBuilder, SocketAddr)> {
+    let deadlines = Deadlines { head: settings.head_timeout, reply: settings.reply_timeout };
+    let mut addresses = Vec::new();
+    for socket in sockets {
+        let listener = socket.listen(BACKLOG)?.into_std()?;
+        addresses.push(listener.local_addr()?);
+        let app = app.clone();
+        let service = move || connection_service(app.clone(), deadlines);
+        builder = builder.listen("http", listener, service)?;
+    }
+    let address = addresses.first().copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((builder, address))
+}
+
+fn listen_error(address: ListenAddress, hint: &'static str, source: io::Error) -> ListenError {
+    let ListenAddress { host, port } = address;
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    ListenError { host, port, hint, source }
 }
 
 /// Binds every address of a host. Fails if none can be bound.
@@ -106,48 +214,26 @@ fn bind_address(address: SocketAddr) -> io::Result<TcpSocket> {
     Ok(socket)
 }
 
-fn listen(
-    sockets: Vec<TcpSocket>,
-    settings: &HttpSettings,
-    api: &Api,
-) -> io::Result<(Server, SocketAddr)> {
-    let deadlines = Deadlines { head: settings.head_timeout, reply: settings.reply_timeout };
-    let mut builder = Server::build()
-        .workers(settings.workers)
-        // `Connections` has the limits.
-        .max_concurrent_connections(usize::MAX)
-        .shutdown_timeout(settings.shutdown_timeout.as_secs())
-        .disable_signals();
-    let shutdown = builder.graceful_shutdown_signal();
-    // Each worker has a service, and with it a cache, for each socket.
-    let caches = settings.workers * sockets.len();
-    let cache_size = settings.token_cache_size.checked_div(caches).unwrap_or_default();
-    let mut addresses = Vec::new();
-    for socket in sockets {
-        let listener = socket.listen(BACKLOG)?.into_std()?;
-        addresses.push(listener.local_addr()?);
-        let api = api.clone();
-        let shutdown = shutdown.clone();
-        let service =
-            move || connection_service(api.clone(), cache_size, shutdown.clone(), deadlines);
-        builder = builder.listen("http", listener, service)?;
-    }
-    let address = addresses.first().copied().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    Ok((builder.run(), address))
+/// Parts of the application of a listener.
+#[derive(Clone)]
+struct AppParts {
+    api: Api,
+    routes: Routes,
+    /// Size of the cache of verified tokens of each service, in bytes.
+    cache_size: usize,
+    shutdown: GracefulShutdownSignal,
 }
 
 /// Returns the service of a worker thread: it serves a connection until it closes, or until its
 /// client misses a deadline.
 fn connection_service(
-    api: Api,
-    cache_size: usize,
-    shutdown: GracefulShutdownSignal,
+    app: AppParts,
     deadlines: Deadlines,
 ) -> impl ServiceFactory<TcpStream, Config = (), Response = (), Error = DispatchError, InitError = ()>
 {
-    let connections = Arc::clone(&api.connections);
-    let metrics = Arc::clone(&api.metrics);
-    let factory = http_service(api, cache_size, shutdown);
+    let connections = Arc::clone(&app.api.connections);
+    let metrics = Arc::clone(&app.api.metrics);
+    let factory = http_service(app);
     apply_fn_factory(factory, move |stream: TcpStream, http| {
         let served = stream.peer_addr().ok().and_then(|peer| {
             let guard = connections.admit(peer.ip())?;
@@ -172,9 +258,7 @@ fn connection_service(
 
 /// Returns the service of the requests of a connection.
 fn http_service(
-    api: Api,
-    cache_size: usize,
-    shutdown: GracefulShutdownSignal,
+    app: AppParts,
 ) -> impl ServiceFactory<
     (Connection, Option<SocketAddr>),
     Config = (),
@@ -182,11 +266,12 @@ fn http_service(
     Error = DispatchError,
     InitError = (),
 > {
+    let AppParts { api, routes, cache_size, shutdown } = app;
     let allowed_origins = api.cors_allowed_origins.clone();
     let app = App::new()
         .app_data(Data::new(api))
         .app_data(VerifiedTokenCache::new(cache_size))
-        .configure(|config| routes(config, &allowed_origins))
+        .configure(|config| routes.configure(config, &allowed_origins))
         .wrap(from_fn(observe_requests))
         .wrap(TracingLogger::<RootSpan>::new());
     let app = map_config(app, |()| AppConfig::default());

@@ -38,6 +38,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// URL at which clients reach the service.
     pub public_url: Option<String>,
+    /// Whether everyone can register an account.
+    pub is_registration_open: bool,
     /// Rules for new passwords.
     pub passwords: PasswordPolicy,
     /// Time for which verifiers may keep the public keys.

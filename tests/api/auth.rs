@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU32;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, TestDatabase, credentials, eventually, on_both_databases};
+use crate::support::{TestApp, TestDatabase, credentials, eventually, on_both_databases, send};
 
 on_both_databases![
     user_registers_logs_in_and_out,
@@ -14,6 +15,7 @@ on_both_databases![
     only_one_concurrent_registration_succeeds,
     missing_credentials_are_refused,
     registration_names_the_violated_rule,
+    closed_registration_leaves_accounts_to_administrators,
     every_refused_login_costs_one_hash,
     login_upgrades_old_password_hash,
     logout_ends_only_one_session,
@@ -142,6 +144,22 @@ async fn registration_names_the_violated_rule(database: TestDatabase) {
         "invalid_username",
         "Username must be made of letters, digits and ASCII punctuation, without spaces",
     );
+}
+
+async fn closed_registration_leaves_accounts_to_administrators(database: TestDatabase) {
+    let root = TestApp::start(&database).await.register_admin(&database).await;
+    let app = TestApp::start_with(&database, |config| config.is_registration_open = false).await;
+
+    for username in ["alice", "root"] {
+        let refused = app.register(username, "correct horse").await;
+        refused.assert_error(403, "registration_closed", "Registration is closed");
+    }
+    assert_eq!(app.metric(r#"portcullis_registrations_total{outcome="closed"}"#).await, 2);
+
+    let body = json!({ "username": "alice", "password": "correct horse", "roles": ["user"] });
+    let create = app.request(Method::POST, "/admin/users").bearer_auth(&root).json(&body);
+    assert_eq!(send(create).await.status, 201);
+    assert_eq!(app.log_in("alice", "correct horse").await.status, 200);
 }
 
 async fn every_refused_login_costs_one_hash(database: TestDatabase) {

@@ -30,6 +30,7 @@ mod guessing;
 mod hashing;
 mod key_faults;
 mod keys;
+mod listeners;
 mod logs;
 mod networks;
 mod oauth;

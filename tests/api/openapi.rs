@@ -13,6 +13,7 @@ on_both_databases![
     served_document_is_the_generated_one,
     served_document_names_the_public_url,
     docs_page_loads_only_its_own_files,
+    docs_can_be_switched_off,
 ];
 
 /// Source file with the table of routes.
@@ -146,4 +147,14 @@ async fn docs_page_loads_only_its_own_files(database: TestDatabase) {
     }
     assert!(!page.text.contains("//"), "{}", page.text);
     app.get("/docs/index.html").await.assert_error(404, "not_found", "Not found");
+}
+
+async fn docs_can_be_switched_off(database: TestDatabase) {
+    let app = TestApp::start_with(&database, |config| config.http.serves_docs = false).await;
+
+    for path in ["/docs", "/docs/start.js", "/openapi.json"] {
+        let reply = app.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(reply.status(), 404, "{path}");
+    }
+    assert_eq!(app.get("/health/ready").await.status, 200);
 }

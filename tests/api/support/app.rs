@@ -7,9 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{
-    Config, DatabaseSettings, HashSettings, HttpSettings, KeySettings, LogFormat, LogSettings,
-    NetworkSettings, RevocationSettings, SecretKeySource, SigningAlgorithm, ThrottleSettings,
-    TokenSettings,
+    Config, DatabaseSettings, HashSettings, HttpSettings, KeySettings, ListenAddress, LogFormat,
+    LogSettings, NetworkSettings, RevocationSettings, SecretKeySource, SigningAlgorithm,
+    ThrottleSettings, TokenSettings,
 };
 use portcullis::domain::{Audience, FailureLimits, PasswordPolicy, SecretKey};
 use portcullis::metrics::Metrics;
@@ -76,14 +76,31 @@ impl TestApp {
     ) -> Self {
         let mut config = config(database);
         change_settings(&mut config);
+        Self::build(config).await.0
+    }
+
+    /// Starts the application with a listener for operators. Returns clients for both.
+    pub async fn start_with_management(
+        database: &TestDatabase,
+        change_settings: impl FnOnce(&mut Config),
+    ) -> (Self, Self) {
+        let mut config = config(database);
+        config.http.management_address = Some(any_port());
+        change_settings(&mut config);
+        let (public, management_address) = Self::build(config).await;
+        (public, Self::new(management_address.expect("there are two listeners")))
+    }
+
+    /// Returns the application and its address for operators.
+    async fn build(config: Config) -> (Self, Option<SocketAddr>) {
         let clock = Arc::new(ManualClock::default());
         let metrics = Arc::new(Metrics::new().expect("the metrics have different names"));
         let application =
             Application::build(config, Arc::clone(&clock) as Arc<dyn Clock>, metrics).await;
         let application = application.expect("the application starts");
-        let address = application.address();
+        let (address, management) = (application.address(), application.management_address());
         actix_web::rt::spawn(application.run_until_stopped(std::future::pending()));
-        Self { clock, ..Self::new(address) }
+        (Self { clock, ..Self::new(address) }, management)
     }
 
     /// Creates a client for an application that is already running.
@@ -274,12 +291,17 @@ fn key_settings() -> KeySettings {
     }
 }
 
+fn any_port() -> ListenAddress {
+    ListenAddress { host: "127.0.0.1".to_owned(), port: 0 }
+}
+
 /// Returns settings whose timeouts are long enough for a busy machine.
 fn config(database: &TestDatabase) -> Config {
     Config {
         http: HttpSettings {
-            host: "127.0.0.1".to_owned(),
-            port: 0,
+            address: any_port(),
+            management_address: None,
+            serves_docs: true,
             workers: 2,
             token_cache_size: 1024 * 1024,
             trusted_proxies: Vec::new(),
@@ -307,6 +329,7 @@ fn config(database: &TestDatabase) -> Config {
             leeway: Duration::from_secs(5),
         },
         public_url: None,
+        is_registration_open: true,
         keys: key_settings(),
         hashing: HashSettings {
             iterations: NonZeroU32::new(1_000).expect("the number is not zero"),

@@ -107,6 +107,14 @@ impl Process {
         self.app = TestApp::new(address.expect("the log contains the address"));
     }
 
+    /// Returns a client for the listener for operators, from the address in the log.
+    pub fn management(&self) -> TestApp {
+        let log = self.log();
+        let (_, after) = log.split_once("administration on http://").expect("the log has it");
+        let address = after.split('"').next().and_then(|address| address.parse().ok());
+        TestApp::new(address.expect("it is an address"))
+    }
+
     async fn wait_for_log(&self, condition: impl Fn(&str) -> bool) {
         eventually("the program logs what is expected", async || {
             let is_over = self.has_ended.load(Ordering::Acquire);
