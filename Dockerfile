@@ -35,7 +35,8 @@ USER 10001:10001
 
 ENV HOST=0.0.0.0 \
     DATABASE_URL=sqlite:///data/portcullis.db
-EXPOSE 5000
+# 5001 is the usual port of MANAGEMENT_ADDRESS.
+EXPOSE 5000 5001
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["portcullis", "healthcheck"]
 ENTRYPOINT ["portcullis"]
