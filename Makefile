@@ -63,8 +63,12 @@ interop-clients: ## Use the API with generated clients and a browser (needs Pyth
 interop-gateways: ## Put gateways in front of an API (needs Python, nginx, HAProxy)
 	tests/interop/gateways.sh
 
+.PHONY: interop-proxies
+interop-proxies: ## Put reverse proxies in front of the service (needs Python, nginx, HAProxy, OpenSSL)
+	tests/interop/proxies.sh
+
 .PHONY: interop
-interop: interop-clients interop-gateways ## Use the service with software of others
+interop: interop-clients interop-gateways interop-proxies ## Use the service with software of others
 
 .PHONY: key-rotation
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Starts nginx and HAProxy with the files of examples/reverse-proxy and deploy, in front of the service:
+# tests/interop/proxies.py. Takes half a minute, on loopback only.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+tools=$PWD/target/interop-proxies
+[ -n "${PROGRAM:-}" ] || cargo build --release --locked
+export PROGRAM=${PROGRAM:-$PWD/target/release/portcullis} PYTHONPATH=$PWD/tests/shared
+
+[ -d "$tools" ] || python3 -m venv "$tools"
+"$tools/bin/pip" install --quiet --requirement tests/interop/proxies_requirements.txt
+PATH=$PATH:/usr/sbin
+for package in nginx haproxy openssl; do
+    command -v "$package" >/dev/null && continue
+    root=
+    [ "$(id -u)" -eq 0 ] || root='sudo -n'
+    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends "$package"; } \
+        >/dev/null || { echo "failed to install $package: install it" >&2; exit 1; }
+done
+
+# -B: no compiled files beside the sources.
+exec "$tools/bin/python" -B tests/interop/proxies.py "$@"
