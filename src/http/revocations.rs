@@ -82,7 +82,7 @@ struct RevocationsView {
     complete: bool,
     /// Revocations: the id of a token (`jti`), of a session (`sid`) or of a key (the first half of its
     /// thumbprint, as a UUID), with the time from which no token that bears it is valid, in seconds
-    /// since the Unix epoch. An id may come again, with another time; the latest counts.
+    /// since the Unix epoch. An id may come again, with another time; the later expiry counts.
     #[schema(
         value_type = Vec<Vec<Value>>,
         example = json!([["7c4b7bc8-2d4b-4c0e-8d3c-2c7a4b1f9a10", 1_767_326_705]]),

@@ -7,15 +7,18 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::read::GzDecoder;
+use portcullis::domain::FeedCursor;
 use reqwest::Method;
 use reqwest::header::ACCEPT_ENCODING;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sqlx::Executor;
+use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::support::{
-    Process, Reply, TestApp, TestDatabase, decode_claims, eventually, on_both_databases, send,
+    PostgresServer, Process, Reply, TestApp, TestDatabase, decode_claims, eventually,
+    on_both_databases, send,
 };
 
 on_both_databases![
@@ -542,4 +545,81 @@ async fn restored_table_makes_the_next_reply_complete() {
         receiver.receive(&later).await;
     };
     TestDatabase::postgres().await.run(test).await;
+}
+
+/// Returns the lowest transaction id that is not assigned yet.
+async fn next_transaction(connection: &mut PgConnection) -> u64 {
+    let select = sqlx::query_scalar("select pg_snapshot_xmax(pg_current_snapshot())::text");
+    select.fetch_one(connection).await.map(|xid: String| xid.parse().unwrap()).unwrap()
+}
+
+/// Assigns transaction ids to nothing, and waits until a receiver has seen them. Returns the next one.
+async fn waste_transactions(database: &TestDatabase, receiver: &mut Receiver<'_>) -> u64 {
+    let mut connection = database.connect().await;
+    for _ in 0..1_000 {
+        connection.execute("begin; select pg_current_xact_id(); rollback").await.unwrap();
+    }
+    let next = next_transaction(&mut connection).await;
+    for _ in 0..MAX_REQUESTS {
+        receiver.ask("0").await;
+        let cursor: FeedCursor = receiver.cursor.as_ref().unwrap()[1..].parse().unwrap();
+        if cursor.snapshot.xmax() >= next {
+            return next;
+        }
+    }
+    panic!("the receiver has not seen {next}");
+}
+
+#[actix_web::test]
+async fn logout_whose_transaction_id_was_lost_in_a_crash_arrives() {
+    let mut server = PostgresServer::start().await;
+    // The server writes no record of an aborted transaction before the crash.
+    server.run_command(r#"echo "wal_writer_delay = 10s" >>"$data/postgresql.conf""#).await;
+    server.run_command("$TEST_POSTGRES_CTL restart").await;
+    let database = server.database.clone();
+    let app = TestApp::start(&database).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    let token = app.register_and_log_in("alice").await;
+    receiver.ask("0").await;
+    let next = waste_transactions(&database, &mut receiver).await;
+
+    server.kill_backend().await;
+
+    let is_ready = async || app.get("/health/ready").await.status == 200;
+    eventually("the server has recovered", is_ready).await;
+    assert!(next_transaction(&mut database.connect().await).await < next);
+    assert_eq!(app.log_out(&token).await.status, 200);
+    let reply = receiver.ask("2.5").await;
+    assert_eq!(reply.body["complete"], true);
+    assert_eq!(revoked_ids(&reply.body), [claim(&token, "sid")].into());
+    let later = log_out_new_user(&app, "bob").await;
+    receiver.receive(&later).await;
+    server.shut_down().await;
+}
+
+#[actix_web::test]
+async fn incomplete_replica_answers_after_a_restore_of_sqlite() {
+    let test = async |database: TestDatabase| {
+        let app = TestApp::start_with(&database, |config| config.revocations.capacity = 1).await;
+        let mut receiver = Receiver::start(&app, &database).await;
+        let mut sessions = Vec::new();
+        for name in ["alice", "bob", "carol"] {
+            sessions.push(log_out_new_user(&app, name).await);
+        }
+        receiver.ask("0").await;
+        let loads = app.metric("portcullis_revocation_feed_loads_total").await;
+
+        // As in an older copy of the file.
+        database.execute("delete from revocations where position > 2").await;
+        database.execute("update sqlite_sequence set seq = 2 where name = 'revocations'").await;
+        let is_read = async || app.metric("portcullis_revocation_feed_loads_total").await > loads;
+        eventually("the instance has noticed", is_read).await;
+
+        assert_eq!(app.metric("portcullis_revocation_replica_complete").await, 0);
+        let reply = receiver.ask("0").await;
+        assert_eq!(reply.body["complete"], true);
+        assert_eq!(revoked_ids(&reply.body), sessions[..2].iter().cloned().collect());
+        assert_eq!(receiver.ask("0").await.body["complete"], false);
+    };
+    TestDatabase::sqlite().run(test).await;
 }

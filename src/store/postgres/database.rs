@@ -55,6 +55,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0010_roles_and_clients.sql"),
     ),
     (11, "algorithm", include_str!("../../../migrations/postgres/0011_algorithm.sql")),
+    (12, "server runs", include_str!("../../../migrations/postgres/0012_server_runs.sql")),
     (13, "reset codes", include_str!("../../../migrations/postgres/0013_reset_codes.sql")),
     (
         14,

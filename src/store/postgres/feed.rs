@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use ring::digest::{SHA256, digest};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, raw_sql};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,17 +20,17 @@ use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
 /// Selects a header row, then the revocations.
 ///
 /// The header contains the snapshot of the statement, the identity of the server, the time and the
-/// version of the shared state. The identity changes when the server restarts and when the table is
-/// restored: a restore creates the index last, after the rows. It is null on a replica, which may
-/// lag. Every expiry is one that can be read, so that no row fails the others.
+/// version of the shared state. The identity changes when the server restarts, when it recovers from
+/// the crash of one of its processes, and when the table is restored: a restore creates the index
+/// last, after the rows. It is null until a [run](BEGIN_RUN) has begun. Every expiry is one that can
+/// be read, so that no row fails the others.
 const SELECT: &str = "
     select null::uuid as id, null::bigint as expires_at, null::bigint as revoked_at,
            null::text as xid, pg_current_snapshot()::text as snapshot,
-           case when not pg_is_in_recovery() then
-               concat_ws(' ', (select system_identifier from pg_control_system()),
-                         extract(epoch from pg_postmaster_start_time()),
-                         to_regclass('revocations_xid')::oid)
-           end as server,
+           (select concat_ws(' ', (select system_identifier from pg_control_system()),
+                             extract(epoch from pg_postmaster_start_time()),
+                             to_regclass('revocations_xid')::oid, run.id)
+            from server_runs as run order by run.id limit 1) as server,
            (extract(epoch from clock_timestamp()) * 1000000)::bigint as read_at,
            (select version from shared_state) as version
     union all
@@ -40,6 +40,14 @@ const SELECT: &str = "
            (extract(epoch from revoked_at) * 1000000)::bigint, xid::text,
            null, null, null, null
     from revocations ";
+
+/// Gives the run of the server an id, unless it has one. The table is unlogged: a recovery from a
+/// crash empties it.
+const BEGIN_RUN: &str = "
+    insert into server_runs (id) select gen_random_uuid() where not exists (select from server_runs)";
+
+/// SQLSTATE of a statement that reads an unlogged table on a replica, which may lag.
+const FEATURE_NOT_SUPPORTED: &str = "0A000";
 
 /// Feed with a separate connection: requests that exhaust the pool do not delay it.
 pub(super) struct PostgresFeed {
@@ -64,10 +72,11 @@ impl Feed for PostgresFeed {
             None => with_timeout(timeout, self.options.connect()).await?,
         };
         let previous = self.cursor.as_ref();
-        let mut batch = read_since(previous, &mut connection, timeout).await?;
-        if previous.is_some_and(|previous| !may_follow(&batch.cursor, previous)) {
-            batch = read_since(None, &mut connection, timeout).await?;
-        }
+        let read = read_since(previous, &mut connection, timeout).await?;
+        let batch = match read {
+            Some(batch) if previous.is_none_or(|cursor| may_follow(&batch.cursor, cursor)) => batch,
+            _ => read_all(&mut connection, timeout).await?,
+        };
         self.connection = Some(connection);
         self.cursor = Some(batch.cursor.clone());
         Ok(batch)
@@ -92,24 +101,37 @@ impl Feed for PostgresFeed {
     }
 }
 
+/// Reads all revocations from a server that is another one, or has recovered from a crash.
+async fn read_all(
+    connection: &mut PgConnection,
+    timeout: Duration,
+) -> Result<FeedBatch, StoreError> {
+    with_timeout(timeout, connection.execute(BEGIN_RUN)).await?;
+    let batch = read_since(None, connection, timeout).await?;
+    batch.ok_or_else(|| sqlx::Error::RowNotFound.into())
+}
+
 /// Reads the revocations after a cursor in one statement, which sees one snapshot. It has no
 /// parameters, so it uses the simple protocol: one round trip, and no session behind a pooler.
+/// Returns `None` if the run of the server has no id yet.
 async fn read_since(
     cursor: Option<&FeedCursor>,
     connection: &mut PgConnection,
     timeout: Duration,
-) -> Result<FeedBatch, StoreError> {
+) -> Result<Option<FeedBatch>, StoreError> {
     let condition = cursor.map(condition_after).unwrap_or_default();
     let mut rows = raw_sql(AssertSqlSafe(format!("{SELECT}{condition}"))).fetch(connection);
-    let header = with_timeout(timeout, rows.try_next()).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let header = with_timeout(timeout, rows.try_next()).await.map_err(recognize_replica)?;
+    let header = header.ok_or(sqlx::Error::RowNotFound)?;
+    let Some(cursor) = parse_cursor(&header)? else { return Ok(None) };
     let mut entries = Vec::new();
     while let Some(row) = with_timeout(timeout, rows.try_next()).await? {
         entries.push(entry_from_row(&row)?);
     }
     let read_at = parse_time(&header, "read_at")?;
     let version = header.try_get("version")?;
-    let is_full_reload = cursor.is_none();
-    Ok(FeedBatch { entries, read_at, version, is_full_reload, cursor: parse_cursor(&header)? })
+    let is_full_reload = condition.is_empty();
+    Ok(Some(FeedBatch { entries, read_at, version, is_full_reload, cursor }))
 }
 
 /// Returns `true` if a cursor may be later than another one.
@@ -131,14 +153,25 @@ fn condition_after(cursor: &FeedCursor) -> String {
     )
 }
 
-fn parse_cursor(header: &PgRow) -> Result<FeedCursor, StoreError> {
-    let server: Option<String> = header.try_get("server")?;
-    let server = server.ok_or(StoreError::Replica)?;
+fn recognize_replica(error: StoreError) -> StoreError {
+    match &error {
+        StoreError::QueryFailed(cause)
+            if cause.as_database_error().and_then(|error| error.code()).as_deref()
+                == Some(FEATURE_NOT_SUPPORTED) =>
+        {
+            StoreError::Replica
+        }
+        _ => error,
+    }
+}
+
+fn parse_cursor(header: &PgRow) -> Result<Option<FeedCursor>, StoreError> {
+    let Some(server) = header.try_get::<Option<String>, _>("server")? else { return Ok(None) };
     let snapshot: &str = header.try_get("snapshot")?;
     let snapshot: Snapshot = snapshot
         .parse()
         .map_err(|error| StoreError::inconsistent("pg_current_snapshot", "text", error))?;
-    Ok(FeedCursor { server: server_id(&server), snapshot })
+    Ok(Some(FeedCursor { server: server_id(&server), snapshot }))
 }
 
 /// Returns the first bytes of the digest of a server's identity.

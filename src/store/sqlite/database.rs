@@ -4,8 +4,10 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use sqlx::migrate::{AppliedMigration, Migrate};
 use sqlx::sqlite::{
@@ -77,8 +79,8 @@ pub(crate) struct SqliteStore {
     pub(super) pool: SqlitePool,
     /// Options for the separate connection of each feed.
     pub(super) options: SqliteConnectOptions,
-    /// Identity of the file for cursors.
-    pub(super) server: ServerId,
+    /// Identity of the file for cursors, which all feeds share.
+    pub(super) server: Arc<ArcSwap<ServerId>>,
 }
 
 impl SqliteStore {
@@ -114,7 +116,8 @@ impl SqliteStore {
             .acquire_timeout(settings.acquire_timeout)
             .after_release(|connection, _| Box::pin(is_clean(connection)))
             .connect_lazy_with(options.clone());
-        Ok(Self { pool, options, server: ServerId::random() })
+        let server = Arc::new(ArcSwap::from_pointee(ServerId::random()));
+        Ok(Self { pool, options, server })
     }
 
     /// Begins a transaction that holds the write lock from its start.

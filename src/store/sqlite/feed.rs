@@ -1,8 +1,10 @@
 //! The feed on SQLite, where the command line may write too. Writers are serial, so the positions
 //! of rows are in the order of commits.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
@@ -22,15 +24,15 @@ use crate::store::feed::{Feed, FeedBatch, FeedEntry, with_timeout};
 pub(super) struct SqliteFeed {
     options: SqliteConnectOptions,
     connection: Option<SqliteConnection>,
-    /// Identity of the file. Random at each start, since a file that was replaced by an older one has
-    /// none that would change.
-    server: ServerId,
+    /// Identity of the file, which all feeds share. Random at each start, and whenever a feed finds
+    /// the file replaced: an older file has none that would change.
+    server: Arc<ArcSwap<ServerId>>,
     /// Highest position that had been assigned at the last read.
     position: Option<i64>,
 }
 
 impl SqliteFeed {
-    pub(super) fn new(options: SqliteConnectOptions, server: ServerId) -> Self {
+    pub(super) fn new(options: SqliteConnectOptions, server: Arc<ArcSwap<ServerId>>) -> Self {
         Self { options, connection: None, server, position: None }
     }
 }
@@ -44,11 +46,13 @@ impl Feed for SqliteFeed {
             None => with_timeout(timeout, self.options.connect()).await?,
         };
         let previous = self.position;
+        let server = **self.server.load();
         let (mut position, mut batch) =
-            read_since(self.server, previous, &mut connection, timeout).await?;
+            read_since(server, previous, &mut connection, timeout).await?;
         if previous.is_some_and(|previous| position < previous) {
-            self.server = ServerId::random();
-            (position, batch) = read_since(self.server, None, &mut connection, timeout).await?;
+            let server = ServerId::random();
+            self.server.store(Arc::new(server));
+            (position, batch) = read_since(server, None, &mut connection, timeout).await?;
         }
         self.connection = Some(connection);
         self.position = Some(position);

@@ -1,6 +1,7 @@
 //! Revocations on SQLite.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
@@ -68,7 +69,7 @@ impl RevocationStore for SqliteStore {
     }
 
     fn feed(&self) -> Box<dyn Feed> {
-        Box::new(SqliteFeed::new(self.options.clone(), self.server))
+        Box::new(SqliteFeed::new(self.options.clone(), Arc::clone(&self.server)))
     }
 
     fn listener(&self) -> Option<Box<dyn Listener>> {
