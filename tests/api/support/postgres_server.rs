@@ -53,12 +53,14 @@ impl PostgresServer {
         self.run_command("$TEST_POSTGRES_CTL start").await;
     }
 
-    /// Kills one of the server's processes. The others end, too; the server recovers and goes on.
+    /// Kills one of the server's processes. The server ends the others, recovers and goes on.
     pub async fn kill_backend(&mut self) {
         let kill = r#"kill -KILL $(psql -Atc "select pid from pg_stat_activity
             where backend_type = 'client backend' and pid <> pg_backend_pid() limit 1"
             "$TEST_DATABASE_URL")"#;
         self.run_command(&kill.replace('\n', " ")).await;
+        self.run_command(r#"until grep -q reinitializing "$data/log"; do sleep 0.1; done"#).await;
+        self.run_command(r#"until pg_isready -qd "$TEST_DATABASE_URL"; do sleep 0.1; done"#).await;
     }
 
     /// Suspends every process of the server: connections stay open without an answer.

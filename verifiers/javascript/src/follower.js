@@ -3,6 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 
 import { elapsed } from './clock.js'
+import { parseReply } from './feed.js'
 import { RequestFailed } from './http.js'
 import { KeySet } from './keys.js'
 
@@ -17,6 +18,8 @@ const LONGEST_PAUSE = 5
 const SHORTEST_ROUND = 0.2
 /** Shortest time between two reads of the keys for the sake of an unknown one, in seconds. */
 const UNKNOWN_KEY_INTERVAL = 5
+/** Longest time for a whole reply of the feed, beyond its wait, in seconds. */
+const REPLY_TIMEOUT = 60
 
 /** Follows the service from `start` to `close`, with one request at a time. */
 export class Follower {
@@ -127,15 +130,17 @@ export class Follower {
     const query = new URLSearchParams({ nonce, wait: wait.toFixed(3) })
     if (cursor !== null) query.set('cursor', cursor)
     const { body } = await this.#service.request(`/revocations?${query}`, {
-      timeout: wait + this.#timeout,
+      headTimeout: wait + this.#timeout,
+      timeout: wait + REPLY_TIMEOUT,
       withCredentials: true,
       signal: this.#stopping.signal,
+      parse: parseReply,
     })
-    const isComplete = this.#receiver.apply(request, body)
+    const { isComplete, entries } = await this.#receiver.apply(request, body)
     this.counters.reads++
     this.counters.completeReads += Number(isComplete)
-    this.counters.entries += body.revoked.length
-    return body.revoked.length
+    this.counters.entries += entries
+    return entries
   }
 
   /** Reads the keys. A failure does not stop the feed while those in memory are fresh. */

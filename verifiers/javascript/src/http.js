@@ -8,8 +8,6 @@ import { isIP } from 'node:net'
 
 /** Largest body, decompressed. A revocation takes some 52 bytes. */
 const MAX_BODY = 256 * 1024 * 1024
-/** Longest time for a whole reply, in seconds. */
-const REPLY_TIMEOUT = 60
 
 /** The service did not answer, or not with 200. */
 export class RequestFailed extends Error {
@@ -47,18 +45,22 @@ export class Service {
   /**
    * Sends a GET, or a POST of a form, and returns the JSON of the reply.
    *
-   * The head has to arrive within `timeout` seconds.
+   * The head has to arrive within `headTimeout` seconds, the whole reply within `timeout`.
    *
    * @param {string} path
-   * @param {{ timeout: number, withCredentials?: boolean, form?: URLSearchParams, signal?: AbortSignal }} options
+   * @param {{ timeout: number, headTimeout?: number, withCredentials?: boolean,
+   *   form?: URLSearchParams, signal?: AbortSignal, parse?: (pieces: string[]) => any }} options
    * @returns {Promise<{ headers: Headers, body: any }>}
    * @throws {RequestFailed}
    */
-  async request(path, { timeout, withCredentials = false, form, signal }) {
+  async request(path, options) {
+    const { timeout, headTimeout = timeout, withCredentials = false, form, signal } = options
+    const { parse = (pieces) => JSON.parse(pieces.join('')) } = options
     const route = path.split('?', 1)[0]
     const overdue = new AbortController()
     const giveUp = () => overdue.abort(new Error('the service has not answered in time'))
-    let timer = setTimeout(giveUp, timeout * 1000)
+    const headTimer = setTimeout(giveUp, headTimeout * 1000)
+    const timer = setTimeout(giveUp, timeout * 1000)
     try {
       const reply = await fetch(this.#url + path, {
         method: form === undefined ? 'GET' : 'POST',
@@ -70,38 +72,41 @@ export class Service {
         redirect: 'manual',
         signal: signal === undefined ? overdue.signal : AbortSignal.any([overdue.signal, signal]),
       })
-      clearTimeout(timer)
-      timer = setTimeout(giveUp, REPLY_TIMEOUT * 1000)
-      const text = await readText(reply)
+      clearTimeout(headTimer)
+      const pieces = await readPieces(reply)
       if (reply.status !== 200) {
         const retryAfter = Number(reply.headers.get('Retry-After')) || 0
-        throw new RequestFailed(`${route} got ${reply.status}: ${text.slice(0, 200)}`, retryAfter)
+        throw new RequestFailed(`${route} got ${reply.status}: ${pieces.join('').slice(0, 200)}`, retryAfter)
       }
-      return { headers: reply.headers, body: JSON.parse(text) }
+      return { headers: reply.headers, body: parse(pieces) }
     } catch (error) {
       if (error instanceof RequestFailed) throw error
       const { message, cause } = /** @type {Error} */ (error)
       throw new RequestFailed(`failed to read ${route}: ${cause ?? message}`)
     } finally {
+      clearTimeout(headTimer)
       clearTimeout(timer)
     }
   }
 }
 
 /**
+ * Reads a body as text, in the pieces in which it arrives.
+ *
  * @param {Response} reply
- * @returns {Promise<string>}
+ * @returns {Promise<string[]>}
  */
-async function readText(reply) {
-  const chunks = []
+async function readPieces(reply) {
+  const decoder = new TextDecoder()
+  const pieces = []
   let length = 0
   const body = /** @type {AsyncIterable<Uint8Array> | null} */ (/** @type {unknown} */ (reply.body))
   for await (const chunk of body ?? []) {
     length += chunk.length
     if (length > MAX_BODY) throw new RequestFailed('the reply is too large')
-    chunks.push(chunk)
+    pieces.push(decoder.decode(chunk, { stream: true }))
   }
-  return Buffer.concat(chunks).toString()
+  return pieces
 }
 
 /** @param {string} hostname */

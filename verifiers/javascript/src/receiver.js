@@ -6,6 +6,7 @@
  */
 
 import { randomBytes } from 'node:crypto'
+import { setImmediate as otherWork } from 'node:timers/promises'
 
 import { NEVER, elapsed } from './clock.js'
 
@@ -24,6 +25,12 @@ import { NEVER, elapsed } from './clock.js'
  * @typedef {{ number: number, ids: string[] }} Minute
  */
 
+/**
+ * A reply that counts: whether it was a complete one, and its number of entries.
+ *
+ * @typedef {{ isComplete: boolean, entries: number }} Applied
+ */
+
 /** @typedef {'clear' | 'revoked' | 'unknown'} Verdict Answer of the memory to the ids of a token. */
 
 /** Largest difference between the clocks of this machine and of the service, in seconds. */
@@ -32,6 +39,8 @@ const CLOCK_SKEW_ALLOWANCE = 300
 const OVERLOOKED_STEP = 1
 /** Number of entries that are forgotten at once, which takes about a millisecond. */
 const FORGOTTEN_AT_ONCE = 10_000
+/** Number of entries that are added at once, which takes about a millisecond. */
+const ADDED_AT_ONCE = 500
 
 /** A reply of the feed proves nothing. */
 export class ReplyRefused extends Error {
@@ -87,19 +96,20 @@ export class Receiver {
   }
 
   /**
-   * Applies a reply. Returns whether it was a complete one.
+   * Applies a reply, one at a time. Its entries may come from an iterator. Between many of them other
+   * work goes on, to which what was known before still holds.
    *
    * Entries only ever add, so those of a refused reply may stay.
    *
    * @param {Request} request
    * @param {any} reply
-   * @returns {boolean}
+   * @returns {Promise<Applied>}
    * @throws {ReplyRefused} The reply proves nothing.
    */
-  apply(request, reply) {
+  async apply(request, reply) {
     const arrived = this.#clock()
     const { nonce, cursor, age_ms: ageMs, now, bound_ms: boundMs, complete, revoked } = reply ?? {}
-    if (![ageMs, now, boundMs].every(Number.isFinite) || !Array.isArray(revoked)) {
+    if (![ageMs, now, boundMs].every(Number.isFinite) || !revoked?.[Symbol.iterator]) {
       throw new ReplyRefused('the reply is malformed')
     }
     if (nonce !== request.nonce) throw new ReplyRefused('the reply is to another request')
@@ -107,7 +117,7 @@ export class Receiver {
       throw new ReplyRefused('the reply has no cursor, or is not complete')
     }
 
-    this.#add(revoked, now, arrived)
+    const entries = await this.#add(revoked, now, arrived)
     const bound = boundMs / 1000
     this.serviceBound = bound
     // That is the bound of the service and two waits, the longest of which is half of it.
@@ -122,7 +132,7 @@ export class Receiver {
     }
     this.#cursor = cursor
     this.#vouch(provenMoment(request.sent, ageMs / 1000, arrived), arrived)
-    return complete === true
+    return { isComplete: complete === true, entries }
   }
 
   /**
@@ -185,12 +195,15 @@ export class Receiver {
   }
 
   /**
-   * @param {unknown[]} revoked
+   * Returns the number of entries.
+   *
+   * @param {Iterable<unknown>} revoked
    * @param {number} now
    * @param {Stamp} arrived
    */
-  #add(revoked, now, arrived) {
+  async #add(revoked, now, arrived) {
     const base = arrived.monotonic + this.#retention - now
+    let entries = 0
     for (const entry of revoked) {
       const [id, expiry] = Array.isArray(entry) ? entry : []
       if (typeof id !== 'string' || !Number.isFinite(expiry)) {
@@ -202,7 +215,9 @@ export class Receiver {
         this.#revoked.set(id, minute)
         minute.ids.push(id)
       }
+      if (++entries % ADDED_AT_ONCE === 0) await otherWork()
     }
+    return entries
   }
 
   /**

@@ -129,6 +129,13 @@ export const cut = (response) => response.destroy()
 /** Answers nothing. */
 export const stall = () => {}
 
+/** Answers a byte at a time, without an end. */
+export const trickle = (response) => {
+  response.writeHead(200)
+  const timer = setInterval(() => response.write(' '), 10)
+  response.on('close', () => clearInterval(timer))
+}
+
 /** Answers like a cache that ignores the query. */
 export function repeatFirstReply(service) {
   let reply

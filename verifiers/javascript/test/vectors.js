@@ -10,7 +10,7 @@ export const FEED = read('feed.json').vectors
 export const TOKENS = read('tokens.json')
 
 /** Plays a vector. Returns what went otherwise than it says. */
-export function play({ settings, steps }, { Receiver, ReplyRefused } = honest) {
+export async function play({ settings, steps }, { Receiver, ReplyRefused } = honest) {
   let now = { monotonic: 0, wall: 0 }
   const receiver = new Receiver(settings.max_staleness, settings.leeway, () => now)
   const requests = []
@@ -18,10 +18,10 @@ export function play({ settings, steps }, { Receiver, ReplyRefused } = honest) {
   const expect = (what, found, step) => {
     if (what in step && found !== step[what]) problems.push({ found, step })
   }
-  const apply = ({ nonce, ...reply }) => {
+  const apply = async ({ nonce, ...reply }) => {
     const { nonce: sent } = requests[Number(nonce.replace('$nonce', '')) - 1]
     try {
-      receiver.apply(requests.at(-1), { ...reply, nonce: sent })
+      await receiver.apply(requests.at(-1), { ...reply, nonce: sent })
       return true
     } catch (error) {
       if (!(error instanceof ReplyRefused)) throw error
@@ -35,14 +35,14 @@ export function play({ settings, steps }, { Receiver, ReplyRefused } = honest) {
       expect('cursor', request.cursor, step)
       expect('wait', request.wait, step)
     },
-    receive: (step) => expect('accepted', apply(step.reply), step),
+    receive: async (step) => expect('accepted', await apply(step.reply), step),
     check: (step) => expect('verdict', receiver.check(step.ids), step),
     introspect: (step) => expect('counts', receiver.introspectionCounts(step.sent), step),
     forget: () => receiver.forget(),
   }
   for (const step of steps) {
     now = { monotonic: step.monotonic, wall: step.wall }
-    actions[step.do](step)
+    await actions[step.do](step)
   }
   return problems
 }

@@ -9,7 +9,7 @@ import { TokenRules } from '../src/tokens.js'
 import { FEED, TOKENS, play } from './vectors.js'
 
 for (const vector of FEED) {
-  test(`receiver passes vector: ${vector.name}`, () => assert.deepEqual(play(vector), []))
+  test(`receiver passes vector: ${vector.name}`, async () => assert.deepEqual(await play(vector), []))
 }
 
 async function verdictOn({ token, with_secret: withSecret }) {
@@ -56,8 +56,8 @@ const WRONG = {
   ],
   'a step back before the arrival is hidden': ['Math.max(sent.wall, arrived.wall)', 'arrived.wall'],
   'knows less again': ['if (elapsed(moment, now) > elapsed(this.#knownUntil, now)) return', ''],
-  'cursor before the entries': ['this.#add(revoked, now', 'this.#cursor = cursor; this.#add(revoked, now'],
-  'complete reply replaces': ['this.#add(revoked, now', 'if (complete) this.#revoked.clear(); this.#add(revoked, now'],
+  'cursor before the entries': ['const entries =', 'this.#cursor = cursor; const entries ='],
+  'complete reply replaces': ['const entries =', 'if (complete) this.#revoked.clear(); const entries ='],
   'cursor stays': ['this.#cursor = cursor\n', ''],
   'monotonic clock alone': ['Math.max(monotonic, wall) >', 'monotonic >'],
   'wall clock alone': ['Math.max(monotonic, wall) >', 'wall >'],
@@ -81,6 +81,8 @@ for (const [rule, [right, wrong]] of Object.entries(WRONG)) {
     const clock = new URL('clock.js', FILE).href
     const source = SOURCE.replace(right, wrong).replace('./clock.js', clock)
     const module = await import(`data:text/javascript,${encodeURIComponent(source)}`)
-    assert(FEED.some((vector) => play(vector, module).length > 0))
+    const problems = []
+    for (const vector of FEED) problems.push(...(await play(vector, module)))
+    assert.notDeepEqual(problems, [])
   })
 }

@@ -10,7 +10,7 @@ import { Follower } from '../src/follower.js'
 import { Service } from '../src/http.js'
 import { PermissionMissing, TokenInvalid, TokenRevoked, Unavailable } from '../src/index.js'
 import { Receiver } from '../src/receiver.js'
-import { ScriptedService, answer, cut, eventually, refuse, repeatFirstReply, stall } from './scripted_service.js'
+import { ScriptedService, answer, cut, eventually, refuse, repeatFirstReply, stall, trickle } from './scripted_service.js'
 
 let service
 beforeEach(async () => (service = await ScriptedService.start()))
@@ -137,6 +137,19 @@ test('introspection that comes too late proves nothing', async () => {
   service.faults['/oauth/introspect'] = (response) =>
     setTimeout(() => answer(response, { active: true, jti: 'token-1' }), 600)
   await assert.rejects(verifier.verify(token), /too late/)
+})
+
+test('reply that trickles in is given up', async () => {
+  service.faults['/slow'] = trickle
+  const connection = new Service(service.url, 'orders', 'secret')
+  await assert.rejects(connection.request('/slow', { timeout: 0.3 }), /has not answered in time/)
+})
+
+test('introspection that trickles in is given up', { timeout: 30_000 }, async () => {
+  const verifier = service.newVerifier({ introspect: true })
+  service.faults['/revocations'] = refuse(503)
+  service.faults['/oauth/introspect'] = trickle
+  await assert.rejects(verifier.verify(await service.issue()), /has not answered in time/)
 })
 
 test('keys are read again before their age is reached', async () => {

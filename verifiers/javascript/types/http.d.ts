@@ -18,18 +18,21 @@ export class Service {
     /**
      * Sends a GET, or a POST of a form, and returns the JSON of the reply.
      *
-     * The head has to arrive within `timeout` seconds.
+     * The head has to arrive within `headTimeout` seconds, the whole reply within `timeout`.
      *
      * @param {string} path
-     * @param {{ timeout: number, withCredentials?: boolean, form?: URLSearchParams, signal?: AbortSignal }} options
+     * @param {{ timeout: number, headTimeout?: number, withCredentials?: boolean,
+     *   form?: URLSearchParams, signal?: AbortSignal, parse?: (pieces: string[]) => any }} options
      * @returns {Promise<{ headers: Headers, body: any }>}
      * @throws {RequestFailed}
      */
-    request(path: string, { timeout, withCredentials, form, signal }: {
+    request(path: string, options: {
         timeout: number;
+        headTimeout?: number;
         withCredentials?: boolean;
         form?: URLSearchParams;
         signal?: AbortSignal;
+        parse?: (pieces: string[]) => any;
     }): Promise<{
         headers: Headers;
         body: any;

@@ -21,16 +21,17 @@ export class Receiver {
      */
     request(longestWait: number): Request;
     /**
-     * Applies a reply. Returns whether it was a complete one.
+     * Applies a reply, one at a time. Its entries may come from an iterator. Between many of them other
+     * work goes on, to which what was known before still holds.
      *
      * Entries only ever add, so those of a refused reply may stay.
      *
      * @param {Request} request
      * @param {any} reply
-     * @returns {boolean}
+     * @returns {Promise<Applied>}
      * @throws {ReplyRefused} The reply proves nothing.
      */
-    apply(request: Request, reply: any): boolean;
+    apply(request: Request, reply: any): Promise<Applied>;
     /**
      * Looks up the ids of a token: its own, its session's and its key's.
      *
@@ -72,6 +73,13 @@ export type Request = {
 export type Minute = {
     number: number;
     ids: string[];
+};
+/**
+ * A reply that counts: whether it was a complete one, and its number of entries.
+ */
+export type Applied = {
+    isComplete: boolean;
+    entries: number;
 };
 /**
  * Answer of the memory to the ids of a token.

@@ -158,6 +158,24 @@ def stall(released: threading.Event) -> Fault:
     return wait
 
 
+def trickle(head: bool) -> Fault:
+    """Answer a byte at a time, without an end: of the head, or of the body."""
+
+    def answer(handler: Handler) -> None:
+        if not head:
+            handler.send_response(200)
+            handler.send_header("Content-Length", "1000000")
+            handler.end_headers()
+        handler.close_connection = True
+        # Until the verifier hangs up.
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"H" if head else b" ")
+                time.sleep(0.01)
+
+    return answer
+
+
 def repeat_first_reply() -> Fault:
     """Answer like a cache that ignores the query."""
     replies: list[Any] = []

@@ -14,6 +14,7 @@ from scripted_service import (
     refuse,
     repeat_first_reply,
     stall,
+    trickle,
 )
 
 from portcullis_verifier import (
@@ -24,6 +25,7 @@ from portcullis_verifier import (
     VerificationError,
     Verifier,
 )
+from portcullis_verifier import verifier as verifier_module
 from portcullis_verifier.clock import Stamp
 from portcullis_verifier.follower import Follower
 from portcullis_verifier.http import RequestFailed, Service
@@ -192,6 +194,22 @@ def test_introspection_that_comes_too_late_proves_nothing(
 
     service.faults["/oauth/introspect"] = answer_late
     assert is_refused(verifier, token, Unavailable)
+
+
+@pytest.mark.parametrize("head", [True, False])
+def test_introspection_that_trickles_in_is_given_up(
+    service: ScriptedService,
+    new_verifier: Verifiers,
+    monkeypatch: pytest.MonkeyPatch,
+    head: bool,
+) -> None:
+    monkeypatch.setattr(verifier_module, "INTROSPECTION_TIMEOUT", 0.3)
+    verifier = new_verifier(introspect=True)
+    service.faults["/revocations"] = refuse(503)
+    service.faults["/oauth/introspect"] = trickle(head)
+    # It reads the keys.
+    with pytest.raises(Unavailable, match="takes too long"):
+        verifier.verify(service.issue())
 
 
 def test_keys_are_read_again_before_their_age_is_reached(

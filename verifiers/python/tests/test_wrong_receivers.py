@@ -28,17 +28,18 @@ WRONG = {
     "a step back before the arrival is hidden": ("max(sent.wall, arrived.wall)", "arrived.wall"),
     "knows less again": ("if moment.elapsed(now) <=", "if True or moment.elapsed(now) <="),
     "cursor before the entries": (
-        "        self._add(revoked, now, arrived)\n",
-        "        self._cursor = cursor\n        self._add(revoked, now, arrived)\n",
+        "        entries = self._add(revoked, now, arrived)\n",
+        "        self._cursor = cursor\n        entries = self._add(revoked, now, arrived)\n",
     ),
     "vouches before the entries": (
-        "        self._add(revoked, now, arrived)\n",
-        "        self._vouch(request.sent, arrived)\n        self._add(revoked, now, arrived)\n",
+        "        entries = self._add(revoked, now, arrived)\n",
+        "        self._vouch(request.sent, arrived)\n"
+        "        entries = self._add(revoked, now, arrived)\n",
     ),
     "complete reply replaces": (
-        "        self._add(revoked, now, arrived)\n",
+        "        entries = self._add(revoked, now, arrived)\n",
         "        if is_complete:\n            self._revoked.clear()\n"
-        "        self._add(revoked, now, arrived)\n",
+        "        entries = self._add(revoked, now, arrived)\n",
     ),
     "cursor stays": ("        self._cursor = cursor\n", ""),
     "monotonic clock alone": ("max(monotonic, wall) >", "monotonic >"),

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from portcullis_verifier.clock import Clock
 from portcullis_verifier.counters import Counters
+from portcullis_verifier.feed import parse_reply
 from portcullis_verifier.http import Connection, RequestFailed, Service
 from portcullis_verifier.keys import KeySet
 from portcullis_verifier.receiver import Receiver, Request
@@ -24,6 +25,8 @@ LONGEST_PAUSE = 5.0
 SHORTEST_ROUND = 0.2
 # Shortest time between two reads of the keys for the sake of an unknown one, in seconds.
 UNKNOWN_KEY_INTERVAL = 5.0
+# Longest time for a whole reply of the feed, beyond its wait, in seconds.
+REPLY_TIMEOUT = 60.0
 
 
 class Follower:
@@ -155,14 +158,13 @@ class Follower:
             f"/revocations?{urlencode(query)}",
             {"Authorization": self._service.authorization()},
             wait=request.wait,
+            deadline=request.wait + REPLY_TIMEOUT,
         )
-        fields = json.loads(reply.body)
-        is_complete = self._receiver.apply(request, fields)
-        entries = len(fields["revoked"])
+        applied = self._receiver.apply(request, parse_reply(reply.body))
         self.counters.reads += 1
-        self.counters.complete_reads += is_complete
-        self.counters.entries += entries
-        return entries
+        self.counters.complete_reads += applied.is_complete
+        self.counters.entries += applied.entries
+        return applied.entries
 
     def _renew_keys(self) -> None:
         """Read the keys. A failure does not stop the feed while those in memory are fresh."""

@@ -8,19 +8,18 @@ import base64
 import contextlib
 import os
 import ssl
+import threading
 import time
 import zlib
 from dataclasses import dataclass, field
 from email.message import Message
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from ipaddress import ip_address
-from socket import SHUT_RDWR, socket
+from socket import SHUT_RDWR, create_connection, socket
 from urllib.parse import urlsplit
 
 # Largest body, decompressed. A revocation takes some 52 bytes.
 MAX_BODY = 256 * 1024 * 1024
-# Longest time for a whole reply, in seconds.
-REPLY_TIMEOUT = 60.0
 CHUNK = 256 * 1024
 OK = 200
 
@@ -65,7 +64,7 @@ class Reply:
     """A reply with status 200."""
 
     headers: Message
-    body: bytes
+    body: bytearray
 
 
 class Connection:
@@ -77,32 +76,51 @@ class Connection:
         self._timeout = timeout
         self._http: HTTPConnection | None = None
         self._socket: socket | None = None
+        # End of the request that is under way.
+        self._deadline = float("-inf")
 
     def request(
-        self, path: str, headers: dict[str, str], *, form: str | None = None, wait: float = 0
+        self,
+        path: str,
+        headers: dict[str, str],
+        *,
+        form: str | None = None,
+        wait: float = 0,
+        deadline: float | None = None,
     ) -> Reply:
         """Send a GET, or a POST of a form. The service may hold its reply for `wait` seconds.
 
-        Raises `RequestFailed`, after which the next request opens a new connection.
+        The whole reply has to arrive within `deadline` seconds, by default within the timeout of
+        the connection. Raises `RequestFailed`, after which the next request opens a new connection.
         """
         method = "GET" if form is None else "POST"
         headers = {"Accept-Encoding": "gzip", "Cache-Control": "no-cache, no-store"} | headers
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
+        # The timeout of a socket begins anew with every byte.
+        limit = self._timeout if deadline is None else deadline
+        self._deadline = time.monotonic() + limit
+        watch = threading.Timer(limit, self.abort)
+        watch.daemon = True
+        watch.start()
         try:
             return self._exchange(method, path, headers, form, wait)
         except (OSError, HTTPException, zlib.error) as error:
             self.close()
-            raise RequestFailed(f"failed to read {path.partition('?')[0]}: {error!r}") from error
+            reason = repr(error) if watch.is_alive() else "the reply takes too long"
+            raise RequestFailed(f"failed to read {path.partition('?')[0]}: {reason}") from error
         except RequestFailed:
             self.close()
             raise
+        finally:
+            watch.cancel()
 
     def abort(self) -> None:
         """End a request that another thread waits for."""
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                self._socket.shutdown(SHUT_RDWR)
+                # That of `SSLSocket` would let the thread read on, without decryption.
+                socket.shutdown(self._socket, SHUT_RDWR)
 
     def close_inherited(self) -> None:
         """Close the connection in a forked process, without a word to the service.
@@ -121,10 +139,7 @@ class Connection:
     def _exchange(
         self, method: str, path: str, headers: dict[str, str], form: str | None, wait: float
     ) -> Reply:
-        deadline = time.monotonic() + wait + REPLY_TIMEOUT
-        if self._http is None:
-            self._http = self._open()
-        http, connected = self._http, self._socket
+        http, connected = self._http or self._open(), self._socket
         assert connected is not None
         connected.settimeout(wait + self._timeout)
         http.request(method, urlsplit(self._service.url).path.rstrip("/") + path, form, headers)
@@ -137,12 +152,10 @@ class Connection:
             body += unzip.decompress(chunk, MAX_BODY) if is_zipped else chunk
             if len(body) > MAX_BODY or unzip.unconsumed_tail:
                 raise RequestFailed("the reply is too large")
-            if time.monotonic() > deadline:
-                raise RequestFailed("the reply takes too long")
         # `read1` leaves the reply open, and with it the connection in use.
         response.close()
         if response.length or (is_zipped and not unzip.eof):
-            raise RequestFailed("the reply is incomplete")
+            raise HTTPException("the reply is incomplete")
         if response.status != OK:
             retry_after = response.headers.get("Retry-After", "")
             text = bytes(body[:200]).decode(errors="replace")
@@ -152,19 +165,29 @@ class Connection:
             )
         if response.will_close:
             self.close()
-        return Reply(response.headers, bytes(body))
+        return Reply(response.headers, body)
 
     def _open(self) -> HTTPConnection:
         parts = urlsplit(self._service.url)
         host = parts.hostname or ""
+        context = None
         if parts.scheme == "http":
-            http = HTTPConnection(host, parts.port, timeout=self._timeout)
+            http = HTTPConnection(host, parts.port)
         else:
             context = self._service.ssl_context or ssl.create_default_context()
-            http = HTTPSConnection(host, parts.port, timeout=self._timeout, context=context)
-        http.connect()
-        # `http` lets go of its socket once the head of a last reply is there.
-        self._socket = http.sock
+            http = HTTPSConnection(host, parts.port, context=context)
+        self._http = http
+        # `abort` needs the socket during the handshake, too, and after the head of a last reply,
+        # when `http` has let go of it.
+        http.sock = self._socket = create_connection((host, http.port), self._timeout)
+        if time.monotonic() >= self._deadline:
+            raise TimeoutError
+        if context is not None:
+            encrypted = context.wrap_socket(
+                http.sock, server_hostname=host, do_handshake_on_connect=False
+            )
+            http.sock = self._socket = encrypted
+            encrypted.do_handshake()
         return http
 
 

@@ -7,7 +7,7 @@ and `docs/revocation.md` proves that they suffice.
 import enum
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from portcullis_verifier.clock import NEVER, Clock, Stamp
 
@@ -40,6 +40,13 @@ class Request:
     cursor: str | None
     # Longest time for which the service may hold the reply, in seconds.
     wait: float
+
+
+class Applied(NamedTuple):
+    """A reply that counts: whether it was a complete one, and its number of entries."""
+
+    is_complete: bool
+    entries: int
 
 
 @dataclass
@@ -90,8 +97,8 @@ class Receiver:
             wait = min(wait, self.service_bound / 2)
         return Request(self._clock(), secrets.token_urlsafe(16), self._cursor, wait)
 
-    def apply(self, request: Request, reply: Any) -> bool:
-        """Apply a reply. Return whether it was a complete one.
+    def apply(self, request: Request, reply: Any) -> Applied:
+        """Apply a reply. Its entries may come from an iterator.
 
         Raises `ReplyRefused` if the reply proves nothing. Entries only ever add, so those of a
         refused reply may stay.
@@ -108,7 +115,7 @@ class Receiver:
         if not isinstance(cursor, str) or (request.cursor is None and not is_complete):
             raise ReplyRefused("the reply has no cursor, or is not complete")
 
-        self._add(revoked, now, arrived)
+        entries = self._add(revoked, now, arrived)
         self.service_bound = bound
         # That is the bound of the service and two waits, the longest of which is half of it.
         if self._max_staleness < 2 * bound:
@@ -120,7 +127,7 @@ class Receiver:
             raise ReplyRefused("the clock of this machine differs from that of the service")
         self._cursor = cursor
         self._vouch(_proven_moment(request.sent, age, arrived), arrived)
-        return is_complete
+        return Applied(is_complete, entries)
 
     def check(self, ids: tuple[str, ...]) -> Verdict:
         """Look up the ids of a token: its own, its session's and its key's."""
@@ -166,10 +173,12 @@ class Receiver:
             if not minute.ids:
                 del self._minutes[minute.number]
 
-    def _add(self, revoked: Any, now: float, arrived: Stamp) -> None:
+    def _add(self, revoked: Any, now: float, arrived: Stamp) -> int:
         base = arrived.monotonic + self._retention - now
+        entries = 0
         try:
             for token_id, expiry in revoked:
+                entries += 1
                 number = int((base + expiry) // 60)
                 minute = self._minutes.get(number) or self._minutes.setdefault(
                     number, Minute(number)
@@ -180,6 +189,7 @@ class Receiver:
                     minute.ids.append(token_id)
         except (ArithmeticError, TypeError, ValueError) as error:
             raise ReplyRefused(f"an entry is malformed: {error!r}") from error
+        return entries
 
     def _vouch(self, moment: Stamp, now: Stamp) -> None:
         # Either moment is proven. On two clocks, the later one is that from which less has elapsed.
