@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { importJWK, jwtVerify } from 'jose'
 
 import { systemClock } from './src/clock.js'
+import { parseReply } from './src/feed.js'
 import { Receiver } from './src/receiver.js'
 import { AUDIENCE, ISSUER, ScriptedService } from './test/scripted_service.js'
 
@@ -53,17 +54,25 @@ async function compare() {
   await service.stop()
 }
 
-/** Applies a complete reply. Returns the time that took, in milliseconds. */
-function fill(receiver, count) {
+/** Applies a complete reply. Returns the processor time and the longest delay of a timer, in ms. */
+async function fill(receiver, count) {
   const now = Math.floor(Date.now() / 1000)
-  const entries = Array.from({ length: count }, (_, number) => [randomUUID(), now + (number % 3600)])
-  const json = JSON.stringify(entries)
+  const revoked = Array.from({ length: count }, (_, number) => [randomUUID(), now + (number % 3600)])
   const request = receiver.request(1)
   const { nonce } = request
-  const reply = { nonce, cursor: '1', age_ms: 0, now, bound_ms: 5000, complete: true }
+  const fields = { nonce, cursor: '1', age_ms: 0, now, bound_ms: 5000, complete: true, revoked }
+  const pieces = JSON.stringify(fields).match(/.{1,65536}/g)
+  let last = performance.now()
+  let delay = 0
+  const timer = setInterval(() => {
+    delay = Math.max(delay, performance.now() - last - 1)
+    last = performance.now()
+  }, 1)
   const begin = process.cpuUsage()
-  receiver.apply(request, { ...reply, revoked: JSON.parse(json) })
-  return process.cpuUsage(begin).user / 1000
+  await receiver.apply(request, parseReply(pieces))
+  const time = process.cpuUsage(begin).user / 1000
+  clearInterval(timer)
+  return { time, delay }
 }
 
 /** Returns the memory in use, in megabytes. */
@@ -75,11 +84,12 @@ async function used() {
 
 async function measureMemory() {
   let receiver = new Receiver(10, 5, systemClock)
-  const took = fill(receiver, 1_000_000)
+  const { time, delay } = await fill(receiver, 1_000_000)
   await used()
   const full = await used()
   // Keeps it until here.
-  console.log(`${receiver.size} revocations at once: ${took.toFixed(0)} ms of processor time`)
+  console.log(`${receiver.size} revocations at once: ${time.toFixed(0)} ms of processor time`)
+  console.log(`longest delay of other work meanwhile: ${delay.toFixed(0)} ms`)
   receiver = undefined
   await used()
   console.log(`a million revocations: ${(full - (await used())).toFixed(0)} MB`)
