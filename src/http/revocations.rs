@@ -31,6 +31,9 @@ pub use complete::CompleteReads;
 /// reply without any.
 const PACE: Duration = Duration::from_millis(200);
 
+/// Time that the answer to a receiver takes up when many get theirs together.
+const SPREAD: Duration = Duration::from_micros(100);
+
 /// Longest nonce, in bytes.
 const MAX_NONCE: usize = 128;
 
@@ -186,12 +189,24 @@ async fn wait_for_rows(api: &Api, cursor: &FeedCursor, query: &FeedQuery) {
             sleep(PACE).await;
         }
         api.replica.log().wait_for_rows(cursor).await;
+        let longest = longest_delay(api.metrics.receivers_waiting.get());
+        if !longest.is_zero() {
+            sleep(longest.mul_f64(fastrand::f64())).await;
+        }
     };
     select! {
         () = rows => {}
         () = sleep(query.wait.max(PACE)) => {}
         () = api.connections.until_draining() => {}
     }
+}
+
+/// Returns the longest delay of an answer with revocations. All who wait are woken at once: if they
+/// were answered at once, the checks of tokens that arrive meanwhile would be behind them all.
+fn longest_delay(waiting: i64) -> Duration {
+    let spread = SPREAD.saturating_mul(waiting.try_into().unwrap_or_default()).min(PACE);
+    // The timers count milliseconds; for few receivers they would only delay.
+    Duration::from_millis(spread.as_millis().try_into().unwrap_or(u64::MAX))
 }
 
 impl FeedQuery {
@@ -260,5 +275,17 @@ impl Waiting {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_receivers_get_their_answers_at_once() {
+        for (waiting, longest) in [(-1, 0), (0, 0), (9, 0), (500, 50), (9_000, 200)] {
+            assert_eq!(longest_delay(waiting), Duration::from_millis(longest), "{waiting}");
+        }
     }
 }
