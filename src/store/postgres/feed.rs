@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::TryStreamExt;
 use ring::digest::{SHA256, digest};
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, Row, raw_sql};
 use time::OffsetDateTime;
@@ -154,15 +155,12 @@ fn condition_after(cursor: &FeedCursor) -> String {
 }
 
 fn recognize_replica(error: StoreError) -> StoreError {
-    match &error {
-        StoreError::QueryFailed(cause)
-            if cause.as_database_error().and_then(|error| error.code()).as_deref()
-                == Some(FEATURE_NOT_SUPPORTED) =>
-        {
-            StoreError::Replica
-        }
-        _ => error,
-    }
+    let code = match &error {
+        StoreError::QueryFailed(cause) => cause.as_database_error().and_then(DatabaseError::code),
+        _ => None,
+    };
+    let is_replica = code.as_deref() == Some(FEATURE_NOT_SUPPORTED);
+    if is_replica { StoreError::Replica } else { error }
 }
 
 fn parse_cursor(header: &PgRow) -> Result<Option<FeedCursor>, StoreError> {

@@ -753,6 +753,32 @@ async fn feed_reloads_fully_after_table_restore() {
 }
 
 #[actix_web::test]
+async fn feeds_agree_on_a_new_run_of_the_server() {
+    let test = async |database: TestDatabase| {
+        let store = open_store(&database).await;
+        let mut feeds = [store.feed(), store.feed()];
+        for feed in &mut feeds {
+            feed.read(READ_TIMEOUT).await.unwrap();
+        }
+
+        // As a recovery from a crash leaves it.
+        database.execute("truncate server_runs").await;
+        let [one, other] = &mut feeds;
+        let (first, second) = join!(one.read(READ_TIMEOUT), other.read(READ_TIMEOUT));
+        assert!(first.unwrap().is_full_reload && second.unwrap().is_full_reload);
+
+        // Each may have begun a run.
+        one.read(READ_TIMEOUT).await.unwrap();
+        other.read(READ_TIMEOUT).await.unwrap();
+        let (first, second) = join!(one.read(READ_TIMEOUT), other.read(READ_TIMEOUT));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_eq!(first.cursor.server, second.cursor.server);
+        assert!(!first.is_full_reload && !second.is_full_reload);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
 async fn listener_reports_commits_and_disconnection() {
     let test = async |database: TestDatabase| {
         let store = open_store(&database).await;
