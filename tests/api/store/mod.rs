@@ -29,7 +29,7 @@ use sqlx::postgres::PgConnection;
 use time::OffsetDateTime;
 use tokio::join;
 
-use crate::support::{TestDatabase, on_both_databases};
+use crate::support::{PostgresServer, Proxy, TestDatabase, on_both_databases};
 
 on_both_databases![
     credentials_are_found_ignoring_case,
@@ -776,6 +776,20 @@ async fn feeds_agree_on_a_new_run_of_the_server() {
         assert!(!first.is_full_reload && !second.is_full_reload);
     };
     TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn feed_refuses_a_replica() {
+    let mut server = PostgresServer::start().await;
+    let proxy = Proxy::start(&server.database).await;
+    let store = open_store(&proxy.database).await;
+    store.feed().read(READ_TIMEOUT).await.unwrap();
+    proxy.redirect_to(&server.add_replica().await);
+
+    let read = store.feed().read(READ_TIMEOUT).await;
+
+    assert!(matches!(read, Err(StoreError::Replica)), "{read:?}");
+    server.shut_down().await;
 }
 
 #[actix_web::test]
