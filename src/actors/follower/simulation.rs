@@ -1,10 +1,12 @@
 //! Simulation of the follower: the real follower and replica run in virtual time against a model of
-//! the database. Its commits land in any order; its answers fail, stall or get lost; it is
-//! replaced, and the process is frozen. The property is the bound of `docs/revocation.md`.
+//! the database. Its commits land in any order; its answers fail, stall or get lost; it crashes and
+//! is replaced, and the process is frozen. The property is the bound of `docs/revocation.md`.
 //!
 //! A schedule is determined by its seed.
 
 mod database;
+mod feed;
+mod host;
 mod instance;
 mod network;
 mod protocol;
@@ -19,15 +21,14 @@ use tokio::time::{advance, sleep};
 
 use super::*;
 use crate::revocation::{Replica, Verdict};
-use database::{
-    BOUND, CursorKind, Database, LENGTH, Machine, ModelFeed, POLL, TRANSACTIONS, World, id,
-};
+use database::{BOUND, Database, LENGTH, Machine, POLL, TRANSACTIONS, World, id};
+use feed::{CursorKind, ModelFeed};
 use instance::Parts;
 
 /// Checks tokens until the end, with freezes. Returns the first violation.
 async fn check_tokens(
     world: &World,
-    replica: &Replica,
+    state: &SharedState,
     notified: &Notify,
     rng: &mut Rng,
 ) -> Result<(), String> {
@@ -41,7 +42,7 @@ async fn check_tokens(
             let number = rng.usize(..TRANSACTIONS);
             let committed_at = world.read(|database| database.committed_at(number));
             let age = committed_at.map(|at| world.at().saturating_sub(at));
-            match replica.check([id(number), id(TRANSACTIONS)]) {
+            match state.replica.check([id(number), id(TRANSACTIONS)]) {
                 Verdict::Clear if age > Some(BOUND) => {
                     return Err(format!("{number} is accepted {age:?} after its revocation"));
                 }
@@ -51,8 +52,21 @@ async fn check_tokens(
                 _ => {}
             }
         }
+        if state.replica.is_fresh() {
+            check_version(world, state)?;
+        }
     }
     Ok(())
+}
+
+/// Checks that the keys and clients are those of the bound ago, or later ones.
+fn check_version(world: &World, state: &SharedState) -> Result<(), String> {
+    let least = world.read(|database| database.version_at(world.at().saturating_sub(BOUND)));
+    let version = state.clients.load().version().min(state.tokens.ring().stored().version);
+    if version >= least {
+        return Ok(());
+    }
+    Err(format!("version {version} of the keys and clients is known, and {least} was committed"))
 }
 
 /// Checks that the replica is exact once the faults have passed.
@@ -87,12 +101,13 @@ fn run(seed: u64, cursor_kind: CursorKind, parts: &Parts) -> Result<(), String> 
         let feed = ModelFeed::new(&world, rng.fork(), usual_wait, cursor_kind);
         let follower = parts.follower(feed, &replica, clock, rng.fork());
         let notified = Arc::clone(&follower.notified);
+        let state = follower.state.clone();
         let following = async {
             follower.follow().await;
             pending().await
         };
         let checking = async {
-            check_tokens(&world, &replica, &notified, &mut rng).await?;
+            check_tokens(&world, &state, &notified, &mut rng).await?;
             check_when_healthy(&world, &replica, room).await
         };
         select! {
@@ -117,9 +132,13 @@ fn no_schedule_violates_the_bound() {
 
 #[test]
 fn wrong_cursors_are_detected() {
-    for cursor_kind in
-        [CursorKind::Serial, CursorKind::EndOfSnapshot, CursorKind::Hasty, CursorKind::Trusting]
-    {
+    for cursor_kind in [
+        CursorKind::Serial,
+        CursorKind::EndOfSnapshot,
+        CursorKind::Hasty,
+        CursorKind::Trusting,
+        CursorKind::SameAfterRecovery,
+    ] {
         assert!(first_violation(cursor_kind, 0..300).is_some(), "{cursor_kind:?} was not detected");
     }
 }

@@ -1,20 +1,18 @@
-//! Model of the database: its transactions overlap and land in any order, it is replaced, and its
-//! answers fail, stall or get lost.
+//! Model of the database: its transactions overlap and land in any order, it crashes, and it is
+//! replaced.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use fastrand::Rng;
 use time::OffsetDateTime;
 use time::macros::datetime;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::domain::{ClientSet, FeedCursor, KeySet, Revocation, RevocationId, ServerId, Snapshot};
-use crate::store::{Feed, FeedBatch, FeedEntry, StoreError};
+use crate::domain::{Revocation, RevocationId, Snapshot};
 
 pub(super) const BOUND: Duration = Duration::from_secs(5);
 pub(super) const POLL: Duration = Duration::from_secs(1);
@@ -23,21 +21,6 @@ pub(super) const TRANSACTIONS: usize = 60;
 /// Time of the database at the start of a schedule.
 const START: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
 
-/// Kinds of cursor of a model feed: the real one, and wrong ones that the simulation must detect.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum CursorKind {
-    /// The real one: the snapshot of the latest read.
-    Snapshot,
-    /// Wrong: the highest number read, as with a serial column.
-    Serial,
-    /// Wrong: the end of the snapshot, without the transactions in progress.
-    EndOfSnapshot,
-    /// Wrong: adopted before the answer has arrived.
-    Hasty,
-    /// Wrong: kept when the database is replaced.
-    Trusting,
-}
-
 #[derive(Clone, Copy)]
 enum Event {
     Begin(usize),
@@ -45,24 +28,37 @@ enum Event {
     Abort(usize),
     /// The server is replaced by one restored from a dump, with new transaction numbers.
     Restore,
+    /// A backend crashes. The transactions in progress are lost. Their ids are assigned again, and
+    /// those of transactions that have failed before.
+    Recover,
 }
 
 /// Model of the database, which carries out its plan as time passes. Transaction `n` revokes the id
 /// `n`.
 pub(super) struct Database {
     plan: VecDeque<(Duration, Event)>,
-    server: u64,
+    pub(super) server: Server,
     next_xid: u64,
+    /// Lowest transaction number that is assigned after a crash.
+    durable_xid: u64,
     /// Transactions in progress: their xid, and when they began.
     running: BTreeMap<usize, (u64, Duration)>,
     rows: Vec<Row>,
+}
+
+/// Identity of the server.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) struct Server {
+    pub(super) restores: u32,
+    /// Recoveries from a crash.
+    pub(super) recoveries: u32,
 }
 
 /// Committed revocation by transaction `number`.
 #[derive(Clone, Copy)]
 pub(super) struct Row {
     pub(super) number: usize,
-    xid: u64,
+    pub(super) xid: u64,
     pub(super) begun_at: Duration,
     pub(super) committed_at: Duration,
 }
@@ -70,20 +66,38 @@ pub(super) struct Row {
 impl Database {
     pub(super) fn plan(rng: &mut Rng) -> Self {
         let mut plan = Vec::new();
+        let recovers_at = (rng.u8(..3) == 0).then(|| LENGTH.mul_f64(rng.f64()));
+        plan.extend(recovers_at.map(|at| (at, Event::Recover)));
         for number in 0..TRANSACTIONS {
-            let begins_at = LENGTH.mul_f64(rng.f64());
+            let mut begins_at = LENGTH.mul_f64(rng.f64());
             // Most transactions are short; some stay open for long.
             let longest = if rng.u8(..8) == 0 { LENGTH } else { POLL };
-            let ends_at = LENGTH.min(begins_at + longest.mul_f64(rng.f64()));
-            let end = if rng.u8(..6) == 0 { Event::Abort } else { Event::Commit };
+            let mut ends_at = LENGTH.min(begins_at + longest.mul_f64(rng.f64()));
+            let mut end = if rng.u8(..6) == 0 { Event::Abort } else { Event::Commit };
+            // Before a crash some transactions fail; after it they are tried again.
+            if let Some(at) = recovers_at
+                && number % 3 == 0
+            {
+                let is_retry = number % 2 == 0;
+                let delay = POLL.mul_f64(rng.f64());
+                begins_at = if is_retry { at + delay / 2 } else { at.saturating_sub(delay) };
+                ends_at = begins_at + (POLL / 8).mul_f64(rng.f64());
+                end = if is_retry { Event::Commit } else { Event::Abort };
+            }
             plan.extend([(begins_at, Event::Begin(number)), (ends_at, end(number))]);
         }
         if rng.bool() {
             plan.push((LENGTH.mul_f64(rng.f64()), Event::Restore));
         }
         plan.sort_by_key(|(at, _)| *at);
-        let plan = plan.into();
-        Self { plan, server: 0, next_xid: 700, running: BTreeMap::new(), rows: Vec::new() }
+        Self {
+            plan: plan.into(),
+            server: Server::default(),
+            next_xid: 700,
+            durable_xid: 700,
+            running: BTreeMap::new(),
+            rows: Vec::new(),
+        }
     }
 
     fn catch_up(&mut self, now: Duration) {
@@ -93,22 +107,27 @@ impl Database {
                     self.running.insert(number, (self.next_xid, at));
                     self.next_xid += 1;
                 }
-                Event::Commit(number) => {
-                    let ended = self.running.remove(&number);
-                    self.rows.extend(ended.map(|(xid, begun_at)| Row {
-                        number,
-                        xid,
-                        begun_at,
-                        committed_at: at,
-                    }));
-                }
+                Event::Commit(number) => self.commit(number, at),
                 Event::Abort(number) => drop(self.running.remove(&number)),
                 Event::Restore => {
-                    self.server += 1;
+                    self.server.restores += 1;
                     self.next_xid = if at.as_millis() % 2 == 0 { 690 } else { 100_000 };
+                    self.durable_xid = self.next_xid;
+                    self.running.clear();
+                }
+                Event::Recover => {
+                    self.server.recoveries += 1;
+                    self.next_xid = self.durable_xid;
                     self.running.clear();
                 }
             }
+        }
+    }
+
+    fn commit(&mut self, number: usize, committed_at: Duration) {
+        if let Some((xid, begun_at)) = self.running.remove(&number) {
+            self.durable_xid = self.durable_xid.max(xid + 1);
+            self.rows.push(Row { number, xid, begun_at, committed_at });
         }
     }
 
@@ -121,7 +140,14 @@ impl Database {
         self.rows.iter().find(|row| row.number == number).map(|row| row.committed_at)
     }
 
-    fn snapshot(&self) -> Snapshot {
+    /// Returns the version of the shared state after all commits up to a time. One transaction in six
+    /// raises it.
+    pub(super) fn version_at(&self, time: Duration) -> i64 {
+        let raises = |row: &&Row| row.number % 6 == 1 && row.committed_at <= time;
+        self.rows.iter().filter(raises).count().try_into().unwrap()
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
         let mut in_progress: Vec<u64> = self.running.values().map(|(xid, _)| *xid).collect();
         in_progress.sort_unstable();
         Snapshot::new(self.next_xid, in_progress).unwrap()
@@ -183,99 +209,6 @@ impl Clock for Machine {
 
     fn uptime(&self) -> Duration {
         self.booted_before + self.world.at()
-    }
-}
-
-/// Connection of an instance to the database.
-pub(super) struct ModelFeed {
-    world: Arc<World>,
-    rng: Rng,
-    cursor_kind: CursorKind,
-    /// Longest wait for a healthy step.
-    usual_wait: Duration,
-    read_up_to: Option<(u64, Snapshot, u64)>,
-}
-
-#[async_trait]
-impl Feed for ModelFeed {
-    async fn read(&mut self, timeout: Duration) -> Result<FeedBatch, StoreError> {
-        let is_calm = self.world.is_calm();
-        let fate = if is_calm { 9 } else { self.rng.u8(..12) };
-        sleep(self.random_wait(timeout, is_calm)).await;
-        if fate == 0 {
-            return Err(StoreError::Replica);
-        }
-        let (batch, end) = self.world.read(|database| self.read_from(database));
-        if self.cursor_kind == CursorKind::Hasty {
-            self.read_up_to = Some(end.clone());
-        }
-        // Each part of the answer arrives in time; the whole may take long.
-        for _ in 0..self.rng.u8(1..4) {
-            sleep(self.random_wait(timeout, is_calm)).await;
-        }
-        if fate == 1 {
-            sleep(timeout).await;
-            return Err(StoreError::Timeout(timeout));
-        }
-        self.read_up_to = Some(end);
-        Ok(batch)
-    }
-
-    async fn read_keys(&mut self, _: Duration) -> Result<KeySet, StoreError> {
-        Ok(KeySet::default())
-    }
-
-    async fn read_clients(&mut self, _: Duration) -> Result<ClientSet, StoreError> {
-        Ok(ClientSet::default())
-    }
-
-    fn request_full_reload(&mut self) {
-        self.read_up_to = None;
-    }
-}
-
-impl ModelFeed {
-    pub(super) fn new(
-        world: &Arc<World>,
-        rng: Rng,
-        usual_wait: Duration,
-        kind: CursorKind,
-    ) -> Self {
-        let world = Arc::clone(world);
-        Self { world, rng, cursor_kind: kind, usual_wait, read_up_to: None }
-    }
-
-    fn random_wait(&mut self, timeout: Duration, is_calm: bool) -> Duration {
-        let longest = if is_calm || self.rng.u8(..4) > 0 { self.usual_wait } else { timeout };
-        longest.mul_f64(self.rng.f64())
-    }
-
-    fn read_from(&self, database: &Database) -> (FeedBatch, (u64, Snapshot, u64)) {
-        let seen = database.snapshot();
-        let highest = database.rows.iter().map(|row| row.xid).max().unwrap_or(0);
-        let cursor = self.read_up_to.as_ref().filter(|(server, before, _)| {
-            self.cursor_kind == CursorKind::Trusting
-                || (*server == database.server && seen.sees_all_of(before))
-        });
-        let is_new = |xid: u64| match (cursor, self.cursor_kind) {
-            (None, _) => true,
-            (Some((_, _, highest)), CursorKind::Serial) => xid > *highest,
-            (Some((_, before, _)), CursorKind::EndOfSnapshot) => xid >= before.xmax(),
-            (Some((_, before, _)), _) => !before.sees(xid),
-        };
-        let rows = database.rows.iter().filter(|row| is_new(row.xid));
-        let read_at = self.world.database_time();
-        let entries = rows.map(|row| FeedEntry {
-            revocation: revocation(row.number),
-            xid: row.xid,
-            revoked_at: read_at,
-        });
-        let is_full_reload = cursor.is_none();
-        let (entries, version) = (entries.collect(), KeySet::default().version);
-        let server = ServerId(database.server.to_be_bytes());
-        let cursor = FeedCursor { server, snapshot: seen.clone() };
-        let batch = FeedBatch { entries, read_at, version, is_full_reload, cursor };
-        (batch, (database.server, seen, highest))
     }
 }
 

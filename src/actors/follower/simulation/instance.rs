@@ -9,9 +9,8 @@ use tokio::select;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::database::{
-    BOUND, CursorKind, LENGTH, Machine, ModelFeed, POLL, Row, World, id, revocation,
-};
+use super::database::{BOUND, LENGTH, Machine, POLL, Row, World, id, revocation};
+use super::feed::{CursorKind, ModelFeed};
 use super::protocol::{Design, Reply, Request};
 use crate::actors::SharedState;
 use crate::actors::follower::{Backoff, Follower};
@@ -29,7 +28,7 @@ pub(super) const INSTANCES: usize = 3;
 /// Parts that all schedules share, since they are slow to make.
 #[derive(Clone)]
 pub(super) struct Parts {
-    tokens: Arc<Tokens>,
+    root: Arc<RootKey>,
     metrics: Arc<Metrics>,
 }
 
@@ -48,9 +47,7 @@ pub(super) struct Instance {
 impl Parts {
     pub(super) fn new() -> Self {
         let root = Arc::new(RootKey::generate().unwrap());
-        let ring = KeyRing::es256(&KeySet::default(), &root);
-        let tokens = Arc::new(Tokens::new(root, ring, test_settings()).unwrap());
-        Self { tokens, metrics: Arc::new(Metrics::new().unwrap()) }
+        Self { root, metrics: Arc::new(Metrics::new().unwrap()) }
     }
 
     /// Creates the follower of a replica.
@@ -61,11 +58,13 @@ impl Parts {
         clock: Arc<dyn Clock>,
         rng: Rng,
     ) -> Follower {
+        let no_keys = KeyRing::es256(&KeySet::default(), &self.root);
+        let tokens = Tokens::new(Arc::clone(&self.root), no_keys, test_settings()).unwrap();
         Follower {
             feed: Box::new(feed) as Box<dyn Feed>,
             state: SharedState {
                 replica: Arc::clone(replica),
-                tokens: Arc::clone(&self.tokens),
+                tokens: Arc::new(tokens),
                 clients: Arc::default(),
             },
             notified: replica.log().read_requests(),
@@ -111,7 +110,7 @@ impl Instance {
             let clock: Arc<dyn Clock> = Arc::clone(&self.clock) as _;
             let replica = Arc::new(Replica::new(1_000, BOUND, Arc::clone(&clock)));
             let rng = self.rng.lock().unwrap().fork();
-            let feed = ModelFeed::new(&self.world, rng, usual_wait, CursorKind::Snapshot);
+            let feed = ModelFeed::new(&self.world, rng, usual_wait, self.cursor_kind());
             let rng = self.rng.lock().unwrap().fork();
             let mut follower = self.parts.follower(feed, &replica, clock, rng);
             while follower.read(FeedReadCause::Start).await.is_err() {
@@ -125,6 +124,14 @@ impl Instance {
             }
             *self.replica.lock().unwrap() = None;
             sleep(self.random_time(BOUND)).await;
+        }
+    }
+
+    fn cursor_kind(&self) -> CursorKind {
+        match self.design {
+            Design::SameAfterRecovery => CursorKind::SameAfterRecovery,
+            Design::HalfRead => CursorKind::HalfRead,
+            _ => CursorKind::Snapshot,
         }
     }
 

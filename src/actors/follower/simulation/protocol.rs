@@ -37,6 +37,16 @@ pub(super) enum Design {
     ForgetByElapsedTime,
     /// Wrong: staleness is counted with the monotonic clock alone, which stops while suspended.
     MonotonicClockAlone,
+    /// Wrong: staleness is counted with the wall clock alone, which can be set back.
+    WallClockAlone,
+    /// Wrong: knowledge that was found too old counts again when the wall clock is set back.
+    OutdatedForgiven,
+    /// Wrong: knowledge that is too old when it is noted counts once the wall clock is set back.
+    OutdatedWhenNoted,
+    /// Wrong: the server keeps its identity when it recovers from a crash.
+    SameAfterRecovery,
+    /// Wrong: revocations whose read failed afterwards, at the keys or clients, are not read again.
+    HalfRead,
 }
 
 /// Request of a receiver.

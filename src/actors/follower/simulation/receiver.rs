@@ -1,7 +1,8 @@
-//! Executable model of a receiver, as `docs/revocation.md` specifies it: what a verifier does to
+//! Executable model of a receiver, as `docs/write-a-verifier.md` specifies it: what a verifier does to
 //! follow the feed. Its steps are separated by pauses, in which its process is held up.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use time::OffsetDateTime;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout};
 
-use super::database::{BOUND, LENGTH, World, expiry, id};
+use super::database::{World, expiry, id};
+use super::host::{Host, Stamp};
 use super::network::Network;
 use super::protocol::{Design, RECEIVER_BOUND, Reply, Request};
 use crate::domain::{CLOCK_SKEW_ALLOWANCE, FeedCursor, MAX_LEEWAY, RevocationId};
@@ -21,6 +23,9 @@ const WAIT: Duration = RECEIVER_BOUND.checked_div(4).unwrap();
 
 /// Time after which a request is given up.
 const DEADLINE: Duration = WAIT.saturating_add(Duration::from_secs(1));
+
+/// Largest step back of the wall clock that does not matter.
+const OVERLOOKED_STEP: Duration = Duration::from_secs(1);
 
 /// Receiver, which follows the feed and verifies tokens.
 pub(super) struct Receiver {
@@ -37,86 +42,22 @@ struct State {
     cursor: Option<FeedCursor>,
     since: Option<Duration>,
     entries: HashMap<RevocationId, Entry>,
-    /// Elapsed time up to which every commit is known.
-    known_until: Option<Duration>,
-    /// Whether the time of day differs from that of the database by more than the allowance.
-    is_clock_wrong: bool,
+    known: Option<Arc<Known>>,
+}
+
+/// Moment up to which every commit is known.
+struct Known {
+    until: Stamp,
+    /// Set when it is noted, or by the first check that finds it too old, for good: a clock can be set back
+    /// afterwards.
+    is_outdated: AtomicBool,
 }
 
 /// Revocation.
 #[derive(Clone, Copy)]
 struct Entry {
     expires_at: i64,
-    /// Time on the clock of the design up to which the entry is kept.
-    kept_until: Duration,
-}
-
-/// Machine of a receiver: it is suspended, or its time of day is set.
-struct Host {
-    world: Arc<World>,
-    /// Beginnings and ends.
-    suspensions: Vec<(Duration, Duration)>,
-    /// Times at which the time of day is set, and by how many seconds it is wrong from then on.
-    settings: Vec<(Duration, i64)>,
-    /// Monotonic time and time of day at the latest look, and the time that had elapsed by then.
-    latest: Mutex<(Duration, OffsetDateTime, Duration)>,
-}
-
-impl Host {
-    /// Creates a machine. No machine is both suspended and set back.
-    fn new(world: &Arc<World>, rng: &mut Rng) -> Self {
-        let mut suspensions = Vec::new();
-        let mut settings = Vec::new();
-        let mut at = LENGTH.mul_f64(rng.f64() / 4.0);
-        let is_suspended = rng.bool();
-        while at < LENGTH {
-            let end = at + (2 * BOUND + BOUND).mul_f64(rng.f64());
-            if is_suspended {
-                suspensions.push((at, end));
-            } else {
-                let hours = 3_600 * rng.i64(-2..=2);
-                settings.extend([(at, hours + rng.i64(-299..300)), (end, 0)]);
-            }
-            at = end + LENGTH.mul_f64(rng.f64() / 2.0);
-        }
-        let latest = (Duration::ZERO, world.database_time(), Duration::from_hours(1));
-        let latest = Mutex::new(latest);
-        Self { world: Arc::clone(world), suspensions, settings, latest }
-    }
-
-    /// Waits for the end of a suspension.
-    async fn be_awake(&self) {
-        let now = self.world.at();
-        let current = self.suspensions.iter().find(|(start, end)| (*start..*end).contains(&now));
-        if let Some((_, end)) = current {
-            sleep(end.saturating_sub(now)).await;
-        }
-    }
-
-    /// Returns the time on a clock that stops while the machine is suspended.
-    fn monotonic_time(&self) -> Duration {
-        let now = self.world.at();
-        let suspended =
-            |(start, end): &(Duration, Duration)| (*end).min(now).saturating_sub((*start).min(now));
-        now.saturating_sub(self.suspensions.iter().map(suspended).sum())
-    }
-
-    fn time_of_day(&self) -> OffsetDateTime {
-        let now = self.world.at();
-        let setting = self.settings.iter().rev().find(|(at, _)| *at <= now);
-        let wrong_by = setting.map_or(0, |(_, seconds)| *seconds);
-        self.world.database_time() + time::Duration::seconds(wrong_by)
-    }
-
-    /// Returns the elapsed time. It advances from look to look by the larger advance of both clocks.
-    fn elapsed_time(&self) -> Duration {
-        let (monotonic, time_of_day) = (self.monotonic_time(), self.time_of_day());
-        let mut latest = self.latest.lock().unwrap();
-        let by_day = Duration::try_from(time_of_day - latest.1).unwrap_or_default();
-        let elapsed = latest.2 + by_day.max(monotonic.saturating_sub(latest.0));
-        *latest = (monotonic, time_of_day, elapsed);
-        elapsed
-    }
+    kept_until: Stamp,
 }
 
 impl Receiver {
@@ -134,12 +75,13 @@ impl Receiver {
     ) {
         let mut is_subscribed = false;
         let mut nonce = 0;
-        let mut sent_at = Duration::ZERO;
+        let mut sent_at = self.host.now();
         loop {
             self.pause().await;
             if !is_subscribed {
                 nonce += 1;
-                sent_at = self.elapsed_time();
+                self.host.note_request(true);
+                sent_at = self.host.now();
                 self.pause().await;
                 network.send(self.request(nonce));
             }
@@ -157,6 +99,7 @@ impl Receiver {
                 Some(reply) => self.take(sent_at, &reply).await,
                 None => sleep(Duration::from_millis(self.random(1_000))).await,
             }
+            self.host.note_request(false);
         }
     }
 
@@ -167,11 +110,9 @@ impl Receiver {
 
     /// Takes a reply: first the entries, then the cursor, then the freshness. What is interrupted in
     /// between is asked for again.
-    async fn take(&self, sent_at: Duration, reply: &Reply) {
+    async fn take(&self, sent_at: Stamp, reply: &Reply) {
         self.host.be_awake().await;
-        let arrived_at = self.elapsed_time();
-        let wrong_by = (self.host.time_of_day() - reply.now).abs();
-        self.state().is_clock_wrong = wrong_by > CLOCK_SKEW_ALLOWANCE;
+        let arrived_at = self.host.now();
         if self.design == Design::CursorFirst {
             self.adopt_cursor(reply);
         }
@@ -179,9 +120,9 @@ impl Receiver {
             if self.pause().await {
                 return;
             }
-            self.apply(id, expires_at, reply.now);
+            self.apply(id, expires_at, reply.now, arrived_at);
         }
-        if self.pause().await {
+        if (sent_at.wall - reply.now).abs() > CLOCK_SKEW_ALLOWANCE || self.pause().await {
             return;
         }
         self.adopt_cursor(reply);
@@ -190,11 +131,27 @@ impl Receiver {
             Design::CountedFromArrival | Design::PushWithHeartbeats => arrived_at,
             _ => sent_at,
         };
-        let age = Duration::from_millis(reply.age_ms.unsigned_abs());
-        let known_until =
-            if reply.age_ms < 0 { counted_from + age } else { counted_from.saturating_sub(age) };
+        let age = time::Duration::milliseconds(reply.age_ms);
+        // A negative age moves each clock by no more than it has advanced.
+        self.vouch(Stamp {
+            monotonic: (counted_from.monotonic - age)
+                .min(counted_from.monotonic.max(arrived_at.monotonic)),
+            wall: (counted_from.wall - age).min(counted_from.wall.max(arrived_at.wall)),
+        });
+    }
+
+    /// Notes that everything before a moment is known, unless a later one is noted already. On two
+    /// clocks, the later one is that from which less has elapsed.
+    fn vouch(&self, until: Stamp) {
+        let now = self.host.now();
         let mut state = self.state();
-        state.known_until = state.known_until.max(Some(known_until));
+        let known = state.known.as_ref();
+        if known.is_none_or(|known| self.elapsed(until, now) <= self.elapsed(known.until, now)) {
+            // The machine may have been suspended since the request.
+            let is_outdated =
+                self.is_too_old(until, now) && self.design != Design::OutdatedWhenNoted;
+            state.known = Some(Arc::new(Known { until, is_outdated: is_outdated.into() }));
+        }
     }
 
     fn adopt_cursor(&self, reply: &Reply) {
@@ -204,23 +161,32 @@ impl Receiver {
     }
 
     /// Adds an entry, or lets it last longer.
-    fn apply(&self, id: RevocationId, expires_at: i64, now: OffsetDateTime) {
-        let remaining = expires_at - now.unix_timestamp();
-        let remaining = Duration::from_secs(remaining.try_into().unwrap_or_default());
-        let kept_until = self.time_for_entries() + remaining + CLOCK_SKEW_ALLOWANCE + MAX_LEEWAY;
+    fn apply(&self, id: RevocationId, expires_at: i64, now: OffsetDateTime, arrived_at: Stamp) {
+        let remaining = time::Duration::seconds(expires_at - now.unix_timestamp());
+        // The time of the service is in whole seconds.
+        let margin = CLOCK_SKEW_ALLOWANCE + MAX_LEEWAY + Duration::from_secs(1) + OVERLOOKED_STEP;
+        let kept_until = Stamp {
+            monotonic: arrived_at.monotonic + remaining + margin,
+            wall: arrived_at.wall + remaining + margin,
+        };
         let mut state = self.state();
         let entry = state.entries.entry(id).or_insert(Entry { expires_at, kept_until });
         entry.expires_at = entry.expires_at.max(expires_at);
-        entry.kept_until = entry.kept_until.max(kept_until);
+        entry.kept_until.monotonic = entry.kept_until.monotonic.max(kept_until.monotonic);
+        entry.kept_until.wall = entry.kept_until.wall.max(kept_until.wall);
     }
 
-    /// Forgets what has expired.
+    /// Forgets what has expired, by the monotonic clock alone, which may be slow. An entry is never
+    /// sent again, so it must not be forgotten because a clock was set forward.
     fn forget(&self) {
-        let now = self.time_for_entries();
-        let time_of_day = (self.host.time_of_day() - CLOCK_SKEW_ALLOWANCE).unix_timestamp();
-        let by_time_of_day = self.design == Design::ForgetByTimeOfDay;
-        self.state().entries.retain(|_, entry| {
-            if by_time_of_day { time_of_day <= entry.expires_at } else { now <= entry.kept_until }
+        let now = self.host.now();
+        let time_of_day = (now.wall - CLOCK_SKEW_ALLOWANCE).unix_timestamp();
+        self.state().entries.retain(|_, Entry { expires_at, kept_until }| match self.design {
+            Design::ForgetByTimeOfDay => time_of_day <= *expires_at,
+            Design::ForgetByElapsedTime => {
+                now.monotonic <= kept_until.monotonic && now.wall <= kept_until.wall
+            }
+            _ => now.monotonic <= kept_until.monotonic,
         });
     }
 
@@ -229,17 +195,20 @@ impl Receiver {
     pub(super) async fn verify(&self, number: usize) -> (Verdict, Duration) {
         self.host.be_awake().await;
         self.forget();
-        let known_until = self.state().known_until;
+        let known = self.state().known.clone();
         self.pause().await;
         let is_revoked = self.state().entries.contains_key(&id(number));
         self.pause().await;
-        let is_expired = self.host.time_of_day() > expiry() + MAX_LEEWAY;
-        let is_clock_wrong = self.state().is_clock_wrong;
-        let is_fresh = known_until
-            .is_some_and(|known_until| self.elapsed_time() <= known_until + RECEIVER_BOUND);
+        let now = self.host.now();
+        let is_fresh = known.as_ref().is_some_and(|known| self.is_fresh(known, now));
+        // A check that was held up may have looked at what is known no more.
+        if self.state().known.as_ref().map(Arc::as_ptr) == known.as_ref().map(Arc::as_ptr) {
+            self.host.note_check();
+        }
+        let is_expired = now.wall > expiry() + MAX_LEEWAY;
         let verdict = if is_revoked {
             Verdict::Revoked
-        } else if is_fresh && !is_clock_wrong && !is_expired {
+        } else if is_fresh && !is_expired {
             Verdict::Clear
         } else {
             Verdict::Unknown
@@ -247,19 +216,27 @@ impl Receiver {
         (verdict, self.world.at())
     }
 
-    fn elapsed_time(&self) -> Duration {
-        match self.design {
-            Design::MonotonicClockAlone => Duration::from_hours(1) + self.host.monotonic_time(),
-            _ => self.host.elapsed_time(),
-        }
+    /// Returns `true` if what is known is within the bound, and no check has found that it is not.
+    fn is_fresh(&self, known: &Known, now: Stamp) -> bool {
+        let is_too_old = self.is_too_old(known.until, now);
+        let was_too_old = known.is_outdated.fetch_or(is_too_old, Ordering::SeqCst);
+        !is_too_old && (!was_too_old || self.design == Design::OutdatedForgiven)
     }
 
-    /// Returns the time by which entries are kept: the monotonic clock alone, which may be slow. An
-    /// entry is never sent again, so it must not be forgotten because a clock was set forward.
-    fn time_for_entries(&self) -> Duration {
+    /// Returns `true` if a moment is beyond the bound, or the wall clock was set back since.
+    fn is_too_old(&self, since: Stamp, now: Stamp) -> bool {
+        let is_set_back = self.design != Design::MonotonicClockAlone
+            && self.design != Design::WallClockAlone
+            && now.wall - since.wall < now.monotonic - since.monotonic - OVERLOOKED_STEP;
+        is_set_back || self.elapsed(since, now) > RECEIVER_BOUND
+    }
+
+    fn elapsed(&self, since: Stamp, now: Stamp) -> time::Duration {
+        let (monotonic, wall) = (now.monotonic - since.monotonic, now.wall - since.wall);
         match self.design {
-            Design::ForgetByElapsedTime => self.elapsed_time(),
-            _ => self.host.monotonic_time(),
+            Design::MonotonicClockAlone => monotonic,
+            Design::WallClockAlone => wall,
+            _ => monotonic.max(wall),
         }
     }
 

@@ -161,4 +161,9 @@ wrong_designs! {
     entries_forgotten_by_the_time_of_day_are_detected: ForgetByTimeOfDay;
     entries_forgotten_by_elapsed_time_are_detected: ForgetByElapsedTime;
     monotonic_clock_alone_is_detected: MonotonicClockAlone;
+    wall_clock_alone_is_detected: WallClockAlone;
+    outdated_knowledge_that_counts_again_is_detected: OutdatedForgiven;
+    knowledge_outdated_when_noted_is_detected: OutdatedWhenNoted;
+    server_that_is_the_same_after_its_recovery_is_detected: SameAfterRecovery;
+    read_that_failed_at_the_keys_is_detected: HalfRead;
 }
