@@ -247,7 +247,8 @@ impl Metrics {
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         for door in Door::iter() {
             for reason in RefusalReason::iter() {
-                metrics.passwords_refused(door, reason);
+                // A series exists from its first use.
+                let _ = metrics.passwords_refused(door, reason);
             }
         }
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -255,6 +256,7 @@ impl Metrics {
     }
 
     /// Returns the counter of the passwords that a route refused for a reason.
+    #[must_use]
     pub fn passwords_refused(&self, door: Door, reason: RefusalReason) -> IntCounter {
         let labels: [&str; 2] = [door.into(), reason.into()];
         self.passwords_refused.with_label_values(&labels)

@@ -11,8 +11,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::actors::{
-    ClientActor, Drain, HashQueue, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor,
-    SharedState, Throttle, UserActor,
+    ClientActor, Drain, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor, SharedState,
+    UserActor,
 };
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
@@ -173,8 +173,7 @@ struct Actors {
     keys: Mailbox<KeyActor>,
 }
 
-/// Loads the shared state, and starts the actors with the hashing queue and the writer of
-/// revocations that they share.
+/// Loads the shared state, and starts the actors with the writer of revocations that they share.
 async fn start_actors(
     config: &Config,
     keys: Keys,
@@ -185,8 +184,6 @@ async fn start_actors(
 ) -> Result<Actors, StartupError> {
     let clock: Arc<dyn Clock> = Arc::clone(&database_clock) as _;
     let timeout = config.http.request_timeout;
-    let hashing =
-        HashQueue::start(config.hashing, timeout, Arc::clone(&clock), Arc::clone(metrics));
     let revocations = Arc::new(RevocationWriter::start(
         Arc::clone(store),
         Arc::clone(&state.replica),
@@ -219,18 +216,9 @@ async fn start_actors(
         Arc::clone(&clock),
     );
     let ids = CounterIds::new(&keys.root)?;
-    let throttle = Throttle::new(Arc::clone(store), ids, config.throttle, timeout);
     let keys = KeyActor::new(config, keys, state, Arc::clone(&clock));
     let metrics = Arc::clone(metrics);
-    let users = UserActor::new(
-        Arc::clone(store),
-        hashing,
-        revocations,
-        throttle,
-        config.networks,
-        clock,
-        metrics,
-    );
+    let users = UserActor::new(config, Arc::clone(store), ids, revocations, clock, metrics);
     Ok(Actors {
         users: Mailbox::new(users.start(), timeout),
         sessions: Mailbox::new(sessions.start(), timeout),

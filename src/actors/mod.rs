@@ -38,5 +38,5 @@ pub use sessions::{
 pub use shared_state::SharedState;
 pub use users::{
     ChangeOwnPassword, ChangeUser, DeleteOwnAccount, FindUser, ListAuditRecords, ListUsers,
-    LoggedIn, Login, Ping, Register, ResetPassword, SetPassword, Throttle, Unthrottle, UserActor,
+    LoggedIn, Login, Ping, Register, ResetPassword, SetPassword, Unthrottle, UserActor,
 };

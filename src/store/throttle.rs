@@ -75,14 +75,14 @@ pub enum Reservation {
 /// an expression, too.
 pub(super) fn delay_sql(failures: &str, limits: FailureLimits) -> String {
     let FailureLimits { free, max } = limits;
-    let mut delays = String::new();
-    for (failures_beyond, delay) in (0..).zip(FAILURE_DELAYS) {
-        delays += &format!(" when {failures} <= {} then {delay}", free + failures_beyond);
-    }
+    let cases = (free..).zip(FAILURE_DELAYS);
+    let cases: Vec<_> =
+        cases.map(|(count, delay)| format!("when {failures} <= {count} then {delay}")).collect();
+    let cases = cases.join(" ");
     let [.., last] = FAILURE_DELAYS;
     let day = FAILURE_RETENTION.as_secs();
     format!(
-        "case when {failures} >= {max} then {day} when {failures} < {free} then 0{delays} else {last} end"
+        "case when {failures} >= {max} then {day} when {failures} < {free} then 0 {cases} else {last} end"
     )
 }
 

@@ -162,11 +162,11 @@ async fn parallel_guesses_are_hashed_as_often_as_the_pace_allows(database: TestD
     let guesses = (0..50).map(|i| guess(&instances[i % 2], STRANGER));
     let replies = join_all(guesses).await;
 
-    let hashed = replies.iter().filter(|reply| reply.status == 401).count();
+    let checked = replies.iter().filter(|reply| reply.status == 401).count();
     assert!(replies.iter().all(|reply| reply.status == 401 || reply.status == 429), "{replies:?}");
-    assert_eq!(hashes().await - before, hashed as u64);
+    assert_eq!(hashes().await - before, checked as u64);
     // More only if the first delay passes meanwhile.
-    assert!((5..=7).contains(&hashed), "{hashed} guesses were hashed");
+    assert!((5..=7).contains(&checked), "{checked} guesses were hashed");
 }
 
 async fn pace_holds_across_a_restart(database: TestDatabase) {

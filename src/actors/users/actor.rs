@@ -12,10 +12,11 @@ use crate::actors::limiter::{Limiter, REPORTS, RESETS, UNLIMITED};
 use crate::actors::network_pace::NetworkPace;
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
-use crate::config::NetworkSettings;
+use crate::config::Config;
 use crate::domain::{Network, UserId};
 use crate::metrics::Metrics;
 use crate::store::Store;
+use crate::tokens::CounterIds;
 
 /// Actor that owns the accounts. Its handlers return futures, so a slow query delays only its own
 /// caller; the database arbitrates between simultaneous messages.
@@ -38,17 +39,20 @@ pub struct UserActor {
 }
 
 impl UserActor {
-    /// Creates the actor from its parts.
+    /// Creates the actor, and starts the hashing threads. `ids` names the failure counters.
     #[must_use]
     pub fn new(
+        config: &Config,
         store: Arc<dyn Store>,
-        hashing: HashQueue,
+        ids: CounterIds,
         revocations: Arc<RevocationWriter>,
-        throttle: Throttle,
-        networks: NetworkSettings,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let Config { hashing, throttle, networks, .. } = config;
+        let timeout = config.http.request_timeout;
+        let hashing = HashQueue::start(*hashing, timeout, Arc::clone(&clock), Arc::clone(&metrics));
+        let throttle = Throttle::new(Arc::clone(&store), ids, *throttle, timeout);
         let refusals = Refusals::new(Arc::clone(&store), Arc::clone(&clock), metrics);
         let now = clock.uptime();
         let registrations = networks.registrations.unwrap_or(UNLIMITED);

@@ -23,5 +23,4 @@ pub use queries::{FindUser, ListAuditRecords, ListUsers, Ping};
 pub use register::Register;
 pub use reset_password::ResetPassword;
 pub use set_password::SetPassword;
-pub use throttle::Throttle;
 pub use unthrottle::Unthrottle;

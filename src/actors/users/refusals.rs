@@ -78,14 +78,15 @@ impl Refusals {
         let action = AuditAction::LoginRefused;
         let mut record = AuditRecord::for_user(self.clock.now(), action, &user, requester);
         record.session_id = session_id;
-        let mut detail = user.username.as_str().to_owned();
-        if reason == RefusalReason::TooManyAttempts {
-            detail += ": too many attempts";
-        }
-        if unreported > 0 {
-            detail += &format!(" ({unreported} more since the last record)");
-        }
-        record.detail = Some(detail);
+        let name = user.username.as_str();
+        let reason = match reason {
+            RefusalReason::WrongPassword => "",
+            RefusalReason::TooManyAttempts => ": too many attempts",
+        };
+        record.detail = Some(match unreported {
+            0 => format!("{name}{reason}"),
+            _ => format!("{name}{reason} ({unreported} more since the last record)"),
+        });
         if let Err(error) = self.store.insert_audit_record(&record).await {
             let error = ErrorChain(&error);
             tracing::warn!(user.id = %user.id, %error, "failed to record a refused login");

@@ -18,7 +18,7 @@ use crate::tokens::CounterIds;
 
 /// Failure counters of usernames, known devices, known networks and sessions.
 #[derive(Clone)]
-pub struct Throttle {
+pub(super) struct Throttle {
     store: Arc<dyn Store>,
     ids: Arc<CounterIds>,
     pub(super) settings: ThrottleSettings,
@@ -37,8 +37,7 @@ pub(super) struct ReservedAttempt {
 
 impl Throttle {
     /// Creates the throttle from its parts. A statement is given up after `timeout`.
-    #[must_use]
-    pub fn new(
+    pub(super) fn new(
         store: Arc<dyn Store>,
         ids: CounterIds,
         settings: ThrottleSettings,

@@ -295,25 +295,29 @@ fn any_port() -> ListenAddress {
     ListenAddress { host: "127.0.0.1".to_owned(), port: 0 }
 }
 
+fn http_settings() -> HttpSettings {
+    HttpSettings {
+        address: any_port(),
+        management_address: None,
+        serves_docs: true,
+        workers: 2,
+        token_cache_size: 1024 * 1024,
+        trusted_proxies: Vec::new(),
+        cors_allowed_origins: Vec::new(),
+        max_connections: 1_000,
+        max_connections_per_address: 1_000,
+        head_timeout: Duration::from_mins(1),
+        reply_timeout: Duration::from_mins(1),
+        request_timeout: Duration::from_mins(1),
+        shutdown_drain: Duration::from_secs(2),
+        shutdown_timeout: Duration::from_mins(1),
+    }
+}
+
 /// Returns settings whose timeouts are long enough for a busy machine.
 fn config(database: &TestDatabase) -> Config {
     Config {
-        http: HttpSettings {
-            address: any_port(),
-            management_address: None,
-            serves_docs: true,
-            workers: 2,
-            token_cache_size: 1024 * 1024,
-            trusted_proxies: Vec::new(),
-            cors_allowed_origins: Vec::new(),
-            max_connections: 1_000,
-            max_connections_per_address: 1_000,
-            head_timeout: Duration::from_mins(1),
-            reply_timeout: Duration::from_mins(1),
-            request_timeout: Duration::from_mins(1),
-            shutdown_drain: Duration::from_secs(2),
-            shutdown_timeout: Duration::from_mins(1),
-        },
+        http: http_settings(),
         database: DatabaseSettings {
             database: database.config(),
             max_connections: 4,
