@@ -17,7 +17,8 @@ use crate::actors::{
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
 use crate::http::{
-    Api, BoundServer, CompleteReads, Connections, FailureLog, ListenError, Readiness, RunningServer,
+    Api, BoundServer, CompleteReads, Connections, FailureLog, FeedLimits, ListenError, Readiness,
+    RunningServer,
 };
 use crate::keys::{self, Keys, KeysError, OpenKeysError};
 use crate::metrics::Metrics;
@@ -85,6 +86,7 @@ impl Application {
         let connections = Arc::new(Connections::new(&config.http, Arc::clone(&metrics)));
         let api = Api {
             readiness: Arc::new(Readiness::new(actors.users.clone(), Arc::clone(&clock))),
+            feed_limits: Arc::new(FeedLimits::new(config.revocations, &clock)),
             users: actors.users,
             sessions: actors.sessions.clone(),
             roles: actors.roles,

@@ -383,6 +383,7 @@ impl<'a> Checker<'a> {
             sweep_interval: setting!(self, revocation_sweep_interval, positive_seconds),
             max_staleness,
             poll_interval,
+            receiver_rate: Ok(RevocationSettings::RECEIVER_RATE),
         })
     }
 

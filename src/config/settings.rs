@@ -265,9 +265,14 @@ pub struct RevocationSettings {
     pub max_staleness: Duration,
     /// Longest time between two reads of the feed.
     pub poll_interval: Duration,
+    /// Bytes a second of complete and of long replies to receivers. No variable sets it.
+    pub receiver_rate: u32,
 }
 
 impl RevocationSettings {
+    /// 128 MiB a second, about what a network of 1 Gbit/s carries.
+    pub const RECEIVER_RATE: u32 = 128 * 1024 * 1024;
+
     /// Returns the timeout of a read from the database: half of the staleness bound, so that a
     /// hanging connection is replaced before the bound is reached.
     #[must_use]

@@ -51,7 +51,7 @@ pub use connections::Connections;
 pub use failures::FailureLog;
 pub use openapi::openapi;
 pub use readiness::Readiness;
-pub use revocations::CompleteReads;
+pub use revocations::{CompleteReads, FeedLimits};
 pub use server::{BoundServer, ListenError, RunningServer};
 pub use state::Api;
 pub use views::{

@@ -1,12 +1,13 @@
 //! `/revocations`: the revocation feed, which verifiers follow.
 
 mod complete;
+mod limits;
 
 use std::io;
 use std::time::Duration;
 
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::{AcceptEncoding, Encoding};
+use actix_web::http::header::{AcceptEncoding, ContentType, Encoding};
 use actix_web::web::{Data, Header, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use prometheus::IntGauge;
@@ -26,10 +27,15 @@ use crate::domain::{FeedCursor, Permission};
 use crate::metrics::ReceiverReply;
 use crate::revocation::LogReply;
 pub use complete::CompleteReads;
+use complete::in_background;
+pub use limits::FeedLimits;
+use limits::PACE;
 
-/// Shortest time between two replies with revocations to a receiver, and shortest wait before a
-/// reply without any.
-const PACE: Duration = Duration::from_millis(200);
+/// Number of revocations from which a reply is long: some 54 KB.
+const LONG_REPLY: usize = 1_000;
+
+/// Bytes of a revocation in a reply.
+const REVOCATION_SIZE: usize = 54;
 
 /// Time that the answer to a receiver takes up when many get theirs together.
 const SPREAD: Duration = Duration::from_micros(100);
@@ -52,13 +58,15 @@ pub(super) struct RawFeedQuery {
     nonce: Option<String>,
 }
 
-/// Checked query of the feed.
-struct FeedQuery {
+/// Checked request of a receiver.
+struct FeedRequest {
+    arrived_at: Duration,
     cursor: Option<FeedCursor>,
     /// Whether the reply with this cursor had revocations: then the next one is [`PACE`] later.
     is_paced: bool,
     wait: Duration,
     nonce: String,
+    accepts_gzip: bool,
 }
 
 /// Revocations after a cursor.
@@ -99,9 +107,9 @@ struct Waiting(IntGauge);
 /// Follow the revocations
 ///
 /// For services that verify access tokens offline. The reply is sent at once if there are
-/// revocations after the cursor, otherwise when there are, or after `wait`. A receiver gets at most
-/// five replies a second. An instance that may not know the latest revocations closes the connection,
-/// so that the next request reaches another one.
+/// revocations after the cursor, otherwise when there are, or after `wait`. An instance sends
+/// revocations at most five times a second, to all receivers together. An instance that may not know
+/// the latest revocations closes the connection, so that the next request reaches another one.
 #[utoipa::path(
     get, path = "/revocations", operation_id = "revocations", tag = "oauth",
     security(("basic" = []), ("bearer" = ["revocations:read"])), params(RawFeedQuery),
@@ -119,12 +127,12 @@ pub(super) async fn follow(
     let arrived_at = api.clock.uptime();
     let caller = Caller::from_header(&api, &request).await?;
     caller.require_permission(Some(&Permission::REVOCATIONS_READ))?;
-    let query = FeedQuery::parse(query.into_inner(), &api)?;
     let accepts_gzip = accepted.is_some_and(|Header(accepted)| {
         let supported = [Encoding::gzip(), Encoding::identity()];
         accepted.negotiate(supported.iter()) == Some(Encoding::gzip())
     });
-    let result = answer(&api, arrived_at, &query, accepts_gzip).await;
+    let request = FeedRequest::parse(query.into_inner(), &api, arrived_at, accepts_gzip)?;
+    let result = answer(&api, &request).await;
     match &result {
         Ok(reply) => {
             if let BodySize::Sized(bytes) = reply.body().size() {
@@ -137,35 +145,21 @@ pub(super) async fn follow(
 }
 
 /// Answers from one view of the log, the latest one after the wait.
-async fn answer(
-    api: &Api,
-    arrived_at: Duration,
-    query: &FeedQuery,
-    accepts_gzip: bool,
-) -> Result<HttpResponse, ApiError> {
+async fn answer(api: &Api, request: &FeedRequest) -> Result<HttpResponse, ApiError> {
     api.require_fresh()?;
+    let Some(cursor) = &request.cursor else { return reply_with_all(api, request).await };
+    know_server(api, cursor, request.arrived_at).await?;
     let log = api.replica.log();
-    if let Some(cursor) = &query.cursor {
-        know_server(api, cursor, arrived_at).await?;
-        if log.latest().serves(cursor) {
-            wait_for_rows(api, cursor, query).await;
+    if log.latest().serves(cursor) {
+        select! {
+            () = wait_for_rows(api, cursor, request) => {}
+            () = api.connections.until_draining() => {}
         }
     }
-    let view = log.latest();
-    if let Some(reply) = query.cursor.as_ref().and_then(|cursor| view.reply(cursor, arrived_at)) {
-        let is_empty = reply.rows.is_empty();
-        let kind = if is_empty { ReceiverReply::Empty } else { ReceiverReply::Incremental };
-        let reply = RevocationsView::new(api, query, reply, false)?;
-        api.metrics.receiver_replies.inc(kind);
-        return Ok(HttpResponse::Ok().json(reply));
+    match log.latest().reply(cursor, request.arrived_at) {
+        Some(later) => reply_with_later(api, request, later).await,
+        None => reply_with_all(api, request).await,
     }
-    let complete = api.complete_reads.take().await?;
-    let later = log.latest().reply(&complete.cursor, arrived_at);
-    let later = later.ok_or_else(|| ApiError::Unavailable("the log has moved on".into()))?;
-    let reply = RevocationsView::new(api, query, later, true)?;
-    let json = serde_json::to_vec(&reply).map_err(io::Error::from)?;
-    api.metrics.receiver_replies.inc(ReceiverReply::Complete);
-    Ok(complete.respond(json, accepts_gzip)?)
 }
 
 /// Waits for a read if a cursor is from another server: it may be the one that this instance is about
@@ -180,12 +174,12 @@ async fn know_server(api: &Api, cursor: &FeedCursor, arrived_at: Duration) -> Re
     read.map_err(|error| ApiError::Unavailable(error.into()))
 }
 
-/// Waits until there are revocations after the cursor, the receiver has waited, or the instance shuts
-/// down.
-async fn wait_for_rows(api: &Api, cursor: &FeedCursor, query: &FeedQuery) {
+/// Waits until there are revocations after the cursor and they may be sent, or the receiver has
+/// waited.
+async fn wait_for_rows(api: &Api, cursor: &FeedCursor, request: &FeedRequest) {
     let _waiting = Waiting::new(&api.metrics.receivers_waiting);
     let rows = async {
-        if query.is_paced {
+        if request.is_paced {
             sleep(PACE).await;
         }
         api.replica.log().wait_for_rows(cursor).await;
@@ -194,10 +188,8 @@ async fn wait_for_rows(api: &Api, cursor: &FeedCursor, query: &FeedQuery) {
             sleep(longest.mul_f64(fastrand::f64())).await;
         }
     };
-    select! {
-        () = rows => {}
-        () = sleep(query.wait.max(PACE)) => {}
-        () = api.connections.until_draining() => {}
+    if timeout(request.wait.max(PACE), rows).await.is_ok() {
+        api.feed_limits.wait_for_release(request.arrived_at).await;
     }
 }
 
@@ -209,8 +201,46 @@ fn longest_delay(waiting: i64) -> Duration {
     Duration::from_millis(spread.as_millis().try_into().unwrap_or(u64::MAX))
 }
 
-impl FeedQuery {
-    fn parse(raw: RawFeedQuery, api: &Api) -> Result<Self, ApiError> {
+/// Replies with the revocations after the cursor of the request.
+async fn reply_with_later(
+    api: &Api,
+    request: &FeedRequest,
+    later: LogReply,
+) -> Result<HttpResponse, ApiError> {
+    let len = later.rows.len();
+    if len > LONG_REPLY {
+        api.feed_limits.spend(u32::try_from(len * REVOCATION_SIZE).unwrap_or(u32::MAX))?;
+    }
+    let kind = if len == 0 { ReceiverReply::Empty } else { ReceiverReply::Incremental };
+    let reply = RevocationsView::new(api, request, later, false)?;
+    let json = if len > LONG_REPLY {
+        in_background(move || Ok(serde_json::to_vec(&reply)?)).await?
+    } else {
+        serde_json::to_vec(&reply).map_err(io::Error::from)?
+    };
+    api.metrics.receiver_replies.inc(kind);
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
+}
+
+/// Replies with every live revocation.
+async fn reply_with_all(api: &Api, request: &FeedRequest) -> Result<HttpResponse, ApiError> {
+    let complete = api.complete_reads.latest().await?;
+    api.feed_limits.spend(complete.size(request.accepts_gzip))?;
+    let later = api.replica.log().latest().reply(&complete.cursor, request.arrived_at);
+    let later = later.ok_or_else(|| ApiError::Unavailable("the log has moved on".into()))?;
+    let reply = RevocationsView::new(api, request, later, true)?;
+    let json = serde_json::to_vec(&reply).map_err(io::Error::from)?;
+    api.metrics.receiver_replies.inc(ReceiverReply::Complete);
+    Ok(complete.respond(json, request.accepts_gzip)?)
+}
+
+impl FeedRequest {
+    fn parse(
+        raw: RawFeedQuery,
+        api: &Api,
+        arrived_at: Duration,
+        accepts_gzip: bool,
+    ) -> Result<Self, ApiError> {
         let invalid = |reason: &str| ApiError::InvalidQuery(reason.to_owned());
         let (is_paced, cursor) = match raw.cursor.map(|text| parse_cursor(&text)) {
             Some(Some((is_paced, cursor))) => (is_paced, Some(cursor)),
@@ -224,7 +254,7 @@ impl FeedQuery {
         if nonce.len() > MAX_NONCE {
             return Err(invalid("nonce must have at most 128 bytes"));
         }
-        Ok(Self { cursor, is_paced, wait, nonce })
+        Ok(Self { arrived_at, cursor, is_paced, wait, nonce, accepts_gzip })
     }
 }
 
@@ -245,7 +275,7 @@ impl RevocationsView {
     /// Returns [`ApiError::RevocationsStale`].
     fn new(
         api: &Api,
-        query: &FeedQuery,
+        request: &FeedRequest,
         reply: LogReply,
         complete: bool,
     ) -> Result<Self, ApiError> {
@@ -254,7 +284,7 @@ impl RevocationsView {
         let age = Duration::from_millis(age_ms.try_into().unwrap_or_default());
         api.metrics.receiver_age.observe(age.as_secs_f64());
         Ok(Self {
-            nonce: query.nonce.clone(),
+            nonce: request.nonce.clone(),
             cursor: format!("{}{cursor}", u8::from(!complete && !rows.is_empty())),
             age_ms,
             now: api.clock.now().unix_timestamp(),

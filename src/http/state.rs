@@ -9,7 +9,7 @@ use super::connections::Connections;
 use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
-use super::revocations::CompleteReads;
+use super::revocations::{CompleteReads, FeedLimits};
 use crate::actors::{ClientActor, KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
@@ -55,6 +55,7 @@ pub struct Api {
     pub readiness: Arc<Readiness>,
     pub failures: FailureLog,
     pub complete_reads: Arc<CompleteReads>,
+    pub feed_limits: Arc<FeedLimits>,
 }
 
 impl Api {

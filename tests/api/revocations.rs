@@ -7,6 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::read::GzDecoder;
+use portcullis::clock::{Clock, SystemClock};
 use portcullis::domain::FeedCursor;
 use reqwest::Method;
 use reqwest::header::ACCEPT_ENCODING;
@@ -17,8 +18,8 @@ use sqlx::postgres::PgConnection;
 use uuid::Uuid;
 
 use crate::support::{
-    PostgresServer, Process, Reply, TestApp, TestDatabase, decode_claims, eventually,
-    on_both_databases, send,
+    PostgresServer, Process, Reply, TestApp, TestDatabase, decode_claims, elapsed_since,
+    eventually, on_both_databases, send,
 };
 
 on_both_databases![
@@ -26,7 +27,11 @@ on_both_databases![
     everything_that_ends_tokens_arrives,
     client_follows_with_its_secret,
     waiting_request_is_answered_by_a_logout,
+    old_cursor_is_answered_at_the_pace_of_a_receiver,
     complete_reply_is_compressed_once_for_all,
+    many_later_revocations_are_compressed_once_for_all,
+    complete_replies_are_limited,
+    long_replies_are_limited,
     incomplete_replica_answers_from_the_database,
     cursor_of_an_unknown_server_gets_everything,
     malformed_requests_are_refused,
@@ -78,6 +83,31 @@ impl<'a> Receiver<'a> {
         }
         panic!("{id} has not arrived");
     }
+
+    /// Asks until a number of revocations have arrived.
+    async fn receive_all(&mut self, count: usize) {
+        let mut ids = BTreeSet::new();
+        while ids.len() < count {
+            ids.extend(revoked_ids(&self.ask("2.5").await.body));
+        }
+        assert_eq!(ids.len(), count);
+    }
+}
+
+/// Commits revocations in one transaction.
+async fn insert_revocations(database: &TestDatabase, count: usize) {
+    let insert = match database {
+        TestDatabase::Postgres { .. } => format!(
+            "insert into revocations (id, expires_at)
+             select gen_random_uuid(), now() + interval '1 hour' from generate_series(1, {count})"
+        ),
+        TestDatabase::Sqlite(_) => format!(
+            "insert into revocations (id, expires_at)
+             with recursive n (i) as (select 1 union all select i + 1 from n where i < {count})
+             select randomblob(16), (strftime('%s', 'now') + 3600) * 1000000 from n where {count} > 0"
+        ),
+    };
+    database.execute(insert).await;
 }
 
 /// Returns the ids in a reply. An id may come twice.
@@ -296,38 +326,107 @@ async fn waiting_request_is_answered_by_a_logout(database: TestDatabase) {
     assert_eq!(app.metric("portcullis_receivers_waiting").await, 0);
 }
 
-async fn complete_reply_is_compressed_once_for_all(database: TestDatabase) {
+async fn old_cursor_is_answered_at_the_pace_of_a_receiver(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    let receiver = Receiver::start(&app, &database).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    receiver.ask("0").await;
+    let old = receiver.cursor.clone();
+    let session = log_out_new_user(&app, "alice").await;
+    receiver.receive(&session).await;
+
+    let started_at = SystemClock.uptime();
+    for _ in 0..5 {
+        receiver.cursor.clone_from(&old);
+        assert!(revoked_ids(&receiver.ask("0").await.body).contains(&session));
+    }
+    // The first reply may come at once. A slow machine only takes longer.
+    assert!(elapsed_since(started_at) >= 4 * Duration::from_millis(200));
+}
+
+/// Asks for a complete reply, compressed and not.
+async fn get_complete_replies(app: &TestApp, token: &str) -> [Value; 2] {
     let ask = async |encoding: &'static str| {
-        let request = app.request(Method::GET, "/revocations").bearer_auth(&receiver.token);
+        let request = app.request(Method::GET, "/revocations").bearer_auth(token);
         let reply = request.header(ACCEPT_ENCODING, encoding).send().await.unwrap();
         assert_eq!(reply.status(), 200);
         let encoding = reply.headers().get("content-encoding").cloned();
         (encoding, reply.bytes().await.unwrap())
     };
+    let (encoding, compressed) = ask("gzip").await;
+    assert_eq!(encoding.unwrap(), "gzip");
+    let mut text = String::new();
+    let mut decoder = GzDecoder::new(&compressed[..]);
+    decoder.read_to_string(&mut text).unwrap();
+    assert!(decoder.into_inner().is_empty(), "there is a single gzip member");
+    let (encoding, plain) = ask("identity").await;
+    assert_eq!(encoding, None);
+    [text.as_bytes(), &plain].map(|text| {
+        let body: Value = serde_json::from_slice(text).unwrap();
+        assert_eq!(body["complete"], true);
+        body
+    })
+}
+
+async fn complete_reply_is_compressed_once_for_all(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let receiver = Receiver::start(&app, &database).await;
     let mut sessions = BTreeSet::new();
     for name in ["alice", "bob", "carol"] {
         // The later ones are added to the reply that was made for the first one.
         sessions.insert(log_out_new_user(&app, name).await);
 
-        let (encoding, compressed) = ask("gzip").await;
-        assert_eq!(encoding.unwrap(), "gzip");
-        let mut text = String::new();
-        let mut decoder = GzDecoder::new(&compressed[..]);
-        decoder.read_to_string(&mut text).unwrap();
-        assert!(decoder.into_inner().is_empty(), "there is a single gzip member");
-        let (encoding, plain) = ask("identity").await;
-        assert_eq!(encoding, None);
-
-        for text in [text.as_bytes(), &plain] {
-            let body: Value = serde_json::from_slice(text).unwrap();
-            assert_eq!(body["complete"], true);
+        for body in get_complete_replies(&app, &receiver.token).await {
             let missing: Vec<_> = sessions.difference(&revoked_ids(&body)).cloned().collect();
             // The latest logout may not have been read yet.
             assert!(missing.len() <= 1, "{missing:?}");
         }
     }
+}
+
+async fn many_later_revocations_are_compressed_once_for_all(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    let mut expected = 0;
+    // The first complete reply has no revocation, the second is made from it, and so on.
+    for count in [0, 1_200, 1, 2_300] {
+        insert_revocations(&database, count).await;
+        expected += count;
+        receiver.receive_all(count).await;
+        for body in get_complete_replies(&app, &receiver.token).await {
+            assert_eq!(revoked_ids(&body).len(), expected);
+        }
+    }
+}
+
+async fn complete_replies_are_limited(database: TestDatabase) {
+    let app =
+        TestApp::start_with(&database, |config| config.revocations.receiver_rate = 1_024).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    receiver.ask("0").await;
+
+    let reply = app.send_with_token(Method::GET, "/revocations", &receiver.token).await;
+    reply.assert_code(503, "overloaded");
+    assert!(reply.header("retry-after").is_some());
+
+    let session = log_out_new_user(&app, "alice").await;
+    receiver.receive(&session).await;
+}
+
+async fn long_replies_are_limited(database: TestDatabase) {
+    let app =
+        TestApp::start_with(&database, |config| config.revocations.receiver_rate = 10_240).await;
+    let mut receiver = Receiver::start(&app, &database).await;
+    receiver.ask("0").await;
+    let old = receiver.cursor.clone().unwrap();
+    insert_revocations(&database, 5_000).await;
+    receiver.receive_all(5_000).await;
+
+    let path = format!("/revocations?cursor={old}");
+    let reply = app.send_with_token(Method::GET, &path, &receiver.token).await;
+    reply.assert_code(503, "overloaded");
+
+    let session = log_out_new_user(&app, "alice").await;
+    receiver.receive(&session).await;
 }
 
 async fn incomplete_replica_answers_from_the_database(database: TestDatabase) {

@@ -352,6 +352,7 @@ fn config(database: &TestDatabase) -> Config {
             sweep_interval: Duration::from_mins(1),
             max_staleness: Duration::from_secs(5),
             poll_interval: Duration::from_millis(200),
+            receiver_rate: RevocationSettings::RECEIVER_RATE,
         },
         audit_retention: Duration::from_hours(24),
         log: LogSettings { format: LogFormat::Json, filter: Targets::new() },

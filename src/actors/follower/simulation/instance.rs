@@ -73,6 +73,7 @@ impl Parts {
                 sweep_interval: LENGTH,
                 max_staleness: BOUND,
                 poll_interval: POLL,
+                receiver_rate: RevocationSettings::RECEIVER_RATE,
             },
             clock: Arc::new(DatabaseClock::new(clock)),
             metrics: Arc::clone(&self.metrics),

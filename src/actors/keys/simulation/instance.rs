@@ -194,6 +194,7 @@ impl Instance {
             sweep_interval: BOUND,
             max_staleness: BOUND,
             poll_interval: POLL,
+            receiver_rate: RevocationSettings::RECEIVER_RATE,
         };
         let replica = Arc::new(Replica::new(settings.capacity, BOUND, Arc::clone(&clock) as _));
         let notified = Arc::new(Notify::new());
