@@ -143,7 +143,7 @@ macro_rules! wrong_designs {
     ($($name:ident: $design:ident;)*) => {$(
         #[test]
         fn $name() {
-            let mut violations = violations(Design::$design, 0..1_000);
+            let mut violations = violations(Design::$design, 0..10_000);
             assert!(violations.any(|violation| violation.contains("is accepted")));
         }
     )*};
