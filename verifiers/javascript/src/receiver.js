@@ -147,13 +147,7 @@ export class Receiver {
     for (const id of ids) {
       if (this.#revoked.has(id)) return 'revoked'
     }
-    const now = this.#clock()
-    const monotonic = now.monotonic - knownUntil.monotonic
-    const wall = now.wall - knownUntil.wall
-    // A wall clock that was set back hides a suspension, and revives expired tokens.
-    if (Math.max(monotonic, wall) > this.#maxStaleness || wall < monotonic - OVERLOOKED_STEP) {
-      this.#isOutdated = true
-    }
+    if (this.#isTooOld(knownUntil)) this.#isOutdated = true
     return this.#isOutdated ? 'unknown' : 'clear'
   }
 
@@ -241,7 +235,20 @@ export class Receiver {
     // Either moment is proven. On two clocks, the later one is that from which less has elapsed.
     if (elapsed(moment, now) > elapsed(this.#knownUntil, now)) return
     this.#knownUntil = moment
-    this.#isOutdated = false
+    // The machine may have slept since the request, which the first check may not see.
+    this.#isOutdated = this.#isTooOld(moment)
+  }
+
+  /**
+   * @param {Stamp} moment
+   * @returns {boolean}
+   */
+  #isTooOld(moment) {
+    const now = this.#clock()
+    const monotonic = now.monotonic - moment.monotonic
+    const wall = now.wall - moment.wall
+    // A wall clock that was set back hides a suspension, and revives expired tokens.
+    return Math.max(monotonic, wall) > this.#maxStaleness || wall < monotonic - OVERLOOKED_STEP
   }
 }
 

@@ -62,7 +62,7 @@ class Known:
     """The moment up to which the memory is complete."""
 
     until: Stamp
-    # Set by the first check that finds it too old, for good: a clock can be set back afterwards.
+    # Once it was found too old, for good: a clock can be set back afterwards.
     is_outdated: bool = False
 
 
@@ -137,11 +137,7 @@ class Receiver:
         for token_id in ids:
             if token_id in revoked:
                 return Verdict.REVOKED
-        now = self._clock()
-        monotonic = now.monotonic - known.until.monotonic
-        wall = now.wall - known.until.wall
-        # A wall clock that was set back hides a suspension, and revives expired tokens.
-        if max(monotonic, wall) > self._max_staleness or wall < monotonic - OVERLOOKED_STEP:
+        if self._is_too_old(known.until):
             known.is_outdated = True
         return Verdict.UNKNOWN if known.is_outdated else Verdict.CLEAR
 
@@ -194,7 +190,15 @@ class Receiver:
     def _vouch(self, moment: Stamp, now: Stamp) -> None:
         # Either moment is proven. On two clocks, the later one is that from which less has elapsed.
         if moment.elapsed(now) <= self._known.until.elapsed(now):
-            self._known = Known(moment)
+            # The machine may have slept since the request, which the first check may not see.
+            self._known = Known(moment, self._is_too_old(moment))
+
+    def _is_too_old(self, moment: Stamp) -> bool:
+        now = self._clock()
+        monotonic = now.monotonic - moment.monotonic
+        wall = now.wall - moment.wall
+        # A wall clock that was set back hides a suspension, and revives expired tokens.
+        return max(monotonic, wall) > self._max_staleness or wall < monotonic - OVERLOOKED_STEP
 
 
 def _proven_moment(sent: Stamp, age: float, arrived: Stamp) -> Stamp:
