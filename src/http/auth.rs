@@ -161,11 +161,13 @@ pub(super) async fn login(
     api.require_signing_key()?;
 
     let device = find_device(&api, credentials.as_ref(), device_token.as_deref());
+    let address = origin.address;
     let granted = open_session(&api, Login { credentials, device, origin }, audience).await;
     api.metrics.logins.inc(login_outcome(&granted));
     let (grant, device) = granted?;
 
-    tracing::info!(user.id = %grant.user.id, session.id = %grant.session_id, "user logged in");
+    let TokenGrant { user, session_id, .. } = &grant;
+    tracing::info!(user.id = %user.id, session.id = %session_id, client.address = %address, "user logged in");
     let tokens = issue_tokens(&api, &grant)?;
     let device_token = api.tokens.device_token(device, &grant.user, grant.issued_at);
     Ok(HttpResponse::Ok().json(LoginView { tokens, device_token }))

@@ -16,20 +16,15 @@ pub trait ThrottleStore {
     /// Counts an attempt before its password is hashed. A refused attempt writes nothing.
     async fn reserve_attempt(&self, attempt: &Attempt) -> Result<Reservation, StoreError>;
 
-    /// Counts the result of a reserved attempt. Returns the number of failures in a row.
+    /// Counts the result of a reserved attempt, and makes `network` known to its account, in one
+    /// commit. The latest 100 networks are kept. Returns the number of failures in a row.
     async fn settle_attempt(
         &self,
         counter: CounterId,
         result: AttemptResult,
         limits: FailureLimits,
+        network: Option<(CounterId, UserId)>,
     ) -> Result<u32, StoreError>;
-
-    /// Makes a network known to an account. The latest 100 are kept.
-    async fn insert_known_network(
-        &self,
-        network: CounterId,
-        user: UserId,
-    ) -> Result<(), StoreError>;
 
     /// Deletes the failure counters of an account, and inserts an audit record, in one commit.
     async fn delete_failures(&self, user: UserId, record: &AuditRecord) -> Result<(), WriteError>;

@@ -137,14 +137,9 @@ impl Throttle {
         let Self { store, timeout, .. } = self.clone();
         let settled = actix::spawn(async move {
             let result = result.await.unwrap_or(AttemptResult::Abandoned);
-            let settling = async {
-                if let (AttemptResult::Success, Some(network), Some(user)) =
-                    (result, attempt.network, attempt.user_id)
-                {
-                    store.insert_known_network(network, user).await?;
-                }
-                store.settle_attempt(counter, result, attempt.limits).await
-            };
+            let is_success = result == AttemptResult::Success;
+            let network = attempt.network.zip(attempt.user_id).filter(|_| is_success);
+            let settling = store.settle_attempt(counter, result, attempt.limits, network);
             let settled = with_deadline(timeout, settling).await;
             if let Err(error) = &settled {
                 // It counts as a failure after a while.

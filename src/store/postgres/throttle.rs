@@ -42,45 +42,42 @@ impl ThrottleStore for PostgresStore {
         counter: CounterId,
         result: AttemptResult,
         limits: FailureLimits,
+        network: Option<(CounterId, UserId)>,
     ) -> Result<u32, StoreError> {
         let delay = delay_sql("failures + 1", limits);
-        let update = self.executor.query(AssertSqlSafe(format!(
-            "update failure_counters
-             set in_flight = greatest(in_flight - 1, 0),
-                 latest_at = now(),
-                 failures = case $2 when 'success' then 0 when 'failure' then failures + 1 else failures end,
-                 next_at = case $2 when 'success' then now()
-                                   when 'failure' then now() + interval '1 second' * ({delay})
-                                   else next_at end
-             where id = $1 returning failures"
-        )));
-        let settled =
-            update.bind(counter.as_uuid()).bind(result.into_str()).fetch_optional(&self.executor);
-        // Without a row, an administrator has deleted the counter.
-        let failures = settled.await?.map_or(Ok(0), |row| row.try_get::<i32, _>("failures"))?;
-        Ok(failures.try_into().unwrap_or_default())
-    }
-
-    async fn insert_known_network(
-        &self,
-        network: CounterId,
-        user: UserId,
-    ) -> Result<(), StoreError> {
-        let insert = self.executor.query(
-            "with excess as (
+        let settle = self.executor.query(AssertSqlSafe(format!(
+            "with settled as (
+                 update failure_counters
+                 set in_flight = greatest(in_flight - 1, 0),
+                     latest_at = now(),
+                     failures = case $2 when 'success' then 0
+                                        when 'failure' then failures + 1
+                                        else failures end,
+                     next_at = case $2 when 'success' then now()
+                                       when 'failure' then now() + interval '1 second' * ({delay})
+                                       else next_at end
+                 where id = $1 returning failures),
+             excess as (
                  delete from known_networks where id in (
-                     select id from known_networks where user_id = $2 and id <> $1
-                     order by latest_login_at desc offset $3 - 1))
-             insert into known_networks (id, user_id, latest_login_at) values ($1, $2, now())
-             on conflict (id) do update set latest_login_at = now()",
-        );
-        insert
-            .bind(network.as_uuid())
-            .bind(user.as_uuid())
-            .bind(i64::from(KNOWN_NETWORKS_PER_USER))
-            .execute(&self.executor)
+                     select id from known_networks where user_id = $4 and id <> $3
+                     order by latest_login_at desc offset {KNOWN_NETWORKS_PER_USER} - 1)),
+             added as (
+                 insert into known_networks (id, user_id, latest_login_at)
+                 select $3::uuid, $4::uuid, now() where $3 is not null
+                 on conflict (id) do update set latest_login_at = now())
+             select failures from settled"
+        )));
+        let (network, user) = network.unzip();
+        let settled = settle
+            .bind(counter.as_uuid())
+            .bind(result.into_str())
+            .bind(network.map(CounterId::as_uuid))
+            .bind(user.map(UserId::as_uuid))
+            .fetch_optional(&self.executor)
             .await?;
-        Ok(())
+        // Without a row, an administrator has deleted the counter.
+        let failures: i32 = settled.map_or(Ok(0), |row| row.try_get("failures"))?;
+        Ok(failures.try_into().unwrap_or_default())
     }
 
     async fn delete_failures(&self, user: UserId, record: &AuditRecord) -> Result<(), WriteError> {

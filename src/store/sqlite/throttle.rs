@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::AssertSqlSafe;
+use sqlx::sqlite::SqliteConnection;
 
 use super::audit;
 use super::database::{NOW, SqliteStore, micros};
@@ -55,13 +56,17 @@ impl ThrottleStore for SqliteStore {
         counter: CounterId,
         result: AttemptResult,
         limits: FailureLimits,
+        network: Option<(CounterId, UserId)>,
     ) -> Result<u32, StoreError> {
         let delay = delay_sql("failures + 1", limits);
+        let mut transaction = self.begin_write().await?;
         let settled = sqlx::query_scalar(AssertSqlSafe(format!(
             "update failure_counters
              set in_flight = max(in_flight - 1, 0),
                  latest_at = {NOW},
-                 failures = case ?2 when 'success' then 0 when 'failure' then failures + 1 else failures end,
+                 failures = case ?2 when 'success' then 0
+                                    when 'failure' then failures + 1
+                                    else failures end,
                  next_at = case ?2 when 'success' then {NOW}
                                    when 'failure' then {NOW} + 1000000 * ({delay})
                                    else next_at end
@@ -69,37 +74,14 @@ impl ThrottleStore for SqliteStore {
         )))
         .bind(counter.as_uuid())
         .bind(result.into_str())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&mut *transaction)
         .await?;
+        if let Some((network, user)) = network {
+            insert_known_network(&mut transaction, network, user).await?;
+        }
+        transaction.commit().await?;
         // Without a row, an administrator has deleted the counter.
         Ok(settled.unwrap_or_default())
-    }
-
-    async fn insert_known_network(
-        &self,
-        network: CounterId,
-        user: UserId,
-    ) -> Result<(), StoreError> {
-        let mut transaction = self.begin_write().await?;
-        sqlx::query(
-            "delete from known_networks where id in (
-                 select id from known_networks where user_id = ?2 and id <> ?1
-                 order by latest_login_at desc limit -1 offset ?3 - 1)",
-        )
-        .bind(network.as_uuid())
-        .bind(user.as_uuid())
-        .bind(KNOWN_NETWORKS_PER_USER)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query(AssertSqlSafe(format!(
-            "insert into known_networks (id, user_id, latest_login_at) values (?1, ?2, {NOW})
-             on conflict (id) do update set latest_login_at = {NOW}"
-        )))
-        .bind(network.as_uuid())
-        .bind(user.as_uuid())
-        .execute(&mut *transaction)
-        .await?;
-        Ok(transaction.commit().await?)
     }
 
     async fn delete_failures(&self, user: UserId, record: &AuditRecord) -> Result<(), WriteError> {
@@ -130,6 +112,31 @@ impl ThrottleStore for SqliteStore {
             networks.bind(micros(KNOWN_NETWORK_RETENTION)).bind(limit).execute(&self.pool);
         Ok(networks.await?.rows_affected().max(counters))
     }
+}
+
+/// Makes a network known to an account, and deletes the oldest ones that are too many.
+async fn insert_known_network(
+    connection: &mut SqliteConnection,
+    network: CounterId,
+    user: UserId,
+) -> Result<(), StoreError> {
+    let delete = sqlx::query(
+        "delete from known_networks where id in (
+             select id from known_networks where user_id = ?2 and id <> ?1
+             order by latest_login_at desc limit -1 offset ?3 - 1)",
+    );
+    delete
+        .bind(network.as_uuid())
+        .bind(user.as_uuid())
+        .bind(KNOWN_NETWORKS_PER_USER)
+        .execute(&mut *connection)
+        .await?;
+    let insert = sqlx::query(AssertSqlSafe(format!(
+        "insert into known_networks (id, user_id, latest_login_at) values (?1, ?2, {NOW})
+         on conflict (id) do update set latest_login_at = {NOW}"
+    )));
+    insert.bind(network.as_uuid()).bind(user.as_uuid()).execute(connection).await?;
+    Ok(())
 }
 
 /// Returns the statement that counts an attempt, unless it is refused.
