@@ -67,7 +67,7 @@ label! {
     RefreshOutcome { Success, Refused, Error }
 }
 label! {
-    /// Outcome of a hashing job: done, refused by a full queue, dropped before its turn.
+    /// Outcome of a hashing job: done, refused by a full queue, not hashed in the end.
     HashJobOutcome { Completed, Shed, Abandoned }
 }
 label! {
@@ -172,7 +172,7 @@ metrics! {
     hash_wait: Histogram = "portcullis_hash_wait_seconds", [], HASHING;
     /// Time that hashing jobs ran.
     hash_duration: Histogram = "portcullis_hash_duration_seconds", [], HASHING;
-    /// Hashing jobs, by outcome: completed, shed by a full queue, abandoned before their turn.
+    /// Hashing jobs, by outcome: completed, shed by a full queue, abandoned unhashed: the client left, or there were too many failures.
     hash_jobs: CounterBy<HashJobOutcome> = "portcullis_hash_jobs_total", ["outcome"], &[];
     /// Revocation checks, by result; those with fallback_ asked the database.
     revocation_checks: CounterBy<CheckResult> = "portcullis_revocation_checks_total", ["result"], &[];

@@ -11,8 +11,8 @@ create table failure_counters (
     in_flight integer not null,
     -- Time of the latest attempt.
     latest_at timestamptz not null,
-    -- Time of the next attempt that is not refused.
-    next_at timestamptz not null
+    -- Time of the next attempt that is not refused; null for no delay.
+    next_at timestamptz
 );
 create index failure_counters_user_id on failure_counters (user_id) where user_id is not null;
 create index failure_counters_latest_at on failure_counters (latest_at);

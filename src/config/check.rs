@@ -191,7 +191,7 @@ impl<'a> Checker<'a> {
         let max_in_session = setting!(self, session_max_failures, at_least(1))?;
         Ok(ThrottleSettings {
             login: FailureLimits { free, max },
-            session: FailureLimits { free, max: max_in_session },
+            session: FailureLimits { free: free.min(max_in_session), max: max_in_session },
         })
     }
 

@@ -147,6 +147,12 @@ impl UserEdit {
         }
     }
 
+    /// Returns `true` if failed logins before the edit do not matter after it.
+    #[must_use]
+    pub fn clears_failures(&self) -> bool {
+        matches!(self, Self::Password(_) | Self::ResetPassword(..) | Self::Delete)
+    }
+
     /// Returns `true` if the edit ends the sessions of the account.
     #[must_use]
     pub fn ends_sessions(&self) -> bool {

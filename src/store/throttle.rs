@@ -67,7 +67,7 @@ pub enum Reservation {
 }
 
 /// Returns an SQL expression for the delay in seconds after a number of failures in a row, which is
-/// an expression, too.
+/// an expression, too; null for no delay.
 pub(super) fn delay_sql(failures: &str, limits: FailureLimits) -> String {
     let FailureLimits { free, max } = limits;
     let cases = (free..).zip(FAILURE_DELAYS);
@@ -77,7 +77,7 @@ pub(super) fn delay_sql(failures: &str, limits: FailureLimits) -> String {
     let [.., last] = FAILURE_DELAYS;
     let day = FAILURE_RETENTION.as_secs();
     format!(
-        "case when {failures} >= {max} then {day} when {failures} < {free} then 0 {cases} else {last} end"
+        "case when {failures} >= {max} then {day} when {failures} < {free} then null {cases} else {last} end"
     )
 }
 

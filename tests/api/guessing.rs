@@ -22,6 +22,8 @@ on_both_databases![
     fleet_with_the_right_password_is_never_delayed,
     guesses_in_a_session_end_it,
     administrator_clears_the_failures,
+    new_password_of_an_administrator_clears_the_failures,
+    guesses_before_a_registration_do_not_delay_its_owner,
     random_usernames_leave_one_row_a_hash,
     clock_that_is_set_back_prolongs_no_delay,
     attempts_of_a_killed_instance_count_as_failures,
@@ -85,6 +87,10 @@ fn assert_delayed(reply: &Reply, seconds: u64) {
     assert_eq!(reply.header("retry-after"), Some(seconds.to_string().as_str()));
 }
 
+fn device_token_of(login: &Reply) -> String {
+    login.body["device_token"].as_str().unwrap().to_owned()
+}
+
 async fn hashes(app: &TestApp) -> u64 {
     app.metric(r#"portcullis_hash_jobs_total{outcome="completed"}"#).await
 }
@@ -116,6 +122,7 @@ async fn failures_of_a_username_are_delayed(database: TestDatabase) {
 async fn addresses_of_an_attacker_share_one_counter(database: TestDatabase) {
     let app = start(&database).await;
     app.register("alice", PASSWORD).await;
+    let device_token = device_token_of(&log_in(&app, OWNER, PASSWORD, &[]).await);
     let before = hashes(&app).await;
 
     for address in 0..250 {
@@ -125,6 +132,9 @@ async fn addresses_of_an_attacker_share_one_counter(database: TestDatabase) {
     // All of them within the second of the first delay, or a few more on a slow machine.
     let guesses = hashes(&app).await - before;
     assert!((5..=12).contains(&guesses), "{guesses} guesses were hashed");
+    assert_eq!(log_in(&app, OWNER, PASSWORD, &[]).await.status, 200);
+    let elsewhere = log_in(&app, STRANGER, PASSWORD, &[("device_token", &device_token)]).await;
+    assert_eq!(elsewhere.status, 200, "{elsewhere:?}");
 }
 
 async fn hundredth_failure_locks_strangers_out_for_a_day(database: TestDatabase) {
@@ -172,8 +182,9 @@ async fn parallel_guesses_are_hashed_as_often_as_the_pace_allows(database: TestD
 async fn pace_holds_across_a_restart(database: TestDatabase) {
     let app = start(&database).await;
     app.register("alice", PASSWORD).await;
+    assert_eq!(log_in(&app, OWNER, PASSWORD, &[]).await.status, 200);
     use_up_free_guesses(&app).await;
-    database.execute("update failure_counters set failures = 10").await;
+    database.execute("update failure_counters set failures = 10 where failures = 5").await;
     pass(&database, 1).await;
     guess(&app, STRANGER).await.assert_code(401, "invalid_credentials");
     drop(app);
@@ -181,14 +192,15 @@ async fn pace_holds_across_a_restart(database: TestDatabase) {
     let restarted = start(&database).await;
 
     assert_delayed(&guess(&restarted, STRANGER).await, 60);
+    assert_eq!(log_in(&restarted, OWNER, PASSWORD, &[]).await.status, 200);
 }
 
 async fn known_device_has_a_counter_of_its_own(database: TestDatabase) {
     let app = start(&database).await;
     app.register("alice", PASSWORD).await;
     let login = log_in(&app, "192.0.2.1", PASSWORD, &[]).await;
-    let device_token = login.body["device_token"].as_str().unwrap();
-    let with_device = [("device_token", device_token)];
+    let device_token = device_token_of(&login);
+    let with_device = [("device_token", device_token.as_str())];
     use_up_free_guesses(&app).await;
     assert_delayed(&guess(&app, STRANGER).await, 1);
 
@@ -205,21 +217,21 @@ async fn known_device_has_a_counter_of_its_own(database: TestDatabase) {
     }
     assert_delayed(&log_in(&app, STRANGER, "wrong guess", &with_device).await, 1);
     // The next login of the device has kept its identity.
-    let renewed = second.body["device_token"].as_str().unwrap();
-    assert_delayed(&log_in(&app, STRANGER, PASSWORD, &[("device_token", renewed)]).await, 1);
+    let renewed = device_token_of(&second);
+    assert_delayed(&log_in(&app, STRANGER, PASSWORD, &[("device_token", &renewed)]).await, 1);
 }
 
 async fn device_token_is_void_after_a_change_of_the_password(database: TestDatabase) {
     let app = start(&database).await;
     app.register("alice", PASSWORD).await;
     let login = log_in(&app, "192.0.2.1", PASSWORD, &[]).await;
-    let device_token = login.body["device_token"].as_str().unwrap();
+    let device_token = device_token_of(&login);
     let change = json!({ "current_password": PASSWORD, "new_password": "battery staple" });
     let request = app.request(Method::PUT, "/auth/password").bearer_auth(login.access_token());
     assert_eq!(send(request.json(&change)).await.status, 200);
     use_up_free_guesses(&app).await;
 
-    let login = log_in(&app, OWNER, "battery staple", &[("device_token", device_token)]).await;
+    let login = log_in(&app, OWNER, "battery staple", &[("device_token", &device_token)]).await;
 
     assert_delayed(&login, 1);
 }
@@ -309,10 +321,35 @@ async fn administrator_clears_the_failures(database: TestDatabase) {
     assert_eq!(log_in(&app, STRANGER, PASSWORD, &[]).await.status, 200);
     let log = app.send_with_token(Method::GET, "/admin/audit?action=user.unthrottled", &root).await;
     assert_eq!(log.body["records"][0]["subject"], alice["sub"]);
-    let nobody = "/admin/users/00000000-0000-0000-0000-000000000001/throttle";
-    app.send_with_token(Method::DELETE, nobody, &root).await.assert_code(404, "not_found");
+    let unknown = "/admin/users/00000000-0000-0000-0000-000000000001/throttle";
+    app.send_with_token(Method::DELETE, unknown, &root).await.assert_code(404, "not_found");
     let token = app.log_in_for_token("alice").await;
     app.send_with_token(Method::DELETE, &path, &token).await.assert_code(403, "permission_missing");
+}
+
+async fn new_password_of_an_administrator_clears_the_failures(database: TestDatabase) {
+    let app = start(&database).await;
+    let root = app.register_admin(&database).await;
+    let alice = decode_claims(&app.register_and_log_in("alice").await);
+    let path = format!("/admin/users/{}/password", alice["sub"].as_str().unwrap());
+    use_up_free_guesses(&app).await;
+    assert_delayed(&guess(&app, STRANGER).await, 1);
+
+    let request = app.request(Method::PUT, &path).bearer_auth(&root);
+    let set = send(request.json(&json!({ "password": "battery staple" }))).await;
+
+    assert_eq!(set.status, 200, "{set:?}");
+    assert_eq!(log_in(&app, STRANGER, "battery staple", &[]).await.status, 200);
+}
+
+async fn guesses_before_a_registration_do_not_delay_its_owner(database: TestDatabase) {
+    let app = start(&database).await;
+    use_up_free_guesses(&app).await;
+    assert_delayed(&guess(&app, STRANGER).await, 1);
+
+    app.register("alice", PASSWORD).await;
+
+    assert_eq!(log_in(&app, OWNER, PASSWORD, &[]).await.status, 200);
 }
 
 async fn random_usernames_leave_one_row_a_hash(database: TestDatabase) {

@@ -63,7 +63,7 @@ async fn register_from(app: &TestApp, address: &str, username: &str) -> Reply {
     send(register.json(&credentials(username, "correct horse"))).await
 }
 
-/// Logs in 20 times, each time from another network, while clients that pay no heed to `Retry-After`
+/// Logs in 20 times, each time from another network, while clients that ignore `Retry-After`
 /// keep the queue full. Their passwords are malformed, so that nothing but the queue limits them.
 async fn assert_honest_logins_succeed(
     database: TestDatabase,
@@ -134,7 +134,7 @@ async fn honest_logins_succeed_beside_a_flood_from_more_networks_than_places(
     assert_honest_logins_succeed(database, 64, Duration::from_millis(10), address).await;
 }
 
-/// Tries the password of `alice` and of 999 names that nobody has, 64 at once, and asserts that 20
+/// Tries the password of `alice` and of 999 names without an account, 64 at once, and asserts that 20
 /// names are tried, and those that were in turn when the last of them failed.
 async fn assert_names_are_limited(app: &TestApp, address: fn(usize) -> String) {
     let guesses = (0..1_000).map(|number| {

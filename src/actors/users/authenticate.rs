@@ -1,6 +1,9 @@
 //! Checks passwords. A refusal takes the time of one hash, so that it does not tell why.
 
+use tokio::time::sleep;
+
 use super::UserActor;
+use crate::actors::hash_queue::REFUSAL_DELAY;
 use crate::actors::{ActorError, HashPermit, RevocationTarget, Share};
 use crate::domain::{
     AccountError, AttemptResult, AuditAction, Password, PasswordHash, Requester, User, UserId,
@@ -27,9 +30,13 @@ impl UserActor {
         let permit = self.hashing.acquire(requester.into()).await?;
         let user = self.store.find_user(id).await?.ok_or(AccountError::NotFound)?;
         let checked = self.check_in_session(permit, &user, password, requester).await;
-        checked.inspect_err(|error| {
+        if let Err(error) = &checked {
             self.refusals.report(door, Some(&user), None, error, requester);
-        })
+            if let ActorError::TooManyAttempts { .. } = error {
+                sleep(REFUSAL_DELAY).await;
+            }
+        }
+        checked
     }
 
     async fn check_in_session(

@@ -39,6 +39,15 @@ pub struct LoggedIn {
     pub is_new_network: bool,
 }
 
+/// Login with well-formed credentials.
+struct Attempted {
+    username: Username,
+    password: Password,
+    /// Device of a valid device token.
+    device: Option<Device>,
+    share: Share,
+}
+
 impl Handler<Login> for UserActor {
     type Result = CancelOnDrop<Result<LoggedIn, ActorError>>;
 
@@ -51,11 +60,12 @@ impl Handler<Login> for UserActor {
             let Some((username, password)) = credentials else {
                 return actor.refuse_malformed(share, &requester).await;
             };
-            let checked = actor.log_in(share, &username, password, device, &requester).await;
+            let login = Attempted { username, password, device, share };
+            let checked = actor.log_in(&login, &requester).await;
             match checked {
                 Err(ActorError::InvalidCredentials) => {
                     let now = actor.clock.uptime();
-                    actor.network_pace.borrow_mut().record_failure(share, &username, now);
+                    actor.network_pace.borrow_mut().record_failure(share, &login.username, now);
                 }
                 Err(ActorError::TooManyAttempts { .. }) => sleep(REFUSAL_DELAY).await,
                 _ => {}
@@ -79,44 +89,52 @@ impl UserActor {
         Err(error)
     }
 
-    /// Returns the account if the password is right, and reports a refusal.
+    /// Returns the account if the password is right. Comes back to the queue while the results of
+    /// other logins decide about this one.
     async fn log_in(
         &self,
-        share: Share,
-        username: &Username,
-        password: Password,
-        device: Option<Device>,
+        login: &Attempted,
         requester: &Requester,
     ) -> Result<LoggedIn, ActorError> {
-        let name_hash = Some(self.throttle.name_hash(username));
-        let report = |account: Option<&User>, error: &ActorError| {
-            self.refusals.report(Door::Login, account, name_hash, error, requester);
-        };
-        self.require_pace(share, username).inspect_err(|error| report(None, error))?;
+        self.require_pace(login, requester)?;
         loop {
-            // Before the account is read: a login that is refused here costs the database nothing.
-            let permit = self.hashing.acquire(share).await?;
-            // Others may have failed while this one waited.
-            self.require_pace(share, username).inspect_err(|error| report(None, error))?;
-            let stored = self.store.find_credentials(username).await?;
-            let user = stored.as_ref().map(|stored| stored.user.clone());
-            let device =
-                device.filter(|device| user.as_ref().is_some_and(|user| device.is_known_to(user)));
-            let reserved = self.throttle.reserve_login(username, user.as_ref(), device, requester);
-            let checked = match reserved.await {
-                Ok(Some(attempt)) => {
-                    let attempted = stored.map(|stored| (stored, password));
-                    self.check(permit, attempt, attempted, device, share).await
-                }
-                Ok(None) => {
-                    drop(permit);
-                    sleep(BUSY_INTERVAL).await;
-                    continue;
-                }
-                Err(error) => Err(error),
-            };
-            return checked.inspect_err(|error| report(user.as_ref(), error));
+            if let Some(logged_in) = self.try_to_log_in(login, requester).await? {
+                return Ok(logged_in);
+            }
+            sleep(BUSY_INTERVAL).await;
         }
+    }
+
+    /// Waits for a turn, counts the attempt, and checks the password. Returns `None` if it cannot be
+    /// counted yet.
+    async fn try_to_log_in(
+        &self,
+        login: &Attempted,
+        requester: &Requester,
+    ) -> Result<Option<LoggedIn>, ActorError> {
+        let Attempted { username, password, device, share } = login;
+        // Before the account is read: a login that is refused here costs the database nothing.
+        let permit = self.hashing.acquire(*share).await?;
+        // Others may have failed while this one waited.
+        self.require_pace(login, requester)?;
+        let stored = self.store.find_credentials(username).await?;
+        let user = stored.as_ref().map(|stored| stored.user.clone());
+        let device =
+            device.filter(|device| user.as_ref().is_some_and(|user| device.is_known_to(user)));
+        let reserved =
+            self.throttle.reserve_login(username, user.as_ref(), device, requester).await;
+        let checked = match reserved {
+            Ok(None) => return Ok(None),
+            Ok(Some(attempt)) => {
+                let attempted = stored.map(|stored| (stored, password.clone()));
+                self.check(permit, attempt, attempted, device, *share).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &checked {
+            self.report(login, user.as_ref(), error, requester);
+        }
+        checked.map(Some)
     }
 
     /// Hashes the password and counts the result.
@@ -140,8 +158,22 @@ impl UserActor {
     /// Checks the pace of the network.
     ///
     /// # Errors
-    /// Returns [`ActorError::TooManyAttempts`].
-    fn require_pace(&self, share: Share, name: &Username) -> Result<(), ActorError> {
-        self.network_pace.borrow_mut().admit(share, name, self.clock.uptime())
+    /// Returns [`ActorError::TooManyAttempts`], and reports it.
+    fn require_pace(&self, login: &Attempted, requester: &Requester) -> Result<(), ActorError> {
+        let now = self.clock.uptime();
+        let admitted = self.network_pace.borrow_mut().admit(login.share, &login.username, now);
+        admitted.inspect_err(|error| self.report(login, None, error, requester))
+    }
+
+    /// Reports a refusal.
+    fn report(
+        &self,
+        login: &Attempted,
+        account: Option<&User>,
+        error: &ActorError,
+        requester: &Requester,
+    ) {
+        let name_hash = Some(self.throttle.name_hash(&login.username));
+        self.refusals.report(Door::Login, account, name_hash, error, requester);
     }
 }

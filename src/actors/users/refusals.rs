@@ -1,31 +1,34 @@
 //! Reports refused passwords: in a metric and, at a bounded rate, in the log and the audit log.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::actors::ActorError;
 use crate::actors::limiter::{Limiter, REPORTS, TOTAL_REPORTS};
 use crate::clock::Clock;
-use crate::domain::{AuditAction, AuditRecord, CounterId, Requester, User, UserId};
+use crate::domain::{AuditAction, AuditRecord, CounterId, Network, Requester, User, UserId};
 use crate::metrics::{Door, Metrics, RefusalReason};
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
 
-/// Reports of refused passwords. Clones share one limit.
+/// Reports of refused passwords. Clones share the limits.
 #[derive(Clone)]
 pub(super) struct Refusals {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    limiter: Rc<RefCell<Limiter<Subject>>>,
+    accounts: Rc<RefCell<Limiter<UserId>>>,
+    /// Networks that try other names, apart: they cannot silence the reports about accounts.
+    networks: Rc<RefCell<Limiter<Network>>>,
 }
 
 impl Refusals {
     pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        let limiter = Limiter::new(REPORTS, TOTAL_REPORTS, clock.uptime());
-        Self { store, clock, metrics, limiter: Rc::new(RefCell::new(limiter)) }
+        let now = clock.uptime();
+        let accounts = Rc::new(RefCell::new(Limiter::new(REPORTS, TOTAL_REPORTS, now)));
+        let networks = Rc::new(RefCell::new(Limiter::new(REPORTS, TOTAL_REPORTS, now)));
+        Self { store, clock, metrics, accounts, networks }
     }
 
     /// Reports an attempt that was refused because of `error`; other errors are not reported here.
@@ -42,11 +45,11 @@ impl Refusals {
         let Some(reason) = refusal_reason(error) else { return };
         let Some(origin) = &requester.origin else { return };
         self.metrics.passwords_refused(door, reason).inc();
-        let subject = match account {
-            Some(user) => Subject::Account(user.id),
-            None => Subject::Address(origin.address),
+        let now = self.clock.uptime();
+        let admitted = match account {
+            Some(user) => self.accounts.borrow_mut().admit(user.id, now),
+            None => self.networks.borrow_mut().admit(Network::from(origin), now),
         };
-        let admitted = self.limiter.borrow_mut().admit(subject, self.clock.uptime());
         let Some(unreported) = admitted else { return };
         let name_hash = name_hash.filter(|_| account.is_none()).map(CounterId::as_uuid);
         tracing::info!(
@@ -101,11 +104,4 @@ fn refusal_reason(error: &ActorError) -> Option<RefusalReason> {
         ActorError::TooManyAttempts { .. } => Some(RefusalReason::TooManyAttempts),
         _ => None,
     }
-}
-
-/// Account that a report is about or, where no account has the name, the address.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Subject {
-    Account(UserId),
-    Address(IpAddr),
 }

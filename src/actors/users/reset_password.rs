@@ -1,8 +1,10 @@
 //! Sets a new password with a reset code.
 
 use actix::{Handler, Message};
+use tokio::time::sleep;
 
 use super::UserActor;
+use crate::actors::hash_queue::REFUSAL_DELAY;
 use crate::actors::limiter::RESETS;
 use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{
@@ -31,6 +33,7 @@ impl Handler<ResetPassword> for UserActor {
         CancelOnDrop::new(async move {
             let network = Network::from(&origin);
             if actor.resets.borrow_mut().admit(network, actor.clock.uptime()).is_none() {
+                sleep(REFUSAL_DELAY).await;
                 return Err(ActorError::TooManyAttempts { retry_after: RESETS.interval });
             }
             // Before the hash: a wrong code costs no more than a lookup.

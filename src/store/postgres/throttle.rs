@@ -4,6 +4,7 @@ use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection, Row};
 use uuid::Uuid;
 
@@ -53,7 +54,7 @@ impl ThrottleStore for PostgresStore {
                      failures = case $2 when 'success' then 0
                                         when 'failure' then failures + 1
                                         else failures end,
-                     next_at = case $2 when 'success' then now()
+                     next_at = case $2 when 'success' then null
                                        when 'failure' then now() + interval '1 second' * ({delay})
                                        else next_at end
                  where id = $1 returning failures),
@@ -87,8 +88,7 @@ impl ThrottleStore for PostgresStore {
         if !self.is_signed_in(&mut transaction, &record.requester).await? {
             return Err(AccountError::RequesterSignedOut.into());
         }
-        let delete = self.executor.query("delete from failure_counters where user_id = $1");
-        delete.bind(user.as_uuid()).execute(&mut *transaction).await?;
+        self.delete_counters(&mut transaction, user).await?;
         let insert = audit::bind(self.executor.query(audit::INSERT), slice::from_ref(record));
         insert.execute(&mut *transaction).await?;
         transaction.commit().await?;
@@ -97,18 +97,21 @@ impl ThrottleStore for PostgresStore {
     }
 
     async fn delete_expired_failures(&self, limit: u32) -> Result<u64, StoreError> {
+        // The conditions are repeated: a row may have been renewed since it was selected.
         let delete = self.executor.query(
             "with counters as (
                  delete from failure_counters where id in (
                      select id from failure_counters
                      where latest_at < now() - make_interval(secs => $1)
                      order by latest_at limit $3)
+                   and latest_at < now() - make_interval(secs => $1)
                  returning id),
              networks as (
                  delete from known_networks where id in (
                      select id from known_networks
                      where latest_login_at < now() - make_interval(secs => $2)
                      order by latest_login_at limit $3)
+                   and latest_login_at < now() - make_interval(secs => $2)
                  returning id)
              select greatest((select count(*) from counters), (select count(*) from networks)) as count",
         );
@@ -122,6 +125,19 @@ impl ThrottleStore for PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// Deletes the failure counters of an account.
+    pub(super) async fn delete_counters(
+        &self,
+        connection: &mut PgConnection,
+        user: UserId,
+    ) -> Result<(), StoreError> {
+        let delete = self.executor.query("delete from failure_counters where user_id = $1");
+        delete.bind(user.as_uuid()).execute(connection).await?;
+        Ok(())
+    }
+}
+
 /// Returns the statement that counts an attempt. Its row has the counter, whether the network is
 /// known, whether the attempt is counted and, if it is not, the time until the next one.
 ///
@@ -129,12 +145,17 @@ impl ThrottleStore for PostgresStore {
 fn reserve_sql(limits: FailureLimits) -> String {
     let FailureLimits { free, .. } = limits;
     let seconds = |duration: Duration| format!("interval '{} seconds'", duration.as_secs());
-    let is_expired = format!("counter.latest_at < now() - {}", seconds(FAILURE_RETENTION));
+    // The account of the username was created, or deleted, since.
+    let is_of_other = "counter.user_id is distinct from $4";
+    let is_old = format!("counter.latest_at < now() - {}", seconds(FAILURE_RETENTION));
+    let is_expired = format!("({is_old} or {is_of_other})");
     // The results of these attempts are lost.
     let is_stale = format!("counter.latest_at < now() - {}", seconds(ATTEMPT_TIMEOUT));
     // Otherwise, a clock that was set back would prolong the delay.
     let is_future = "counter.latest_at > now() + interval '1 minute'";
-    let is_due = format!("(counter.next_at <= now() or {is_expired} or {is_future})");
+    let is_due = format!(
+        "(counter.next_at is null or counter.next_at <= now() or {is_expired} or {is_future})"
+    );
     let in_flight = format!("case when {is_stale} then 0 else counter.in_flight end");
     let failures = format!(
         "case when {is_expired} then 0
@@ -150,8 +171,8 @@ fn reserve_sql(limits: FailureLimits) -> String {
                        as is_known) as network),
          reserved as (
              insert into failure_counters as counter
-                 (id, user_id, failures, in_flight, latest_at, next_at)
-             select id, $4::uuid, 0, 1, now(), now() from chosen
+                 (id, user_id, failures, in_flight, latest_at)
+             select id, $4::uuid, 0, 1, now() from chosen
              where not exists (select from failure_counters as counter
                                where counter.id = chosen.id and not {is_due})
              on conflict (id) do update

@@ -184,6 +184,9 @@ impl UserStore for PostgresStore {
         };
         let user = &changed.user;
         self.update_user(user, &change.edit).execute(&mut *transaction).await?;
+        if change.edit.clears_failures() {
+            self.delete_counters(&mut transaction, user.id).await?;
+        }
         let insert = audit::bind(self.executor.query(audit::INSERT), &[change.audit_record(user)]);
         insert.execute(&mut *transaction).await?;
         transaction.commit().await?;

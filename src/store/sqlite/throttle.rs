@@ -33,22 +33,28 @@ impl ThrottleStore for SqliteStore {
             Some(network) if is_known_network && attempt.prefers_network => network,
             _ => attempt.counter,
         };
-        let reserved = sqlx::query(AssertSqlSafe(reserve_sql(attempt.limits)))
-            .bind(counter.as_uuid())
-            .bind(attempt.user_id.map(UserId::as_uuid))
-            .execute(&self.pool)
-            .await?;
-        if reserved.rows_affected() == 1 {
-            return Ok(Reservation::Reserved { counter, is_known_network });
-        }
+        let user_id = attempt.user_id.map(UserId::as_uuid);
+        // Before the upsert, which takes the lock of the only writer.
         let is_due = is_due();
         let delay: Option<f64> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select (next_at - {NOW}) / 1e6 from failure_counters where id = ?1 and not {is_due}"
         )))
         .bind(counter.as_uuid())
+        .bind(user_id)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(Reservation::not_reserved(delay.unwrap_or_default()))
+        if let Some(delay) = delay {
+            return Ok(Reservation::not_reserved(delay));
+        }
+        let reserved = sqlx::query(AssertSqlSafe(reserve_sql(attempt.limits)))
+            .bind(counter.as_uuid())
+            .bind(user_id)
+            .execute(&self.pool)
+            .await?;
+        if reserved.rows_affected() == 1 {
+            return Ok(Reservation::Reserved { counter, is_known_network });
+        }
+        Ok(Reservation::Busy)
     }
 
     async fn settle_attempt(
@@ -67,7 +73,7 @@ impl ThrottleStore for SqliteStore {
                  failures = case ?2 when 'success' then 0
                                     when 'failure' then failures + 1
                                     else failures end,
-                 next_at = case ?2 when 'success' then {NOW}
+                 next_at = case ?2 when 'success' then null
                                    when 'failure' then {NOW} + 1000000 * ({delay})
                                    else next_at end
              where id = ?1 returning failures"
@@ -89,8 +95,7 @@ impl ThrottleStore for SqliteStore {
         if !is_signed_in(&mut transaction, &record.requester).await? {
             return Err(AccountError::RequesterSignedOut.into());
         }
-        let delete = sqlx::query("delete from failure_counters where user_id = ?1");
-        delete.bind(user.as_uuid()).execute(&mut *transaction).await?;
+        delete_counters(&mut transaction, user).await?;
         audit::insert(&mut transaction, slice::from_ref(record)).await?;
         Ok(transaction.commit().await?)
     }
@@ -112,6 +117,16 @@ impl ThrottleStore for SqliteStore {
             networks.bind(micros(KNOWN_NETWORK_RETENTION)).bind(limit).execute(&self.pool);
         Ok(networks.await?.rows_affected().max(counters))
     }
+}
+
+/// Deletes the failure counters of an account.
+pub(super) async fn delete_counters(
+    connection: &mut SqliteConnection,
+    user: UserId,
+) -> Result<(), StoreError> {
+    let delete = sqlx::query("delete from failure_counters where user_id = ?1");
+    delete.bind(user.as_uuid()).execute(connection).await?;
+    Ok(())
 }
 
 /// Makes a network known to an account, and deletes the oldest ones that are too many.
@@ -142,7 +157,7 @@ async fn insert_known_network(
 /// Returns the statement that counts an attempt, unless it is refused.
 fn reserve_sql(limits: FailureLimits) -> String {
     let FailureLimits { free, .. } = limits;
-    let is_expired = is_before(FAILURE_RETENTION);
+    let is_expired = is_expired();
     // The results of these attempts are lost.
     let is_stale = is_before(ATTEMPT_TIMEOUT);
     let is_due = is_due();
@@ -151,8 +166,8 @@ fn reserve_sql(limits: FailureLimits) -> String {
         "case when {is_expired} then 0 when {is_stale} then failures + in_flight else failures end"
     );
     format!(
-        "insert into failure_counters (id, user_id, failures, in_flight, latest_at, next_at)
-         values (?1, ?2, 0, 1, {NOW}, {NOW})
+        "insert into failure_counters (id, user_id, failures, in_flight, latest_at)
+         values (?1, ?2, 0, 1, {NOW})
          on conflict (id) do update
          set user_id = excluded.user_id, failures = {failures},
              in_flight = {in_flight} + 1, latest_at = {NOW}
@@ -161,12 +176,18 @@ fn reserve_sql(limits: FailureLimits) -> String {
     )
 }
 
+/// Returns an SQL condition: the failures do not count any longer, or are of an account of the
+/// username before it was created or deleted.
+fn is_expired() -> String {
+    format!("({} or user_id is not ?2)", is_before(FAILURE_RETENTION))
+}
+
 /// Returns an SQL condition: no delay is left.
 fn is_due() -> String {
-    let is_expired = is_before(FAILURE_RETENTION);
+    let is_expired = is_expired();
     // Otherwise, a clock that was set back would prolong the delay.
     let is_future = format!("latest_at > {NOW} + 60000000");
-    format!("(next_at <= {NOW} or {is_expired} or {is_future})")
+    format!("(next_at is null or next_at <= {NOW} or {is_expired} or {is_future})")
 }
 
 /// Returns an SQL condition: the latest attempt is longer ago than this.

@@ -13,6 +13,7 @@ use super::audit;
 use super::database::{NOW, SqliteStore, micros, now};
 use super::requesters::{find_grantable, is_signed_in, permissions_of_roles, permissions_of_user};
 use super::revocations::{TOKENS_EXPIRE_AT, insert_revocation};
+use super::throttle::delete_counters;
 use crate::domain::{
     AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions,
     RESET_CODE_LIFETIME, ResetCodeHash, Revocation, Rights, RoleName, SessionId, User, UserChange,
@@ -176,6 +177,9 @@ impl UserStore for SqliteStore {
         };
         let user = &changed.user;
         update_user(user, &change.edit).execute(&mut *transaction).await?;
+        if change.edit.clears_failures() {
+            delete_counters(&mut transaction, user.id).await?;
+        }
         audit::insert(&mut transaction, &[change.audit_record(user)]).await?;
         transaction.commit().await?;
         Ok(changed)
