@@ -13,6 +13,10 @@ use crate::domain::{AttemptResult, Device, Password, RequestOrigin, Requester, U
 use crate::metrics::Door;
 use crate::store::Credentials;
 
+/// Time from a turn until the password is hashed. The account is read meanwhile, which takes longer if
+/// there is one.
+const READ_TIME: Duration = Duration::from_millis(5);
+
 /// Interval at which a login that depends on the results of others asks for them.
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -55,6 +59,8 @@ impl Handler<Login> for UserActor {
         let Login { credentials, device, origin } = message;
         let actor = self.clone();
         CancelOnDrop::new(async move {
+            // It began with the request, so that the time of the refusal does not tell why.
+            let refusal_delay = sleep(REFUSAL_DELAY);
             let requester = Requester::anonymous(origin);
             let share = Share { is_known: device.is_some(), ..Share::from(&requester) };
             let Some((username, password)) = credentials else {
@@ -67,7 +73,7 @@ impl Handler<Login> for UserActor {
                     let now = actor.clock.uptime();
                     actor.network_pace.borrow_mut().record_failure(share, &login.username, now);
                 }
-                Err(ActorError::TooManyAttempts { .. }) => sleep(REFUSAL_DELAY).await,
+                Err(ActorError::TooManyAttempts { .. }) => refusal_delay.await,
                 _ => {}
             }
             checked
@@ -115,6 +121,7 @@ impl UserActor {
         let Attempted { username, password, device, share } = login;
         // Before the account is read: a login that is refused here costs the database nothing.
         let permit = self.hashing.acquire(*share).await?;
+        let reading = sleep(READ_TIME);
         // Others may have failed while this one waited.
         self.require_pace(login, requester)?;
         let stored = self.store.find_credentials(username).await?;
@@ -126,6 +133,7 @@ impl UserActor {
         let checked = match reserved {
             Ok(None) => return Ok(None),
             Ok(Some(attempt)) => {
+                reading.await;
                 let attempted = stored.map(|stored| (stored, password.clone()));
                 self.check(permit, attempt, attempted, device, *share).await
             }

@@ -23,6 +23,15 @@ pub(super) struct Refusals {
     networks: Rc<RefCell<Limiter<Network>>>,
 }
 
+/// A refused attempt.
+struct Refusal {
+    door: Door,
+    reason: RefusalReason,
+    account: Option<User>,
+    name_hash: Option<CounterId>,
+    requester: Requester,
+}
+
 impl Refusals {
     pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         let now = clock.uptime();
@@ -43,10 +52,23 @@ impl Refusals {
         requester: &Requester,
     ) {
         let Some(reason) = refusal_reason(error) else { return };
-        let Some(origin) = &requester.origin else { return };
         self.metrics.passwords_refused(door, reason).inc();
+        let refusal = Refusal {
+            door,
+            reason,
+            account: account.cloned(),
+            name_hash,
+            requester: requester.clone(),
+        };
+        // Not awaited: the time of the reply must not tell that the account exists.
+        actix::spawn(self.clone().write(refusal));
+    }
+
+    async fn write(self, refusal: Refusal) {
+        let Refusal { door, reason, account, name_hash, requester } = refusal;
+        let Some(origin) = &requester.origin else { return };
         let now = self.clock.uptime();
-        let admitted = match account {
+        let admitted = match &account {
             Some(user) => self.accounts.borrow_mut().admit(user.id, now),
             None => self.networks.borrow_mut().admit(Network::from(origin), now),
         };
@@ -55,8 +77,8 @@ impl Refusals {
         tracing::info!(
             door = <&str>::from(door),
             reason = <&str>::from(reason),
-            user.id = account.map(|user| tracing::field::display(user.id)),
-            user.name = account.map(|user| user.username.as_str()),
+            user.id = account.as_ref().map(|user| tracing::field::display(user.id)),
+            user.name = account.as_ref().map(|user| user.username.as_str()),
             user.name_hash = name_hash.map(tracing::field::display),
             client.address = %origin.address,
             client.user_agent = origin.user_agent.as_str(),
@@ -64,14 +86,12 @@ impl Refusals {
             "login refused"
         );
         if let Some(user) = account {
-            // Not awaited: the time of the reply must not tell that the account exists.
-            let (user, requester) = (user.clone(), requester.clone());
-            actix::spawn(self.clone().record(user, requester, reason, unreported));
+            self.record(user, requester, reason, unreported).await;
         }
     }
 
     async fn record(
-        self,
+        &self,
         user: User,
         requester: Requester,
         reason: RefusalReason,
