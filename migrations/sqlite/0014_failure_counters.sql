@@ -1,5 +1,5 @@
--- Wrong passwords in a row: of a username, of a known device, of an account from a known network, or
--- of a session. The id is a keyed hash of the subject, since people type passwords as usernames.
+-- Wrong passwords in a row: of an account, of a username without one, of a known device, of an account
+-- from a known network, or of a session. The id is a keyed hash of the subject, since people type passwords as usernames.
 -- An attempt is counted here before its password is hashed, by every instance.
 create table failure_counters (
     id blob primary key,

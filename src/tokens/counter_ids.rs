@@ -19,7 +19,13 @@ impl CounterIds {
         Ok(Self(root.hmac_key("failure counter")?))
     }
 
-    /// Returns the counter of a username, for strangers to its account.
+    /// Returns the counter of an account, for strangers.
+    #[must_use]
+    pub fn account(&self, user: UserId) -> CounterId {
+        self.hash("account", user.as_uuid().as_bytes())
+    }
+
+    /// Returns the counter of a username that no account has.
     #[must_use]
     pub fn username(&self, username: &Username) -> CounterId {
         self.hash("username", username.key().as_bytes())
@@ -69,6 +75,7 @@ mod tests {
             ids(1).username(&name("alice")),
             ids(1).username(&name("bob")),
             ids(2).username(&name("alice")),
+            ids(1).account(uuid.into()),
             ids(1).device(device),
             ids(1).session(uuid.into()),
             ids(1).network(uuid.into(), network("192.0.2.1")),

@@ -16,7 +16,7 @@ use crate::store::{Attempt, Reservation, Store};
 use crate::telemetry::ErrorChain;
 use crate::tokens::CounterIds;
 
-/// Failure counters of usernames, known devices, known networks and sessions.
+/// Failure counters of accounts, usernames without one, known devices, known networks and sessions.
 #[derive(Clone)]
 pub(super) struct Throttle {
     store: Arc<dyn Store>,
@@ -63,9 +63,10 @@ impl Throttle {
         let account = user.map_or(UserId::SERVICE, |user| user.id);
         let network = requester.origin.as_ref().map(Network::from);
         let attempt = Attempt {
-            counter: match device {
-                Some(device) => self.ids.device(device),
-                None => self.ids.username(username),
+            counter: match (device, user) {
+                (Some(device), _) => self.ids.device(device),
+                (None, Some(user)) => self.ids.account(user.id),
+                (None, None) => self.ids.username(username),
             },
             network: network.map(|network| self.ids.network(account, network)),
             prefers_network: device.is_none(),

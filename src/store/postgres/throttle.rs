@@ -145,10 +145,7 @@ impl PostgresStore {
 fn reserve_sql(limits: FailureLimits) -> String {
     let FailureLimits { free, .. } = limits;
     let seconds = |duration: Duration| format!("interval '{} seconds'", duration.as_secs());
-    // The account of the username was created, or deleted, since.
-    let is_of_other = "counter.user_id is distinct from $4";
-    let is_old = format!("counter.latest_at < now() - {}", seconds(FAILURE_RETENTION));
-    let is_expired = format!("({is_old} or {is_of_other})");
+    let is_expired = format!("counter.latest_at < now() - {}", seconds(FAILURE_RETENTION));
     // The results of these attempts are lost.
     let is_stale = format!("counter.latest_at < now() - {}", seconds(ATTEMPT_TIMEOUT));
     // Otherwise, a clock that was set back would prolong the delay.
@@ -176,8 +173,7 @@ fn reserve_sql(limits: FailureLimits) -> String {
              where not exists (select from failure_counters as counter
                                where counter.id = chosen.id and not {is_due})
              on conflict (id) do update
-             set user_id = excluded.user_id, failures = {failures},
-                 in_flight = {in_flight} + 1, latest_at = now()
+             set failures = {failures}, in_flight = {in_flight} + 1, latest_at = now()
              where {is_due}
                and {in_flight} < greatest(1, least({ATTEMPTS_IN_FLIGHT}, {free} - ({failures})))
              returning id)

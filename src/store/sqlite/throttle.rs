@@ -33,14 +33,12 @@ impl ThrottleStore for SqliteStore {
             Some(network) if is_known_network && attempt.prefers_network => network,
             _ => attempt.counter,
         };
-        let user_id = attempt.user_id.map(UserId::as_uuid);
         // Before the upsert, which takes the lock of the only writer.
         let is_due = is_due();
         let delay: Option<f64> = sqlx::query_scalar(AssertSqlSafe(format!(
             "select (next_at - {NOW}) / 1e6 from failure_counters where id = ?1 and not {is_due}"
         )))
         .bind(counter.as_uuid())
-        .bind(user_id)
         .fetch_optional(&self.pool)
         .await?;
         if let Some(delay) = delay {
@@ -48,7 +46,7 @@ impl ThrottleStore for SqliteStore {
         }
         let reserved = sqlx::query(AssertSqlSafe(reserve_sql(attempt.limits)))
             .bind(counter.as_uuid())
-            .bind(user_id)
+            .bind(attempt.user_id.map(UserId::as_uuid))
             .execute(&self.pool)
             .await?;
         if reserved.rows_affected() == 1 {
@@ -157,7 +155,7 @@ async fn insert_known_network(
 /// Returns the statement that counts an attempt, unless it is refused.
 fn reserve_sql(limits: FailureLimits) -> String {
     let FailureLimits { free, .. } = limits;
-    let is_expired = is_expired();
+    let is_expired = is_before(FAILURE_RETENTION);
     // The results of these attempts are lost.
     let is_stale = is_before(ATTEMPT_TIMEOUT);
     let is_due = is_due();
@@ -169,22 +167,15 @@ fn reserve_sql(limits: FailureLimits) -> String {
         "insert into failure_counters (id, user_id, failures, in_flight, latest_at)
          values (?1, ?2, 0, 1, {NOW})
          on conflict (id) do update
-         set user_id = excluded.user_id, failures = {failures},
-             in_flight = {in_flight} + 1, latest_at = {NOW}
+         set failures = {failures}, in_flight = {in_flight} + 1, latest_at = {NOW}
          where {is_due}
            and {in_flight} < max(1, min({ATTEMPTS_IN_FLIGHT}, {free} - ({failures})))"
     )
 }
 
-/// Returns an SQL condition: the failures do not count any longer, or are of an account of the
-/// username before it was created or deleted.
-fn is_expired() -> String {
-    format!("({} or user_id is not ?2)", is_before(FAILURE_RETENTION))
-}
-
 /// Returns an SQL condition: no delay is left.
 fn is_due() -> String {
-    let is_expired = is_expired();
+    let is_expired = is_before(FAILURE_RETENTION);
     // Otherwise, a clock that was set back would prolong the delay.
     let is_future = format!("latest_at > {NOW} + 60000000");
     format!("(next_at is null or next_at <= {NOW} or {is_expired} or {is_future})")
