@@ -76,8 +76,8 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "5000", global = true)]
     pub(super) port: String,
 
-    /// Second address to listen on (127.0.0.1:5001, [::1]:5001), for operators: it alone then serves
-    /// the metrics, the probes, the documentation and the administration
+    /// Second address to listen on, such as 127.0.0.1:5001, for operators: it alone then serves the
+    /// metrics, the probes, the documentation and the administration
     #[arg(long, env, default_value = "", value_name = "HOST:PORT", global = true)]
     pub(super) management_address: String,
 
