@@ -8,6 +8,7 @@ shows that the test can fail.
 
 import os
 import secrets
+import sys
 import time
 
 import requests
