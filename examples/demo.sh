@@ -7,16 +7,11 @@ cd "$(dirname "$0")/.."
 
 tools=$PWD/target/demo
 program=$PWD/target/release/portcullis
-PATH=$PATH:/usr/sbin
 
 echo 'building and installing'
 cargo build --quiet --release --locked
-if ! command -v nginx >/dev/null; then
-    root=
-    [ "$(id -u)" -eq 0 ] || root='sudo -n'
-    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends nginx; } \
-        >/dev/null || { echo 'failed to install nginx: install it' >&2; exit 1; }
-fi
+. tests/shared/programs.sh
+require_programs nginx
 mkdir -p "$tools"
 [ -d "$tools/venv" ] || python3 -m venv "$tools/venv"
 (cd examples/fastapi && "$tools/venv/bin/pip" install --quiet --requirement requirements.txt)

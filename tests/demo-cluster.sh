@@ -10,13 +10,8 @@ program=target/release/portcullis
 
 if [ -z "${TEST_DATABASE_URL:-}" ]; then
     cargo build --release --locked
-    PATH=$PATH:/usr/sbin
-    if ! command -v haproxy >/dev/null; then
-        root=
-        [ "$(id -u)" -eq 0 ] || root='sudo -n'
-        { $root apt-get update -q && $root apt-get install -qy --no-install-recommends haproxy; } \
-            >/dev/null || { echo 'failed to install HAProxy: install it' >&2; exit 1; }
-    fi
+    . tests/shared/programs.sh
+    require_programs haproxy
     exec tests/with-postgres.sh "$0"
 fi
 

@@ -13,13 +13,8 @@ cargo build --release --locked
 [ -d "$tools" ] || python3 -m venv "$tools"
 "$tools/bin/pip" install --quiet --requirement tests/key_rotation/requirements.txt
 [ -d "$NODE_FOLDER/node_modules" ] || npm install --silent --no-save --prefix "$NODE_FOLDER" "$jose"
-PATH=$PATH:/usr/sbin
-if ! command -v haproxy >/dev/null; then
-    root=
-    [ "$(id -u)" -eq 0 ] || root='sudo -n'
-    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends haproxy; } \
-        >/dev/null || { echo 'failed to install HAProxy: install it' >&2; exit 1; }
-fi
+. tests/shared/programs.sh
+require_programs haproxy
 
 # -B: no compiled files beside the sources.
 exec tests/with-postgres.sh "$tools/bin/python" -B tests/key_rotation/run.py

@@ -7,7 +7,6 @@ cd "$(dirname "$0")/.."
 
 tools=$PWD/target/verifiers
 export PROGRAM=$PWD/target/release/portcullis VERIFIER=$tools/javascript/src/index.js
-PATH=$PATH:/usr/sbin
 
 cargo build --release --locked
 mkdir -p "$tools"
@@ -15,13 +14,8 @@ mkdir -p "$tools"
 "$tools/venv/bin/pip" install --quiet requests ./verifiers/python
 cp -r verifiers/javascript "$tools"
 npm install --silent --prefix "$tools/javascript"
-for package in haproxy nginx; do
-    command -v $package >/dev/null && continue
-    root=
-    [ "$(id -u)" -eq 0 ] || root='sudo -n'
-    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends $package; } \
-        >/dev/null || { echo "failed to install $package: install it" >&2; exit 1; }
-done
+. tests/shared/programs.sh
+require_programs haproxy nginx
 
 export PYTHONPATH=$PWD/tests/shared
 # -B: no compiled files beside the sources.

@@ -14,12 +14,8 @@ program=${PROGRAM:-$PWD/target/release/portcullis}
 "$tools/bin/pip" install --quiet --requirement tests/interop/clients_requirements.txt
 cp tests/interop/clients_package.json "$tools/package.json"
 npm install --silent --prefix "$tools"
-if ! command -v chromium >/dev/null; then
-    root=
-    [ "$(id -u)" -eq 0 ] || root='sudo -n'
-    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends chromium; } \
-        >/dev/null || { echo 'failed to install Chromium: install it' >&2; exit 1; }
-fi
+. tests/shared/programs.sh
+require_programs chromium
 
 folder=$(mktemp -d)
 pids=()

@@ -10,14 +10,8 @@ export PROGRAM=${PROGRAM:-$PWD/target/release/portcullis} PYTHONPATH=$PWD/tests/
 
 [ -d "$tools" ] || python3 -m venv "$tools"
 "$tools/bin/pip" install --quiet --requirement tests/interop/proxies_requirements.txt
-PATH=$PATH:/usr/sbin
-for package in nginx haproxy openssl; do
-    command -v "$package" >/dev/null && continue
-    root=
-    [ "$(id -u)" -eq 0 ] || root='sudo -n'
-    { $root apt-get update -q && $root apt-get install -qy --no-install-recommends "$package"; } \
-        >/dev/null || { echo "failed to install $package: install it" >&2; exit 1; }
-done
+. tests/shared/programs.sh
+require_programs nginx haproxy openssl
 
 # -B: no compiled files beside the sources.
 exec "$tools/bin/python" -B tests/interop/proxies.py "$@"
