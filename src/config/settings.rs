@@ -223,7 +223,7 @@ pub struct HashSettings {
 /// Limits of the attempts to guess a password.
 #[derive(Clone, Copy, Debug)]
 pub struct ThrottleSettings {
-    /// Limits of the logins of one username, one known device or one known network.
+    /// Limits of the logins to one account from strangers, one known device or one known network.
     pub login: FailureLimits,
     /// Limits of the checks in one session, which the last failure ends.
     pub session: FailureLimits,

@@ -27,14 +27,19 @@ const RESERVED_DESCRIPTORS: u64 = 200;
 /// A server that closes an idle connection at the moment its peer sends a request loses that
 /// request. A draining service therefore announces the close in its next reply on each connection.
 pub struct Connections {
-    max_total: u32,
-    max_per_address: u32,
-    /// Networks without a limit for each address.
-    trusted_proxies: Vec<IpNet>,
+    limits: Limits,
     is_draining: AtomicBool,
     drain_begins: Notify,
     open: Mutex<Open>,
     metrics: Arc<Metrics>,
+}
+
+#[derive(Clone)]
+struct Limits {
+    total: u32,
+    per_address: u32,
+    /// Networks without a limit for each address.
+    trusted_proxies: Vec<IpNet>,
 }
 
 #[derive(Debug, Default)]
@@ -53,10 +58,22 @@ impl Connections {
     /// Creates the count of a listener, with the limits of the settings.
     #[must_use]
     pub fn new(settings: &HttpSettings, metrics: Arc<Metrics>) -> Self {
-        Self {
-            max_total: max_connections(settings),
-            max_per_address: settings.max_connections_per_address,
+        let limits = Limits {
+            total: max_connections(settings),
+            per_address: settings.max_connections_per_address,
             trusted_proxies: settings.trusted_proxies.clone(),
+        };
+        Self::with_limits(limits, metrics)
+    }
+
+    /// Creates the count of another listener, with the same limits.
+    pub(super) fn with_same_limits(&self) -> Self {
+        Self::with_limits(self.limits.clone(), Arc::clone(&self.metrics))
+    }
+
+    fn with_limits(limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            limits,
             is_draining: AtomicBool::default(),
             drain_begins: Notify::new(),
             open: Mutex::default(),
@@ -64,31 +81,18 @@ impl Connections {
         }
     }
 
-    /// Creates the count of another listener, with the same limits.
-    pub(super) fn with_same_limits(&self) -> Self {
-        Self {
-            max_total: self.max_total,
-            max_per_address: self.max_per_address,
-            trusted_proxies: self.trusted_proxies.clone(),
-            is_draining: AtomicBool::default(),
-            drain_begins: Notify::new(),
-            open: Mutex::default(),
-            metrics: Arc::clone(&self.metrics),
-        }
-    }
-
     /// Counts a new connection. Returns `None` if a limit has been reached.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<OpenConnection> {
         let peer = peer.to_canonical();
-        let is_trusted = self.trusted_proxies.iter().any(|network| network.contains(&peer));
+        let is_trusted = self.limits.trusted_proxies.iter().any(|network| network.contains(&peer));
         let network = Network::from(peer);
         let mut open = self.open();
-        if open.total >= self.max_total {
+        if open.total >= self.limits.total {
             self.metrics.http_connections_refused.inc(ConnectionLimit::Total);
             return None;
         }
         let from_network = open.by_network.get(&network).copied().unwrap_or_default();
-        if from_network >= self.max_per_address && !is_trusted {
+        if from_network >= self.limits.per_address && !is_trusted {
             self.metrics.http_connections_refused.inc(ConnectionLimit::Address);
             return None;
         }

@@ -37,7 +37,7 @@ pub trait ThrottleStore {
 /// Attempt to prove a password.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
-    /// Counter of the username, the known device or the session.
+    /// Counter of the account, the username without one, the known device or the session.
     pub counter: CounterId,
     /// Counter of the account and the network of the requester; `None` if networks do not matter.
     pub network: Option<CounterId>,
