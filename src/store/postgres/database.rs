@@ -62,6 +62,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "failure counters",
         include_str!("../../../migrations/postgres/0014_failure_counters.sql"),
     ),
+    (15, "moving", include_str!("../../../migrations/postgres/0015_moving.sql")),
 ];
 
 /// The only encoding that holds every username and user agent.

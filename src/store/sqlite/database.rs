@@ -63,6 +63,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "algorithm", include_str!("../../../migrations/sqlite/0011_algorithm.sql")),
     (13, "reset codes", include_str!("../../../migrations/sqlite/0013_reset_codes.sql")),
     (14, "failure counters", include_str!("../../../migrations/sqlite/0014_failure_counters.sql")),
+    (15, "moving", include_str!("../../../migrations/sqlite/0015_moving.sql")),
 ];
 
 /// SQL expression for the current time in microseconds since the Unix epoch.
