@@ -9,8 +9,8 @@ use super::output::Printer;
 use crate::clock::Clock;
 use crate::config::{HashSettings, UserArgs, UserCommand};
 use crate::domain::{
-    AuditAction, AuditRecord, PasswordHash, PasswordPolicy, Permissions, Requester, Roles,
-    SessionPosition, User, UserChange, UserEdit, UserId, UserVersion, Username,
+    AuditAction, AuditRecord, PasswordHash, PasswordPolicy, Requester, Roles, SessionPosition,
+    User, UserChange, UserEdit, Username,
 };
 use crate::hashing::Pbkdf2;
 use crate::http::{ManagedAccountView, ResetCodeView};
@@ -64,15 +64,8 @@ impl Accounts {
     }
 
     async fn create(&self, username: &str, roles: &[String]) -> Result<User, CommandError> {
-        let user = User {
-            id: UserId::random(),
-            username: Username::parse(username)?,
-            roles: parse_roles(roles)?,
-            permissions: Permissions::default(),
-            created_at: self.clock.now(),
-            disabled_at: None,
-            version: UserVersion::FIRST,
-        };
+        let username = Username::parse(username)?;
+        let user = User::new(username, parse_roles(roles)?, self.clock.now());
         let password_hash = self.read_password(&user.username)?;
         let record = AuditRecord::for_user(
             user.created_at,
@@ -85,7 +78,7 @@ impl Accounts {
     }
 
     async fn list(&self, prefix: Option<String>, printer: &Printer) -> Result<(), CommandError> {
-        let prefix = prefix.map(|prefix| Username::parse(&prefix)).transpose()?;
+        let prefix = prefix.map(|prefix| Username::parse_existing(&prefix)).transpose()?;
         let mut users = Vec::new();
         loop {
             let after = users.last().map(|user: &ListedUser| user.key.clone());
@@ -114,7 +107,7 @@ impl Accounts {
     }
 
     async fn find(&self, username: &str) -> Result<User, CommandError> {
-        let credentials = self.store.find_credentials(&Username::parse(username)?).await?;
+        let credentials = self.store.find_credentials(&Username::parse_existing(username)?).await?;
         match credentials {
             Some(credentials) => Ok(credentials.user),
             None => Err(CommandError::NoSuchUser(username.to_owned())),

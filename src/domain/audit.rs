@@ -15,6 +15,9 @@ pub enum AuditAction {
     /// An administrator created an account.
     #[strum(serialize = "user.created")]
     UserCreated,
+    /// An account was imported from another system.
+    #[strum(serialize = "user.imported")]
+    UserImported,
     /// The password of an account was replaced.
     #[strum(serialize = "user.password_changed")]
     PasswordChanged,
@@ -27,6 +30,12 @@ pub enum AuditAction {
     /// The roles of an account were replaced.
     #[strum(serialize = "user.roles_changed")]
     RolesChanged,
+    /// The identifier of an account in another system was replaced.
+    #[strum(serialize = "user.external_id_changed")]
+    ExternalIdChanged,
+    /// The metadata of an account were replaced.
+    #[strum(serialize = "user.metadata_changed")]
+    MetadataChanged,
     /// An account was disabled.
     #[strum(serialize = "user.disabled")]
     UserDisabled,

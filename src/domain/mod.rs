@@ -5,10 +5,12 @@ mod audit;
 mod blocklist;
 mod client;
 mod client_change;
+mod external_id;
 mod feed_cursor;
 mod grants;
 mod ids;
 mod key_change;
+mod metadata;
 mod network;
 mod password;
 mod password_hash;
@@ -35,10 +37,12 @@ pub use client::{
     Client, ClientName, ClientNameError, ClientRights, ClientSecret, ClientSet, SECRETS_PER_CLIENT,
 };
 pub use client_change::{ChangedClient, ClientChange, ClientEdit, ClientError, NewSecret};
+pub use external_id::{ExternalId, ExternalIdError};
 pub use feed_cursor::{FeedCursor, FeedCursorError, ServerId};
 pub use grants::{Grantable, LackingPermissions};
 pub use ids::{ClientId, SecretId, SessionId, TokenId, UserId};
 pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
+pub use metadata::{Metadata, MetadataError};
 pub use network::Network;
 pub use password::{Password, PasswordError};
 pub use password_hash::{PasswordHash, PasswordHashError};

@@ -44,6 +44,12 @@ impl PasswordHash {
         self.iterations
     }
 
+    /// Returns the algorithm and its parameters.
+    #[must_use]
+    pub fn cost(&self) -> String {
+        format!("{ALGORITHM}:{}", self.iterations)
+    }
+
     /// Returns the salt.
     #[must_use]
     pub fn salt(&self) -> &[u8] {

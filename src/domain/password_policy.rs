@@ -68,7 +68,8 @@ impl NewPassword {
     /// blocklist.
     pub fn for_user(self, username: &Username) -> Result<Password, PasswordError> {
         let is_username = || {
-            Username::parse(self.password.as_str()).is_ok_and(|name| name.key() == username.key())
+            Username::parse_existing(self.password.as_str())
+                .is_ok_and(|name| name.key() == username.key())
         };
         if !self.may_be_username && is_username() {
             return Err(PasswordError::IsUsername);

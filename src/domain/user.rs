@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use super::{Permissions, RoleName, Roles, UserId, Username};
+use super::{ExternalId, Metadata, Permissions, RoleName, Roles, UserId, Username};
 
 /// An account.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub struct User {
     pub roles: Roles,
     /// Permissions that the roles grant together.
     pub permissions: Permissions,
+    /// Identifier in another system.
+    pub external_id: Option<ExternalId>,
+    pub metadata: Metadata,
     /// Time of registration.
     pub created_at: OffsetDateTime,
     /// Time since which logins are refused; `None` for an enabled account.
@@ -23,6 +26,22 @@ pub struct User {
 }
 
 impl User {
+    /// Creates an enabled account that is registered now.
+    #[must_use]
+    pub fn new(username: Username, roles: Roles, now: OffsetDateTime) -> Self {
+        Self {
+            id: UserId::random(),
+            username,
+            roles,
+            permissions: Permissions::default(),
+            external_id: None,
+            metadata: Metadata::default(),
+            created_at: now,
+            disabled_at: None,
+            version: UserVersion::FIRST,
+        }
+    }
+
     /// Returns `true` if the account is an enabled administrator.
     #[must_use]
     pub fn is_active_admin(&self) -> bool {

@@ -6,12 +6,11 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    AuditAction, AuditRecord, Grantable, LackingPermissions, PasswordHash, Permissions, Requester,
-    ResetCodeHash, RoleName, Roles, SessionId, User, UserId, UserVersion,
+    AuditAction, AuditRecord, ExternalId, Grantable, LackingPermissions, Metadata, PasswordHash,
+    Permissions, Requester, ResetCodeHash, RoleName, Roles, SessionId, User, UserId, UserVersion,
 };
 
-/// Edit of an account. An edit that changes anything, apart from a new reset code, ends the sessions
-/// of the account.
+/// Edit of an account. An edit that changes its password, roles or state ends its sessions.
 #[derive(Clone, Debug)]
 pub enum UserEdit {
     /// Replaces the password.
@@ -22,6 +21,10 @@ pub enum UserEdit {
     ResetPassword(PasswordHash, ResetCodeHash),
     /// Replaces the roles.
     Roles(Roles),
+    /// Replaces the identifier in another system.
+    ExternalId(Option<ExternalId>),
+    /// Replaces the metadata.
+    Metadata(Metadata),
     /// Refuses logins.
     Disable,
     /// Allows logins again.
@@ -76,6 +79,9 @@ pub enum AccountError {
     /// Another account has the username.
     #[error("the username is taken")]
     UsernameTaken,
+    /// Another account has the external id.
+    #[error("the external id is taken")]
+    ExternalIdTaken,
     /// The account does not exist.
     #[error("the account does not exist")]
     NotFound,
@@ -126,6 +132,8 @@ impl UserEdit {
             Self::ResetCode(_) => AuditAction::ResetCodeCreated,
             Self::ResetPassword(..) => AuditAction::PasswordReset,
             Self::Roles(_) => AuditAction::RolesChanged,
+            Self::ExternalId(_) => AuditAction::ExternalIdChanged,
+            Self::Metadata(_) => AuditAction::MetadataChanged,
             Self::Disable => AuditAction::UserDisabled,
             Self::Enable => AuditAction::UserEnabled,
             Self::Delete => AuditAction::UserDeleted,
@@ -142,6 +150,8 @@ impl UserEdit {
             Self::Password(_)
             | Self::ResetCode(_)
             | Self::ResetPassword(..)
+            | Self::ExternalId(_)
+            | Self::Metadata(_)
             | Self::Enable
             | Self::EndSessions => false,
         }
@@ -156,19 +166,21 @@ impl UserEdit {
     /// Returns `true` if the edit ends the sessions of the account.
     #[must_use]
     pub fn ends_sessions(&self) -> bool {
-        !matches!(self, Self::ResetCode(_))
+        !matches!(self, Self::ResetCode(_) | Self::ExternalId(_) | Self::Metadata(_))
     }
 
     /// Returns `true` if a reset code stays valid. All other edits void it: the requester that made
     /// it may lack permissions that new roles grant.
     #[must_use]
     pub fn keeps_reset_code(&self) -> bool {
-        matches!(self, Self::EndSessions)
+        matches!(self, Self::EndSessions | Self::ExternalId(_) | Self::Metadata(_))
     }
 
     fn has_effect_on(&self, user: &User) -> bool {
         match self {
             Self::Roles(roles) => user.roles != *roles,
+            Self::ExternalId(id) => user.external_id != *id,
+            Self::Metadata(metadata) => user.metadata != *metadata,
             Self::Disable => user.disabled_at.is_none(),
             Self::Enable => user.disabled_at.is_some(),
             Self::Password(_)
@@ -230,6 +242,8 @@ impl UserChange {
                 user.permissions.clone()
             }
             UserEdit::ResetPassword(..)
+            | UserEdit::ExternalId(_)
+            | UserEdit::Metadata(_)
             | UserEdit::Disable
             | UserEdit::Delete
             | UserEdit::EndSessions => Permissions::default(),
@@ -244,13 +258,17 @@ impl UserChange {
             }
             UserEdit::Disable => user.disabled_at = Some(self.at),
             UserEdit::Enable => user.disabled_at = None,
-            UserEdit::ResetCode(_) => return user,
-            UserEdit::Password(_)
+            UserEdit::ExternalId(id) => user.external_id.clone_from(id),
+            UserEdit::Metadata(metadata) => user.metadata = metadata.clone(),
+            UserEdit::ResetCode(_)
+            | UserEdit::Password(_)
             | UserEdit::ResetPassword(..)
             | UserEdit::Delete
             | UserEdit::EndSessions => {}
         }
-        user.version = user.version.next();
+        if self.edit.ends_sessions() {
+            user.version = user.version.next();
+        }
         user
     }
 
@@ -274,15 +292,8 @@ mod tests {
 
     fn user(name: &str, role: RoleName) -> User {
         let permissions = role.built_in_permissions().unwrap_or_default();
-        User {
-            id: UserId::random(),
-            username: Username::parse(name).unwrap(),
-            roles: Roles::from_iter([role]),
-            permissions,
-            created_at: NOW,
-            disabled_at: None,
-            version: UserVersion::FIRST,
-        }
+        let name = Username::parse(name).unwrap();
+        User { permissions, ..User::new(name, Roles::from_iter([role]), NOW) }
     }
 
     fn change(user: &User, edit: UserEdit) -> UserChange {

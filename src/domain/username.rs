@@ -1,7 +1,7 @@
 //! Usernames: their displayed form and their key.
 
-use precis_profiles::precis_core::profile::PrecisFastInvocation;
-use precis_profiles::{UsernameCaseMapped, UsernameCasePreserved};
+use precis_profiles::precis_core::profile::{PrecisFastInvocation, Rules};
+use precis_profiles::{Nickname, UsernameCaseMapped, UsernameCasePreserved};
 use thiserror::Error;
 use unicase::UniCase;
 
@@ -12,6 +12,10 @@ const MAX_CHARS: usize = 150;
 ///
 /// Before the mapping, which goes letter by letter, the key is case-folded (Unicode, section
 /// 3.13.3): `νικος` and `ΝΙΚΟΣ` are one account, and so are `weiß` and `WEISS`.
+///
+/// An account that was imported from another system may have a name that RFC 8265 forbids, such as
+/// `John Doe`. Its key is mapped like a nickname of RFC 8266: spaces at the ends and repeated spaces
+/// do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username {
     displayed: String,
@@ -28,10 +32,13 @@ pub enum UsernameError {
     /// Empty, or with a character that RFC 8265 forbids (space, control character, symbol).
     #[error("Username must be made of letters, digits and ASCII punctuation, without spaces")]
     Forbidden,
+    /// Empty, or with a control character or an invisible one, in a name of an existing account.
+    #[error("Username must have visible characters and no others")]
+    Invisible,
 }
 
 impl Username {
-    /// Parses a username.
+    /// Parses the username of a new account.
     ///
     /// # Errors
     /// Returns [`UsernameError`] if it is too long or forbidden by RFC 8265.
@@ -46,6 +53,34 @@ impl Username {
         let key = case_mapped(&folded)?;
         let unfolded_key = case_mapped(&displayed)?;
         Ok(Self { displayed: displayed.into_owned(), key, unfolded_key })
+    }
+
+    /// Parses the username of an account that exists, as for a login: it may have been imported from
+    /// a system with other rules.
+    ///
+    /// # Errors
+    /// Returns [`UsernameError`] if it is too long, also after the mapping, or invisible.
+    pub fn parse_existing(raw: &str) -> Result<Self, UsernameError> {
+        match Self::parse(raw) {
+            Err(UsernameError::Forbidden) => Self::parse_nickname(raw),
+            parsed => parsed,
+        }
+    }
+
+    /// Parses a name with the mappings of RFC 8266, but not its set of allowed code points, which is
+    /// of Unicode 6.3.
+    fn parse_nickname(raw: &str) -> Result<Self, UsernameError> {
+        if raw.chars().any(is_invisible) {
+            return Err(UsernameError::Invisible);
+        }
+        let mapped = nickname(raw)?;
+        let displayed = raw.to_owned();
+        // ` Alice` and `Alice` are one account.
+        if let Ok(Self { key, unfolded_key, .. }) = Self::parse(&mapped) {
+            return Ok(Self { displayed, key, unfolded_key });
+        }
+        let key = nickname(&UniCase::unicode(mapped).to_folded_case())?;
+        Ok(Self { displayed, unfolded_key: key.clone(), key })
     }
 
     /// Returns the displayed form.
@@ -71,6 +106,30 @@ impl Username {
 fn case_mapped(name: &str) -> Result<String, UsernameError> {
     let mapped = UsernameCaseMapped::enforce(name).map_err(|_| UsernameError::Forbidden)?;
     Ok(mapped.into_owned())
+}
+
+/// Maps spaces, and normalises to form KC.
+fn nickname(name: &str) -> Result<String, UsernameError> {
+    let profile = Nickname::new();
+    let mapped =
+        profile.additional_mapping_rule(name).and_then(|name| profile.normalization_rule(name));
+    let mapped = mapped.map_err(|_| UsernameError::Invisible)?;
+    match mapped.chars().nth(MAX_CHARS) {
+        Some(_) => Err(UsernameError::TooLong),
+        None if mapped.is_empty() => Err(UsernameError::Invisible),
+        None => Ok(mapped.into_owned()),
+    }
+}
+
+/// Returns `true` for controls and for format characters: names that differ in them look alike.
+fn is_invisible(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -137,7 +196,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn existing_names_may_break_the_rules_of_new_ones() {
+        for (raw, key) in [
+            ("John Doe", "john doe"),
+            ("  JOHN\u{a0} doe ", "john doe"),
+            (" Alice", "alice"),
+            ("ﬁsh & Weiß", "fish & weiss"),
+            ("user🫠", "user🫠"),
+            ("Alice", "alice"),
+        ] {
+            let name = Username::parse_existing(raw).unwrap();
+            assert_eq!((name.as_str(), name.key()), (raw, key));
+        }
+        let too_long = "\u{fdfa}".repeat(10);
+        for (raw, error) in [
+            ("", UsernameError::Invisible),
+            ("  ", UsernameError::Invisible),
+            ("John\u{200b}Doe", UsernameError::Invisible),
+            ("John\nDoe", UsernameError::Invisible),
+            ("a\0 b", UsernameError::Invisible),
+            (&too_long, UsernameError::TooLong),
+        ] {
+            assert_eq!(Username::parse_existing(raw), Err(error), "{raw:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn existing_name_is_found_by_its_displayed_form(raw in any::<String>()) {
+            if let Ok(name) = Username::parse_existing(&raw) {
+                let again = Username::parse_existing(name.as_str()).unwrap();
+                prop_assert_eq!(again, name);
+            }
+        }
+
         #[test]
         fn key_is_the_same_in_any_case(name in "[a-zA-Z0-9._@-]{1,40}") {
             let upper = Username::parse(&name.to_uppercase()).unwrap();

@@ -4,6 +4,7 @@ use actix_web::http::header::LOCATION;
 use actix_web::web::{Data, Json, Path, Query};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::authenticated::Authenticated;
@@ -12,16 +13,17 @@ use super::credentials::{RawCredentials, parse_new_password};
 use super::error::ApiError;
 use super::page::{NoQuery, invalid_after, next_after, parse_limit};
 use super::refused::{
-    BadJson, BadPassword, BadQuery, BadRoles, BadToken, BadUsername, LacksPermissions, LastAdmin,
-    MissingCredentials, MissingPassword, MissingRoles, NeedsUsersRead, NeedsUsersWrite,
-    NoParameters, NotFound, Overloaded, Refused, UserExists,
+    BadExternalId, BadJson, BadMetadata, BadPassword, BadQuery, BadRoles, BadToken, BadUsername,
+    ExternalIdTaken, LacksPermissions, LastAdmin, MissingCredentials, MissingPassword,
+    MissingRoles, NeedsUsersRead, NeedsUsersWrite, NoParameters, NotFound, Overloaded, Refused,
+    UserExists,
 };
 use super::state::Api;
 use super::views::ManagedAccountView;
 use crate::actors::{ChangeUser, FindUser, ListUsers, Register, SetPassword, Unthrottle};
 use crate::domain::{
-    AuditAction, NewPassword, Password, PasswordPolicy, Permission, RequestOrigin, RoleName, Roles,
-    UserEdit, UserId, Username,
+    AuditAction, ExternalId, Metadata, NewPassword, Password, PasswordPolicy, Permission,
+    RequestOrigin, RoleName, Roles, UserEdit, UserId, Username,
 };
 use crate::store::{ListedUser, UserQuery};
 
@@ -36,6 +38,9 @@ pub(super) struct RawUserQuery {
     /// The username, case-insensitive.
     #[param(max_length = 150, example = "testuser")]
     username: Option<String>,
+    /// Id of the account in another system.
+    #[param(max_length = 255, example = "42")]
+    external_id: Option<String>,
     /// Role that the accounts have.
     #[param(inline, value_type = Option<RoleName>)]
     role: Option<String>,
@@ -60,6 +65,19 @@ pub(super) struct RawUser {
     /// Roles; `["user"]` by default.
     #[schema(value_type = Option<Roles>, inline)]
     roles: Option<Vec<String>>,
+    #[schema(value_type = Option<ExternalId>, inline)]
+    external_id: Option<String>,
+    #[schema(value_type = Option<Metadata>, inline)]
+    metadata: Option<Value>,
+}
+
+/// New account, parsed.
+struct NewUser {
+    username: Username,
+    password: Password,
+    roles: Roles,
+    external_id: Option<ExternalId>,
+    metadata: Metadata,
 }
 
 /// New roles.
@@ -97,7 +115,7 @@ struct AccountListView {
     params(RawUserQuery),
     responses(
         (status = 200, description = "A page of accounts", body = AccountListView),
-        Refused<(BadToken, NeedsUsersRead, BadQuery, BadUsername)>,
+        Refused<(BadToken, NeedsUsersRead, BadQuery, BadUsername, BadExternalId)>,
     ),
 )]
 pub(super) async fn list(
@@ -135,7 +153,8 @@ pub(super) async fn list(
         ),
         Refused<(
             BadToken, NoParameters, NeedsUsersWrite, BadJson, MissingCredentials, BadUsername,
-            BadPassword, BadRoles, LacksPermissions, UserExists, Overloaded,
+            BadPassword, BadRoles, BadExternalId, BadMetadata, LacksPermissions, UserExists,
+            ExternalIdTaken, Overloaded,
         )>,
     ),
 )]
@@ -147,10 +166,12 @@ pub(super) async fn create(
     body: JsonBody<RawUser>,
 ) -> Result<impl Responder, ApiError> {
     bearer.require_permission(&Permission::USERS_WRITE)?;
-    let (username, password, roles) = body.read().await?.parse(&api.passwords)?;
+    let new = body.read().await?.parse(&api.passwords)?;
 
     let requester = bearer.requester(origin);
-    let user = api.users.ask(Register { username, password, roles, requester }).await?;
+    let NewUser { username, password, roles, external_id, metadata } = new;
+    let register = Register { username, password, roles, external_id, metadata, requester };
+    let user = api.users.ask(register).await?;
 
     tracing::info!(requester.id = %bearer.claims.subject, subject.id = %user.id, "account created");
     let location = format!("/admin/users/{}", user.id);
@@ -368,15 +389,16 @@ fn log_change(bearer: &Authenticated, subject: UserId, action: AuditAction) {
 }
 
 impl RawUser {
-    fn parse(self, policy: &PasswordPolicy) -> Result<(Username, Password, Roles), ApiError> {
-        let Self { username, password, roles } = self;
-        let credentials = RawCredentials { username, password };
+    fn parse(self, policy: &PasswordPolicy) -> Result<NewUser, ApiError> {
+        let credentials = RawCredentials { username: self.username, password: self.password };
         let (username, password) = credentials.parse(policy)?;
-        let roles = match roles {
+        let roles = match self.roles {
             Some(names) => Roles::parse(names)?,
             None => Roles::from_iter([RoleName::USER]),
         };
-        Ok((username, password, roles))
+        let external_id = self.external_id.as_deref().map(ExternalId::parse).transpose()?;
+        let metadata = self.metadata.map(Metadata::try_from).transpose()?.unwrap_or_default();
+        Ok(NewUser { username, password, roles, external_id, metadata })
     }
 }
 
@@ -387,6 +409,7 @@ impl TryFrom<RawUserQuery> for UserQuery {
         Ok(Self {
             prefix: parse_username(raw.prefix)?,
             username: parse_username(raw.username)?,
+            external_id: raw.external_id.as_deref().map(ExternalId::parse).transpose()?,
             role: raw.role.as_deref().map(parse_role).transpose()?,
             is_disabled: raw.disabled,
             after: raw.after.map(parse_position).transpose()?,
@@ -398,7 +421,7 @@ impl TryFrom<RawUserQuery> for UserQuery {
 /// Parses the username of a query; an empty one is like none.
 fn parse_username(raw: Option<String>) -> Result<Option<Username>, ApiError> {
     match raw {
-        Some(raw) if !raw.is_empty() => Ok(Some(Username::parse(&raw)?)),
+        Some(raw) if !raw.is_empty() => Ok(Some(Username::parse_existing(&raw)?)),
         _ => Ok(None),
     }
 }

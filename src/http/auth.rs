@@ -22,8 +22,8 @@ use crate::actors::{
     ActorError, LogOut, LoggedIn, Login, OpenSession, Refresh, Register, TokenGrant,
 };
 use crate::domain::{
-    AccountError, Audience, Device, Password, RequestOrigin, Requester, RoleName, Roles, User,
-    Username,
+    AccountError, Audience, Device, Metadata, Password, RequestOrigin, Requester, RoleName, Roles,
+    User, Username,
 };
 use crate::metrics::{LoginOutcome, RefreshOutcome, RegistrationOutcome};
 
@@ -118,7 +118,15 @@ pub(super) async fn register(
 
     let roles = Roles::from_iter([RoleName::USER]);
     let requester = Requester::anonymous(origin);
-    let registered = api.users.ask(Register { username, password, roles, requester }).await;
+    let register = Register {
+        username,
+        password,
+        roles,
+        external_id: None,
+        metadata: Metadata::default(),
+        requester,
+    };
+    let registered = api.users.ask(register).await;
     api.metrics.registrations.inc(registration_outcome(&registered));
     let user = registered?;
 

@@ -30,7 +30,7 @@ impl RawCredentials {
     /// account.
     pub(super) fn parse_for_login(self) -> Result<Option<(Username, Password)>, ApiError> {
         let (username, password) = self.into_non_empty()?;
-        Ok(Username::parse(&username).ok().zip(Password::parse(&password).ok()))
+        Ok(Username::parse_existing(&username).ok().zip(Password::parse(&password).ok()))
     }
 
     fn into_non_empty(self) -> Result<(String, Zeroizing<String>), ApiError> {

@@ -12,9 +12,9 @@ use utoipa::ToSchema;
 
 use crate::actors::ActorError;
 use crate::domain::{
-    AccountError, AudienceError, ClientError, ClientNameError, KeyError, LackingPermissions,
-    PasswordError, Permission, PermissionError, RoleError, RoleNameError, Roles,
-    SECRETS_PER_CLIENT, UsernameError,
+    AccountError, AudienceError, ClientError, ClientNameError, ExternalIdError, KeyError,
+    LackingPermissions, MetadataError, PasswordError, Permission, PermissionError, RoleError,
+    RoleNameError, Roles, SECRETS_PER_CLIENT, UsernameError,
 };
 use crate::tokens::{IssueError, TokenRefusal};
 
@@ -32,6 +32,10 @@ pub(super) enum ApiError {
     InvalidUsername(#[from] UsernameError),
     #[error(transparent)]
     InvalidPassword(#[from] PasswordError),
+    #[error(transparent)]
+    InvalidExternalId(#[from] ExternalIdError),
+    #[error(transparent)]
+    InvalidMetadata(#[from] MetadataError),
     #[error("The request body is not valid: {0}")]
     InvalidBody(String),
     #[error("The query is not valid: {0}")]
@@ -120,6 +124,8 @@ pub(super) enum ApiError {
     RegistrationClosed,
     #[error("User already exists")]
     UserExists,
+    #[error("Another account has the external id")]
+    ExternalIdTaken,
     #[error("The account is disabled")]
     UserDisabled,
     #[error("The last administrator has to stay one")]
@@ -252,6 +258,8 @@ impl ApiError {
                 (StatusCode::BAD_REQUEST, "password_too_common")
             }
             Self::InvalidPassword(_) => (StatusCode::BAD_REQUEST, "invalid_password"),
+            Self::InvalidExternalId(_) => (StatusCode::BAD_REQUEST, "invalid_external_id"),
+            Self::InvalidMetadata(_) => (StatusCode::BAD_REQUEST, "invalid_metadata"),
             Self::InvalidBody(_) => (StatusCode::BAD_REQUEST, "invalid_body"),
             Self::InvalidQuery(_) => (StatusCode::BAD_REQUEST, "invalid_query"),
             Self::InvalidRequirement(_) => (StatusCode::BAD_REQUEST, "invalid_requirement"),
@@ -288,6 +296,7 @@ impl ApiError {
             Self::BodyTooSlow => (StatusCode::REQUEST_TIMEOUT, "body_too_slow"),
             Self::RegistrationClosed => (StatusCode::FORBIDDEN, "registration_closed"),
             Self::UserExists => (StatusCode::CONFLICT, "user_exists"),
+            Self::ExternalIdTaken => (StatusCode::CONFLICT, "external_id_taken"),
             Self::UserDisabled => (StatusCode::CONFLICT, "user_disabled"),
             Self::LastAdmin => (StatusCode::CONFLICT, "last_admin"),
             Self::InvalidClientName(_) => (StatusCode::BAD_REQUEST, "invalid_client_name"),
@@ -474,6 +483,7 @@ impl From<AccountError> for ApiError {
     fn from(error: AccountError) -> Self {
         match error {
             AccountError::UsernameTaken => Self::UserExists,
+            AccountError::ExternalIdTaken => Self::ExternalIdTaken,
             AccountError::NotFound => Self::NotFound,
             // The password was checked against the account before the change.
             AccountError::Changed => Self::InvalidCredentials,
@@ -606,6 +616,9 @@ pub(super) mod tests {
             (ApiError::BodyTooSlow, 408, "body_too_slow", &[]),
             (ApiError::RegistrationClosed, 403, "registration_closed", &[]),
             (ApiError::UserExists, 409, "user_exists", &[]),
+            (ApiError::ExternalIdTaken, 409, "external_id_taken", &[]),
+            (ExternalIdError.into(), 400, "invalid_external_id", &[]),
+            (MetadataError.into(), 400, "invalid_metadata", &[]),
             (ApiError::UserDisabled, 409, "user_disabled", &[]),
             (ApiError::LastAdmin, 409, "last_admin", &[]),
             (ApiError::KeyTooNew(retry_after), 409, "key_too_new", &[]),

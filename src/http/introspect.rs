@@ -13,7 +13,8 @@ use super::refused::{
     BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused, TwoCredentials, WrongClient,
 };
 use super::state::Api;
-use crate::domain::{Permission, Roles, SessionId, TokenId};
+use crate::actors::{Details, FindDetails};
+use crate::domain::{Metadata, Permission, Roles, SessionId, TokenId};
 use crate::tokens::{AccessClaims, Subject};
 
 /// Access token or refresh token. `token_type_hint` is ignored: the formats differ.
@@ -67,11 +68,25 @@ struct ActiveToken {
     jti: TokenId,
     #[schema(required = false, example = 1_777_624_200)]
     iat: i64,
+    #[serde(flatten)]
+    #[schema(value_type = AccountDetails)]
+    details: Option<AccountDetails>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = 1_777_624_200)]
     nbf: Option<i64>,
     #[schema(required = false, example = 1_777_627_800)]
     exp: i64,
+}
+
+/// Details of the account of a user, absent for the token of a client. They are at most one staleness
+/// bound old.
+#[derive(Serialize, ToSchema)]
+struct AccountDetails {
+    /// Id of the account in another system; `null` for none.
+    #[schema(example = "42")]
+    external_id: Option<String>,
+    #[schema(value_type = Option<Metadata>, inline)]
+    metadata: Metadata,
 }
 
 /// Introspect an access token (RFC 7662)
@@ -105,12 +120,34 @@ pub(super) async fn introspect(
     let claims = match verify_token(&request, &token).await {
         Ok(claims) if !caller.can_introspect(&api, &claims.audience) => None,
         Ok(claims) if is_revoked(&api, &claims).await? => None,
-        Ok(claims) => Some(ActiveToken::new(&claims, issuer)),
+        Ok(claims) => {
+            let details = find_details(&api, &claims).await?;
+            Some(ActiveToken::new(&claims, issuer, details))
+        }
         Err(ApiError::TokenRefused(_)) => None,
         Err(error) => return Err(error),
     };
     let introspection = Introspection { active: claims.is_some(), claims };
     Ok(Json(introspection))
+}
+
+/// Returns the details of the user of a token. A client has none.
+async fn find_details(
+    api: &Api,
+    claims: &AccessClaims,
+) -> Result<Option<AccountDetails>, ApiError> {
+    let Subject::User { id, .. } = claims.subject else { return Ok(None) };
+    let details = api.users.ask(FindDetails { user_id: id }).await?;
+    Ok(details.as_deref().map(AccountDetails::from))
+}
+
+impl From<&Details> for AccountDetails {
+    fn from(details: &Details) -> Self {
+        Self {
+            external_id: details.external_id.as_ref().map(|id| id.as_str().to_owned()),
+            metadata: details.metadata.clone(),
+        }
+    }
 }
 
 impl ClientForm for RawToken {
@@ -120,7 +157,7 @@ impl ClientForm for RawToken {
 }
 
 impl ActiveToken {
-    fn new(claims: &AccessClaims, issuer: &str) -> Self {
+    fn new(claims: &AccessClaims, issuer: &str, details: Option<AccountDetails>) -> Self {
         let username = match &claims.subject {
             Subject::User { username, .. } => Some(username.clone()),
             Subject::Client(_) => None,
@@ -137,6 +174,7 @@ impl ActiveToken {
             sid: claims.session_id,
             jti: claims.token_id,
             iat: claims.issued_at,
+            details,
             nbf: claims.not_before,
             exp: claims.expires_at.unix_timestamp(),
         }

@@ -6,6 +6,7 @@
 mod account;
 mod admin;
 mod admin_clients;
+mod admin_details;
 mod admin_keys;
 mod admin_roles;
 mod admin_sessions;

@@ -17,9 +17,9 @@ use utoipa::{IntoResponses, ToSchema};
 use super::body::MAX_BODY_SIZE;
 use super::error::{ApiError, AuthorizationHeaderError, ErrorBody};
 use crate::domain::{
-    AccountError, AudienceError, ClientNameError, LackingPermissions, PasswordError,
-    PasswordPolicy, Permission, PermissionError, Permissions, RoleName, RoleNameError, Roles,
-    UsernameError,
+    AccountError, AudienceError, ClientNameError, ExternalIdError, LackingPermissions,
+    MetadataError, PasswordError, PasswordPolicy, Permission, PermissionError, Permissions,
+    RoleName, RoleNameError, Roles, UsernameError,
 };
 use crate::tokens::TokenRefusal;
 
@@ -104,6 +104,8 @@ reasons! {
     MissingRoles => ApiError::MissingRoles;
     MissingToken => ApiError::MissingToken;
     BadUsername => UsernameError::TooLong, UsernameError::Forbidden;
+    BadExternalId => ExternalIdError;
+    BadMetadata => MetadataError;
     /// Errors of a new password.
     BadPassword =>
         PasswordError::TooShort { min_length: PasswordPolicy::LEAST_MIN_LENGTH },
@@ -128,6 +130,7 @@ reasons! {
     WrongRefreshToken => ApiError::InvalidRefreshToken;
     RegistrationClosed => ApiError::RegistrationClosed;
     UserExists => ApiError::UserExists;
+    ExternalIdTaken => ApiError::ExternalIdTaken;
     UserDisabled => ApiError::UserDisabled;
     LastAdmin => ApiError::LastAdmin;
     KeyTooNew => ApiError::KeyTooNew(Duration::from_mins(10));
@@ -204,6 +207,9 @@ tuple_of_reasons!(A B C D E F G H);
 tuple_of_reasons!(A B C D E F G H I);
 tuple_of_reasons!(A B C D E F G H I J);
 tuple_of_reasons!(A B C D E F G H I J K);
+tuple_of_reasons!(A B C D E F G H I J K L);
+tuple_of_reasons!(A B C D E F G H I J K L M);
+tuple_of_reasons!(A B C D E F G H I J K L M N);
 
 impl<R: Reasons> IntoResponses for Refused<R> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

@@ -11,9 +11,9 @@ use super::error::ApiError;
 use super::oauth_error::add_oauth_fields;
 use super::route_metrics::RouteMetrics;
 use super::{
-    account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
-    dashboard, docs, introspect, metrics, openapi, probes, reset, revocations, revoke, sessions,
-    token, well_known,
+    account, admin, admin_clients, admin_details, admin_keys, admin_roles, admin_sessions, audit,
+    auth, check, dashboard, docs, introspect, metrics, openapi, probes, reset, revocations, revoke,
+    sessions, token, well_known,
 };
 
 /// Selection of the routes of a listener.
@@ -127,6 +127,14 @@ fn admin_routes(config: &mut ServiceConfig) {
         .service(resource("/admin/users/{id}/disable", [(Method::POST, to(admin::disable))]))
         .service(resource("/admin/users/{id}/enable", [(Method::POST, to(admin::enable))]))
         .service(resource("/admin/users/{id}/roles", [(Method::PUT, to(admin::set_roles))]))
+        .service(resource(
+            "/admin/users/{id}/external-id",
+            [(Method::PUT, to(admin_details::set_external_id))],
+        ))
+        .service(resource(
+            "/admin/users/{id}/metadata",
+            [(Method::PUT, to(admin_details::set_metadata))],
+        ))
         .service(resource("/admin/users/{id}/password", [(Method::PUT, to(admin::set_password))]))
         .service(resource("/admin/users/{id}/throttle", [(Method::DELETE, to(admin::unthrottle))]))
         .service(resource("/admin/users/{id}/reset", [(Method::POST, to(reset::create_code))]))

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::actors::SessionPage;
 use crate::clock::timestamp;
 use crate::domain::{
-    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Permissions,
+    Audience, Client, ClientId, ClientName, ClientSecret, KeyId, KeyState, Metadata, Permissions,
     RESET_CODE_LIFETIME, Role, RoleName, Roles, SecretId, Session, SessionId, SigningKey, User,
     UserId,
 };
@@ -31,6 +31,11 @@ pub struct AccountView {
     pub(crate) roles: Roles,
     #[schema(inline)]
     pub(crate) permissions: Permissions,
+    /// Id of the account in another system; `null` for none.
+    #[schema(required, example = "42")]
+    pub(crate) external_id: Option<String>,
+    #[schema(inline)]
+    pub(crate) metadata: Metadata,
     #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]
     pub(crate) created_at: String,
 }
@@ -197,6 +202,8 @@ impl From<&User> for AccountView {
             username: user.username.as_str().to_owned(),
             roles: user.roles.clone(),
             permissions: user.permissions.clone(),
+            external_id: user.external_id.as_ref().map(|id| id.as_str().to_owned()),
+            metadata: user.metadata.clone(),
             created_at: timestamp(user.created_at),
         }
     }
@@ -216,6 +223,8 @@ impl From<&ListedUser> for ManagedAccountView {
             username: user.username.clone(),
             roles: user.roles.clone(),
             permissions: user.permissions.clone(),
+            external_id: user.external_id.as_ref().map(|id| id.as_str().to_owned()),
+            metadata: user.metadata.clone(),
             created_at: timestamp(user.created_at),
         };
         let disabled_at = user.disabled_at.map(timestamp);

@@ -40,7 +40,10 @@ pub use sessions::{
 };
 use sqlite::SqliteStore;
 pub use throttle::{Attempt, Reservation, ThrottleStore};
-pub use users::{ChangedUser, Credentials, ListedUser, UserQuery, UserStore, WriteError};
+pub use users::{
+    ChangedUser, Credentials, ExportedUser, ImportCommit, ImportOutcome, ListedUser, UserQuery,
+    UserStore, WriteError,
+};
 
 /// Opens the database. `report` gets a sentence about each step that changes or delays something.
 ///

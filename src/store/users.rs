@@ -11,8 +11,8 @@ use super::error::StoreError;
 use super::requesters::parse_roles;
 use super::revocations::CommittedRevocations;
 use crate::domain::{
-    AccountError, AuditRecord, PasswordHash, PasswordHashError, Permissions, ResetCodeHash,
-    RoleName, Roles, User, UserChange, UserId, Username,
+    AccountError, AuditAction, AuditRecord, ExternalId, Metadata, PasswordHash, PasswordHashError,
+    Permissions, Requester, ResetCodeHash, RoleName, Roles, User, UserChange, UserId, Username,
 };
 
 /// Greater than every character of a username.
@@ -25,13 +25,28 @@ pub trait UserStore {
     /// permissions of its roles.
     ///
     /// Returns [`AccountError::UsernameTaken`] if an account has the key of the username, folded or
-    /// not, [`AccountError::UnknownRoles`], [`AccountError::PermissionsLacking`] or, if the session
-    /// of the requester has ended, [`AccountError::RequesterSignedOut`].
+    /// not, [`AccountError::ExternalIdTaken`], [`AccountError::UnknownRoles`],
+    /// [`AccountError::PermissionsLacking`] or, if the session of the requester has ended,
+    /// [`AccountError::RequesterSignedOut`].
     async fn insert_user(
         &self,
         new: &Credentials,
         record: &AuditRecord,
     ) -> Result<User, WriteError>;
+
+    /// Inserts accounts that other systems had, and their audit records, in one commit, or in none for
+    /// a rehearsal. Returns what became of each.
+    ///
+    /// Returns [`AccountError::UnknownRoles`] if one of their roles does not exist.
+    async fn import_users(
+        &self,
+        imported: &[Credentials],
+        commit: ImportCommit,
+        at: OffsetDateTime,
+    ) -> Result<Vec<ImportOutcome>, WriteError>;
+
+    /// Lists accounts like [`Self::list_users`], with their password hashes as they are stored.
+    async fn export_users(&self, query: &UserQuery) -> Result<Vec<ExportedUser>, StoreError>;
 
     /// Finds an account by its username, ignoring case. An account that kept its unfolded key comes
     /// before one with the folded key.
@@ -65,8 +80,9 @@ pub trait UserStore {
     /// edit without effect ends no session and is not recorded. A reset code expires by the clock of
     /// the database.
     ///
-    /// Returns the [`AccountError`] of [`UserChange::decide`], [`AccountError::UnknownRoles`] or, if
-    /// the session of the requester has ended, [`AccountError::RequesterSignedOut`].
+    /// Returns the [`AccountError`] of [`UserChange::decide`], [`AccountError::UnknownRoles`],
+    /// [`AccountError::ExternalIdTaken`] or, if the session of the requester has ended,
+    /// [`AccountError::RequesterSignedOut`].
     async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError>;
 }
 
@@ -85,6 +101,8 @@ pub struct UserQuery {
     pub prefix: Option<Username>,
     /// The username, ignoring case.
     pub username: Option<Username>,
+    /// Identifier in another system.
+    pub external_id: Option<ExternalId>,
     /// Role that the accounts have.
     pub role: Option<RoleName>,
     /// Whether the accounts are disabled.
@@ -105,11 +123,43 @@ pub struct ListedUser {
     pub roles: Roles,
     /// Permissions that the roles grant together.
     pub permissions: Permissions,
+    pub external_id: Option<ExternalId>,
+    pub metadata: Metadata,
     pub created_at: OffsetDateTime,
     pub disabled_at: Option<OffsetDateTime>,
     /// First column that does not parse, as `table.column`; `None` for an account that can be used.
     /// Each field is then what could be read, or empty.
     pub broken: Option<String>,
+}
+
+/// Account with its password hash, for another system.
+#[derive(Clone, Debug)]
+pub struct ExportedUser {
+    pub user: ListedUser,
+    /// Hash of its password, as it is stored.
+    pub password_hash: String,
+}
+
+/// Whether an import is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportCommit {
+    Commit,
+    /// Nothing is changed; the outcome is that of an import.
+    Rehearse,
+}
+
+/// Outcome of the import of an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImportOutcome {
+    Added,
+    /// An account has the username, and the same external id or the same id.
+    Exists,
+    /// An account with another external id or id has the username.
+    UsernameTaken,
+    /// An account with another username has the external id.
+    ExternalIdTaken,
+    /// An account with another username has the id.
+    IdTaken,
 }
 
 /// Columns of an account, each with its own result.
@@ -119,6 +169,9 @@ pub(super) struct UserColumns {
     pub(super) roles: Result<Vec<String>, StoreError>,
     /// Those that the rows of the roles have, separated by spaces.
     pub(super) permissions: Result<String, StoreError>,
+    pub(super) external_id: Result<Option<String>, StoreError>,
+    /// JSON.
+    pub(super) metadata: Result<String, StoreError>,
     pub(super) created_at: Result<OffsetDateTime, StoreError>,
     pub(super) disabled_at: Result<Option<OffsetDateTime>, StoreError>,
     pub(super) version: Result<i64, StoreError>,
@@ -188,13 +241,45 @@ impl From<sqlx::Error> for WriteError {
     }
 }
 
+/// Account that has the username, the external id or the id of an imported one.
+pub(super) struct Conflict {
+    pub(super) id: Uuid,
+    pub(super) username_key: String,
+    pub(super) external_id: Option<String>,
+}
+
+impl ImportOutcome {
+    /// Returns the outcome of an account that was not added because of one of the conflicts.
+    pub(super) fn of_conflict(imported: &User, conflicts: &[Conflict]) -> Self {
+        let username = &imported.username;
+        let keys = [username.key(), username.unfolded_key()];
+        let external_id = imported.external_id.as_ref().map(ExternalId::as_str);
+        let has_id = |other: &Conflict| other.id == imported.id.as_uuid();
+        let has_external_id = |other: &Conflict| other.external_id.as_deref() == external_id;
+        match conflicts.iter().find(|other| keys.contains(&other.username_key.as_str())) {
+            Some(other) if has_id(other) || has_external_id(other) => Self::Exists,
+            Some(_) => Self::UsernameTaken,
+            None if external_id.is_some() && conflicts.iter().any(has_external_id) => {
+                Self::ExternalIdTaken
+            }
+            None => Self::IdTaken,
+        }
+    }
+}
+
 impl UserColumns {
     /// Parses the account.
     pub(super) fn parse(self) -> Result<User, StoreError> {
-        let username = Username::parse(&self.username?)
+        let username = Username::parse_existing(&self.username?)
             .map_err(|error| StoreError::inconsistent("users", "username", error))?;
         let roles = parse_roles(self.roles?)?;
         let permissions = Permissions::from_scope(&self.permissions?);
+        let external_id = self.external_id?.as_deref().map(ExternalId::parse).transpose();
+        let external_id =
+            external_id.map_err(|error| StoreError::inconsistent("users", "external_id", error))?;
+        let metadata: Result<Metadata, _> = self.metadata?.parse();
+        let metadata =
+            metadata.map_err(|error| StoreError::inconsistent("users", "metadata", error))?;
         let version = u64::try_from(self.version?)
             .map_err(|error| StoreError::inconsistent("users", "version", error))?;
         Ok(User {
@@ -202,6 +287,8 @@ impl UserColumns {
             username,
             permissions: roles.built_in_permissions().union(&permissions),
             roles,
+            external_id,
+            metadata,
             created_at: self.created_at?,
             disabled_at: self.disabled_at?,
             version: version.into(),
@@ -222,6 +309,17 @@ impl UserColumns {
             key,
             roles: known_roles,
             permissions,
+            external_id: self
+                .external_id
+                .as_ref()
+                .ok()
+                .and_then(|id| ExternalId::parse(id.as_deref()?).ok()),
+            metadata: self
+                .metadata
+                .as_ref()
+                .ok()
+                .and_then(|json| json.parse().ok())
+                .unwrap_or_default(),
             created_at: self.created_at.as_ref().map_or(OffsetDateTime::UNIX_EPOCH, |time| *time),
             disabled_at: self.disabled_at.as_ref().map_or(None, |time| *time),
             broken: None,
@@ -247,6 +345,11 @@ pub(super) fn affected_users(
         }
     }
     Ok(affected)
+}
+
+/// Creates the audit record of an imported account.
+pub(super) fn imported_record(user: &User, at: OffsetDateTime) -> AuditRecord {
+    AuditRecord::for_user(at, AuditAction::UserImported, user, Requester::COMMAND_LINE)
 }
 
 pub(super) fn parse_password_hash(text: &str) -> Result<PasswordHash, StoreError> {

@@ -75,7 +75,7 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::domain::{Permissions, Roles, UserId};
+    use crate::domain::Roles;
 
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
 
@@ -88,15 +88,8 @@ mod tests {
     }
 
     fn alice() -> User {
-        User {
-            id: UserId::random(),
-            username: username("Alice"),
-            roles: Roles::default(),
-            permissions: Permissions::default(),
-            created_at: NOW,
-            disabled_at: None,
-            version: UserVersion::FIRST.next(),
-        }
+        let version = UserVersion::FIRST.next();
+        User { version, ..User::new(username("Alice"), Roles::default(), NOW) }
     }
 
     #[test]

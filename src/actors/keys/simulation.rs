@@ -28,10 +28,7 @@ use host::Host;
 use instance::{Instance, MAX_AGE, Operation, Shared, Token};
 
 use crate::config::{KeySettings, SecretKeySource, SigningAlgorithm};
-use crate::domain::{
-    KeyState, MAX_LEEWAY, Permissions, RoleName, Roles, SecretKey, User, UserId, UserVersion,
-    Username, WrappedKey,
-};
+use crate::domain::{KeyState, MAX_LEEWAY, RoleName, Roles, SecretKey, User, Username, WrappedKey};
 use crate::metrics::Metrics;
 use crate::tokens::{RootKey, test_settings};
 
@@ -275,15 +272,9 @@ impl Environment {
     fn new() -> Self {
         let secret = SecretKey::parse(&[7; 32]).unwrap();
         let wrapped = RootKey::generate().unwrap().wrap(&secret).unwrap();
-        let user = User {
-            id: UserId::random(),
-            username: Username::parse("Alice").unwrap(),
-            roles: Roles::from_iter([RoleName::USER]),
-            permissions: Permissions::default(),
-            created_at: datetime!(2026-01-02 03:04:05 UTC),
-            disabled_at: None,
-            version: UserVersion::FIRST,
-        };
+        let roles = Roles::from_iter([RoleName::USER]);
+        let registered_at = datetime!(2026-01-02 03:04:05 UTC);
+        let user = User::new(Username::parse("Alice").unwrap(), roles, registered_at);
         let metrics = Arc::new(Metrics::new().unwrap());
         let keys = KeySettings {
             secret: SecretKeySource::Given(secret),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Context};
 
+use super::details::DetailsCache;
 use super::refusals::Refusals;
 use super::throttle::Throttle;
 use crate::actors::limiter::{Limiter, REPORTS, RESETS, UNLIMITED};
@@ -35,6 +36,7 @@ pub struct UserActor {
     pub(super) registrations: Rc<RefCell<Limiter<Network>>>,
     /// Limit of the resets of passwords that one network tries.
     pub(super) resets: Rc<RefCell<Limiter<Network>>>,
+    pub(super) details: DetailsCache,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -66,6 +68,7 @@ impl UserActor {
             network_pace: Rc::new(RefCell::new(NetworkPace::new(networks.failed_names))),
             registrations: Rc::new(RefCell::new(Limiter::new(registrations, UNLIMITED, now))),
             resets: Rc::new(RefCell::new(Limiter::new(RESETS, UNLIMITED, now))),
+            details: DetailsCache::new(config.revocations.max_staleness),
             clock,
         }
     }

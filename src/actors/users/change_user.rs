@@ -8,7 +8,7 @@ use super::UserActor;
 use crate::actors::ActorError;
 use crate::domain::{Requester, User, UserEdit, UserId};
 
-/// Edits an account and ends its sessions. Replies with the account once the edit is committed and
+/// Edits an account and ends its sessions, if the edit does so. Replies with the account once the edit is committed and
 /// this instance refuses the tokens of the sessions.
 #[derive(Message)]
 #[rtype(result = "Result<User, ActorError>")]
@@ -24,7 +24,12 @@ impl Handler<ChangeUser> for UserActor {
     fn handle(&mut self, message: ChangeUser, _: &mut Self::Context) -> Self::Result {
         let ChangeUser { user_id, edit, requester } = message;
         let revocations = Arc::clone(&self.revocations);
+        let details = self.details.clone();
         let change = revocations.new_change(user_id, edit, requester);
-        Box::pin(async move { revocations.change_user(change).await })
+        Box::pin(async move {
+            let changed = revocations.change_user(change).await;
+            details.forget(user_id);
+            changed
+        })
     }
 }

@@ -7,8 +7,7 @@ use super::UserActor;
 use crate::actors::hash_queue::REFUSAL_DELAY;
 use crate::actors::{ActorError, CancelOnDrop, Share};
 use crate::domain::{
-    AuditAction, AuditRecord, Password, Permissions, Requester, Roles, User, UserId, UserVersion,
-    Username,
+    AuditAction, AuditRecord, ExternalId, Metadata, Password, Requester, Roles, User, Username,
 };
 use crate::store::Credentials;
 
@@ -20,6 +19,8 @@ pub struct Register {
     pub username: Username,
     pub password: Password,
     pub roles: Roles,
+    pub external_id: Option<ExternalId>,
+    pub metadata: Metadata,
     /// An administrator, or the anonymous future owner.
     pub requester: Requester,
 }
@@ -36,14 +37,11 @@ impl Handler<Register> for UserActor {
                 return Err(error);
             }
             let password_hash = actor.hashing.hash(message.password, share).await?;
+            let now = actor.clock.now();
             let user = User {
-                id: UserId::random(),
-                username: message.username,
-                roles: message.roles,
-                permissions: Permissions::default(),
-                created_at: actor.clock.now(),
-                disabled_at: None,
-                version: UserVersion::FIRST,
+                external_id: message.external_id,
+                metadata: message.metadata,
+                ..User::new(message.username, message.roles, now)
             };
             let action = match message.requester.session_id {
                 Some(_) => AuditAction::UserCreated,

@@ -23,9 +23,9 @@ use super::error::ErrorBody;
 use super::refused::{ERROR_HEADERS, reference};
 use super::state::Api;
 use super::{
-    account, admin, admin_clients, admin_keys, admin_roles, admin_sessions, audit, auth, check,
-    dashboard, docs, introspect, metrics, probes, reset, revocations, revoke, sessions, token,
-    well_known,
+    account, admin, admin_clients, admin_details, admin_keys, admin_roles, admin_sessions, audit,
+    auth, check, dashboard, docs, introspect, metrics, probes, reset, revocations, revoke,
+    sessions, token, well_known,
 };
 
 /// Headers of every reply: name, description, and pattern of the value.
@@ -69,6 +69,8 @@ const COMMON_HEADERS: [(&str, &str, &str); 3] = [
         admin::disable,
         admin::enable,
         admin::set_roles,
+        admin_details::set_external_id,
+        admin_details::set_metadata,
         admin::set_password,
         admin::unthrottle,
         reset::create_code,

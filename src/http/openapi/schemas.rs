@@ -1,14 +1,18 @@
 //! JSON schemas of domain types. Descriptions of inlined types are set here: with a doc comment on
 //! the field, utoipa generates an `allOf` with `object`, which no value can satisfy.
 
+use serde_json::json;
 use strum::VariantNames;
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, Type,
+};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::domain::{
-    AuditAction, ClientId, ClientName, KeyId, KeyState, NewPassword, Password, PasswordPolicy,
-    Permission, Permissions, RoleName, Roles, SecretId, SessionId, TokenId, UserId, Username,
+    AuditAction, ClientId, ClientName, ExternalId, KeyId, KeyState, Metadata, NewPassword,
+    Password, PasswordPolicy, Permission, Permissions, RoleName, Roles, SecretId, SessionId,
+    TokenId, UserId, Username,
 };
 
 macro_rules! schemas {
@@ -27,6 +31,15 @@ schemas! {
     Username => text(1, 150)
         .examples(["testuser"])
         .description(Some("Letters, digits and ASCII punctuation, without spaces (RFC 8265)."));
+    ExternalId => text(1, ExternalId::MAX_CHARS)
+        .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+        .examples(["42"])
+        .description(Some("Id of the account in another system."));
+    Metadata => ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .examples([json!({ "plan": "pro" })])
+        .description(Some("Facts about the account, at most 4 KiB of JSON."));
     Password => password(1);
     NewPassword => password(PasswordPolicy::LEAST_MIN_LENGTH)
         .description(Some("The service may be set to require more characters."));

@@ -1,5 +1,6 @@
 //! Accounts on PostgreSQL.
 
+use std::collections::HashSet;
 use std::slice;
 
 use async_trait::async_trait;
@@ -7,6 +8,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgArguments, PgConnection, PgRow};
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, Connection, Postgres, Row};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit;
@@ -15,23 +17,24 @@ use super::database::PostgresStore;
 use super::requesters::permissions_of_user;
 use super::revocations::{TOKENS_EXPIRE_AT, revocations_from_row};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions,
-    RESET_CODE_LIFETIME, ResetCodeHash, Rights, RoleName, SessionId, User, UserChange, UserEdit,
-    UserId, Username,
+    AccountError, AuditRecord, EditOutcome, ExternalId, MAX_LEEWAY, PasswordHash, Permissions,
+    RESET_CODE_LIFETIME, ResetCodeHash, Rights, RoleName, Roles, SessionId, User, UserChange,
+    UserEdit, UserId, Username,
 };
 use crate::store::columns::{column, to_i64};
 use crate::store::error::StoreError;
 use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
-    ChangedUser, Credentials, ListedUser, UserColumns, UserQuery, UserStore, WriteError,
-    affected_users, parse_password_hash,
+    ChangedUser, Conflict, Credentials, ExportedUser, ImportCommit, ImportOutcome, ListedUser,
+    UserColumns, UserQuery, UserStore, WriteError, affected_users, imported_record,
+    parse_password_hash,
 };
 
 /// Columns of an account.
 macro_rules! columns {
     () => {
         concat!(
-            "id, username, roles, created_at, disabled_at, version, ",
+            "id, username, roles, external_id, metadata, created_at, disabled_at, version, ",
             permissions_of_user!(),
             " as permissions"
         )
@@ -56,9 +59,10 @@ impl UserStore for PostgresStore {
         let grantable = self.grantable(&mut transaction, &record.requester).await?;
         grantable.check(&permissions).map_err(AccountError::from)?;
         let insert = self.executor.query(
-            "insert into users (id, username, username_key, password_hash, roles, created_at)
+            "insert into users (id, username, username_key, password_hash, roles, created_at,
+                                hash_cost, external_id, metadata)
              values ($1, $2, coalesce((select username_key from users where username_key = $7), $3),
-                     $4, $5, $6)",
+                     $4, $5, $6, $8, $9, $10)",
         );
         let result = insert
             .bind(user.id.as_uuid())
@@ -68,20 +72,57 @@ impl UserStore for PostgresStore {
             .bind(user.roles.names())
             .bind(user.created_at)
             .bind(user.username.unfolded_key())
+            .bind(password_hash.cost().to_string())
+            .bind(user.external_id.as_ref().map(ExternalId::as_str))
+            .bind(user.metadata.to_string())
             .execute(&mut *transaction)
             .await;
-        match result {
-            Ok(_) => {}
-            Err(error) if violates(&error, "users_username_key_unique") => {
-                return Err(AccountError::UsernameTaken.into());
-            }
-            Err(error) => return Err(error.into()),
-        }
+        result.map_err(taken)?;
         let insert = audit::bind(self.executor.query(audit::INSERT), slice::from_ref(record));
         insert.execute(&mut *transaction).await?;
         transaction.commit().await?;
         lease.give_back();
         Ok(User { permissions, ..user.clone() })
+    }
+
+    async fn import_users(
+        &self,
+        imported: &[Credentials],
+        commit: ImportCommit,
+        at: OffsetDateTime,
+    ) -> Result<Vec<ImportOutcome>, WriteError> {
+        let mut lease = self.executor.lease().await?;
+        let mut transaction =
+            lease.connection()?.begin_with(self.executor.begin_statement()).await?;
+        let roles = imported.iter().flat_map(|new| new.user.roles.names());
+        let roles = Roles::parse(roles).unwrap_or_default();
+        self.permissions_of_roles(&mut transaction, &roles).await?;
+        let added = self.insert_imported(&mut transaction, imported).await?;
+        let conflicts = self.find_conflicts(&mut transaction, imported).await?;
+        let is_added = |new: &&Credentials| added.contains(&new.user.id.as_uuid());
+        let record = |new: &Credentials| imported_record(&new.user, at);
+        let records: Vec<_> = imported.iter().filter(is_added).map(record).collect();
+        let insert = audit::bind(self.executor.query(audit::INSERT), &records);
+        insert.execute(&mut *transaction).await?;
+        match commit {
+            ImportCommit::Commit => transaction.commit().await?,
+            ImportCommit::Rehearse => transaction.rollback().await?,
+        }
+        lease.give_back();
+        let outcome = |new: &Credentials| match added.contains(&new.user.id.as_uuid()) {
+            true => ImportOutcome::Added,
+            false => ImportOutcome::of_conflict(&new.user, &conflicts),
+        };
+        Ok(imported.iter().map(outcome).collect())
+    }
+
+    async fn export_users(&self, query: &UserQuery) -> Result<Vec<ExportedUser>, StoreError> {
+        let rows = self.select_users(query).await?;
+        let export = |row| {
+            let user = listed_user(row)?;
+            Ok(ExportedUser { user, password_hash: column(row, "users", "password_hash")? })
+        };
+        rows.iter().map(export).collect()
     }
 
     async fn find_credentials(
@@ -120,29 +161,7 @@ impl UserStore for PostgresStore {
     }
 
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<ListedUser>, StoreError> {
-        let select = self.executor.query(concat!(
-            "select username_key, ",
-            columns!(),
-            r#" from users
-               where username_key collate "C" >= $1 and username_key collate "C" <= $2
-                 and username_key collate "C" > $3
-                 and ($4::text[] is null or username_key = any ($4))
-                 and ($5::text is null or $5 = any (roles))
-                 and ($6::boolean is null or (disabled_at is not null) = $6)
-               order by username_key collate "C" limit $7"#
-        ));
-        let rows = select
-            .bind(query.lower_bound())
-            .bind(query.upper_bound())
-            .bind(query.previous_key())
-            .bind(query.keys())
-            .bind(query.role.as_ref().map(RoleName::as_str))
-            .bind(query.is_disabled)
-            .bind(i64::from(query.limit))
-            .fetch_all(&self.executor)
-            .await?;
-        let list = |row| Ok(user_columns(row).list(column(row, "users", "username_key")?));
-        rows.iter().map(list).collect()
+        self.select_users(query).await?.iter().map(listed_user).collect()
     }
 
     async fn replace_password_hash(
@@ -153,11 +172,12 @@ impl UserStore for PostgresStore {
     ) -> Result<bool, StoreError> {
         let update = self
             .executor
-            .query("update users set password_hash = $3 where id = $1 and password_hash = $2");
+            .query("update users set password_hash = $3, hash_cost = $4 where id = $1 and password_hash = $2");
         let result = update
             .bind(id.as_uuid())
             .bind(old.to_string())
             .bind(new.to_string())
+            .bind(new.cost().to_string())
             .execute(&self.executor)
             .await?;
         Ok(result.rows_affected() == 1)
@@ -183,7 +203,8 @@ impl UserStore for PostgresStore {
             ChangedUser::without_ended(user, change.at)
         };
         let user = &changed.user;
-        self.update_user(user, &change.edit).execute(&mut *transaction).await?;
+        let update = self.update_user(user, &change.edit);
+        update.execute(&mut *transaction).await.map_err(taken)?;
         if change.edit.clears_failures() {
             self.delete_counters(&mut transaction, user.id).await?;
         }
@@ -336,23 +357,150 @@ impl PostgresStore {
             return update.bind(RESET_CODE_LIFETIME.as_secs_f64());
         }
         let password_hash = match edit {
-            UserEdit::Password(hash) | UserEdit::ResetPassword(hash, _) => Some(hash.to_string()),
+            UserEdit::Password(hash) | UserEdit::ResetPassword(hash, _) => Some(hash),
             _ => None,
         };
         let update = self.executor.query(
             "update users
              set password_hash = coalesce($2, password_hash), roles = $3, disabled_at = $4, version = $5,
-                 reset_code_hash = case when $6 then reset_code_hash end
+                 reset_code_hash = case when $6 then reset_code_hash end,
+                 hash_cost = coalesce($7, hash_cost), external_id = $8, metadata = $9
              where id = $1",
         );
         update
             .bind(after.id.as_uuid())
-            .bind(password_hash)
+            .bind(password_hash.map(PasswordHash::to_string))
             .bind(after.roles.names())
             .bind(after.disabled_at)
             .bind(to_i64(after.version.number()))
             .bind(edit.keeps_reset_code())
+            .bind(password_hash.map(|hash| hash.cost().to_string()))
+            .bind(after.external_id.as_ref().map(ExternalId::as_str).map(str::to_owned))
+            .bind(after.metadata.to_string())
     }
+}
+
+/// Steps of `list_users`, `export_users` and `import_users`.
+impl PostgresStore {
+    async fn select_users(&self, query: &UserQuery) -> Result<Vec<PgRow>, StoreError> {
+        let select = self.executor.query(concat!(
+            "select username_key, password_hash, ",
+            columns!(),
+            r#" from users
+               where username_key collate "C" >= case when $8::text is null then $1 else
+                         (select username_key from users where external_id = $8) end
+                 and username_key collate "C" <= $2 and username_key collate "C" > $3
+                 and ($4::text[] is null or username_key = any ($4))
+                 and ($5::text is null or $5 = any (roles))
+                 and ($6::boolean is null or (disabled_at is not null) = $6)
+                 and ($8::text is null or external_id = $8)
+               order by username_key collate "C" limit $7"#
+        ));
+        let rows = select
+            .bind(query.lower_bound())
+            .bind(query.upper_bound())
+            .bind(query.previous_key())
+            .bind(query.keys())
+            .bind(query.role.as_ref().map(RoleName::as_str))
+            .bind(query.is_disabled)
+            .bind(i64::from(query.limit))
+            .bind(query.external_id.as_ref().map(ExternalId::as_str))
+            .fetch_all(&self.executor)
+            .await?;
+        Ok(rows)
+    }
+
+    /// Inserts the accounts that conflict with no others. Returns their ids.
+    async fn insert_imported(
+        &self,
+        connection: &mut PgConnection,
+        imported: &[Credentials],
+    ) -> Result<HashSet<Uuid>, StoreError> {
+        let insert = self.executor.query(
+            "insert into users (id, username, username_key, password_hash, hash_cost, roles,
+                                external_id, metadata, created_at, disabled_at)
+             select id, username,
+                    coalesce((select username_key from users where username_key = unfolded_key), key),
+                    password_hash, hash_cost, string_to_array(roles, ' '),
+                    external_id, metadata, created_at, disabled_at
+             from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                         $7::text[], $8::text[], $9::text[], $10::timestamptz[], $11::timestamptz[])
+                  as imported (id, username, key, unfolded_key, password_hash, hash_cost, roles,
+                               external_id, metadata, created_at, disabled_at)
+             order by key
+             on conflict do nothing
+             returning id",
+        );
+        let rows = insert
+            .bind(values(imported, |new| new.user.id.as_uuid()))
+            .bind(values(imported, |new| new.user.username.as_str().to_owned()))
+            .bind(values(imported, |new| new.user.username.key().to_owned()))
+            .bind(values(imported, |new| new.user.username.unfolded_key().to_owned()))
+            .bind(values(imported, |new| new.password_hash.to_string()))
+            .bind(values(imported, |new| new.password_hash.cost().to_string()))
+            .bind(values(imported, |new| new.user.roles.to_string()))
+            .bind(external_ids(imported))
+            .bind(values(imported, |new| new.user.metadata.to_string()))
+            .bind(values(imported, |new| new.user.created_at))
+            .bind(values(imported, |new| new.user.disabled_at))
+            .fetch_all(connection)
+            .await?;
+        Ok(rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?)
+    }
+
+    /// Finds the accounts that have a username, an external id or an id of an imported one.
+    async fn find_conflicts(
+        &self,
+        connection: &mut PgConnection,
+        imported: &[Credentials],
+    ) -> Result<Vec<Conflict>, StoreError> {
+        let select = self.executor.query(
+            "select id, username_key, external_id from users where username_key = any ($1)
+             union select id, username_key, external_id from users where username_key = any ($2)
+             union select id, username_key, external_id from users where external_id = any ($3)
+             union select id, username_key, external_id from users where id = any ($4)",
+        );
+        let rows = select
+            .bind(values(imported, |new| new.user.username.key().to_owned()))
+            .bind(values(imported, |new| new.user.username.unfolded_key().to_owned()))
+            .bind(external_ids(imported))
+            .bind(values(imported, |new| new.user.id.as_uuid()))
+            .fetch_all(connection)
+            .await?;
+        let conflict = |row: &PgRow| {
+            let username_key = row.try_get("username_key")?;
+            Ok(Conflict {
+                id: row.try_get("id")?,
+                username_key,
+                external_id: row.try_get("external_id")?,
+            })
+        };
+        rows.iter().map(conflict).collect()
+    }
+}
+
+fn values<T>(imported: &[Credentials], value: impl Fn(&Credentials) -> T) -> Vec<T> {
+    imported.iter().map(value).collect()
+}
+
+fn external_ids(imported: &[Credentials]) -> Vec<Option<String>> {
+    let text = |id: &ExternalId| id.as_str().to_owned();
+    values(imported, |new| new.user.external_id.as_ref().map(text))
+}
+
+/// Maps the violation of a unique constraint to the reason that it stands for.
+fn taken(error: sqlx::Error) -> WriteError {
+    if violates(&error, "users_username_key_unique") {
+        return AccountError::UsernameTaken.into();
+    }
+    if violates(&error, "users_external_id_unique") {
+        return AccountError::ExternalIdTaken.into();
+    }
+    error.into()
+}
+
+fn listed_user(row: &PgRow) -> Result<ListedUser, StoreError> {
+    Ok(user_columns(row).list(column(row, "users", "username_key")?))
 }
 
 /// Parses an account. Other columns of the row are ignored.
@@ -366,6 +514,8 @@ fn user_columns(row: &PgRow) -> UserColumns {
         username: column(row, "users", "username"),
         roles: column(row, "users", "roles"),
         permissions: column(row, "roles", "permissions").map(Option::unwrap_or_default),
+        external_id: column(row, "users", "external_id"),
+        metadata: column(row, "users", "metadata"),
         created_at: time_column(row, "users", "created_at"),
         disabled_at: optional_time_column(row, "users", "disabled_at"),
         version: column(row, "users", "version"),

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Row, Sqlite};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::audit;
@@ -15,26 +16,37 @@ use super::requesters::{find_grantable, is_signed_in, permissions_of_roles, perm
 use super::revocations::{TOKENS_EXPIRE_AT, insert_revocation};
 use super::throttle::delete_counters;
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, MAX_LEEWAY, PasswordHash, Permissions,
-    RESET_CODE_LIFETIME, ResetCodeHash, Revocation, Rights, RoleName, SessionId, User, UserChange,
-    UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, ExternalId, MAX_LEEWAY, PasswordHash, Permissions,
+    RESET_CODE_LIFETIME, ResetCodeHash, Revocation, Rights, RoleName, Roles, SessionId, User,
+    UserChange, UserEdit, UserId, Username,
 };
 use crate::store::columns::{column, from_micros, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
-    ChangedUser, Credentials, ListedUser, UserColumns, UserQuery, UserStore, WriteError,
-    affected_users, parse_password_hash,
+    ChangedUser, Conflict, Credentials, ExportedUser, ImportCommit, ImportOutcome, ListedUser,
+    UserColumns, UserQuery, UserStore, WriteError, affected_users, imported_record,
+    parse_password_hash,
 };
 
 /// Columns of an account.
 macro_rules! columns {
     () => {
         concat!(
-            "id, username, roles, created_at, disabled_at, version, ",
+            "id, username, roles, external_id, metadata, created_at, disabled_at, version, ",
             permissions_of_user!(),
             " as permissions"
         )
+    };
+}
+
+/// Inserts an account from the parameters that [`bind_new`] binds.
+macro_rules! insert {
+    () => {
+        "insert into users (id, username, username_key, password_hash, hash_cost, roles,
+                            external_id, metadata, created_at, disabled_at)
+         values (?1, ?2, coalesce((select username_key from users where username_key = ?4), ?3),
+                 ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
     };
 }
 
@@ -53,30 +65,49 @@ impl UserStore for SqliteStore {
         let permissions = permissions_of_roles(&mut transaction, &user.roles).await?;
         let grantable = find_grantable(&mut transaction, &record.requester).await?;
         grantable.check(&permissions).map_err(AccountError::from)?;
-        let result = sqlx::query(
-            "insert into users (id, username, username_key, password_hash, roles, created_at)
-             values (?1, ?2, coalesce((select username_key from users where username_key = ?7), ?3),
-                     ?4, ?5, ?6)",
-        )
-        .bind(user.id.as_uuid())
-        .bind(user.username.as_str())
-        .bind(user.username.key())
-        .bind(password_hash.to_string())
-        .bind(user.roles.to_string())
-        .bind(to_micros(user.created_at))
-        .bind(user.username.unfolded_key())
-        .execute(&mut *transaction)
-        .await;
-        match result {
-            Ok(_) => {}
-            Err(error) if violates_uniqueness_of(&error, "users.username_key") => {
-                return Err(AccountError::UsernameTaken.into());
-            }
-            Err(error) => return Err(error.into()),
-        }
+        let insert = bind_new(sqlx::query(insert!()), user, password_hash);
+        insert.execute(&mut *transaction).await.map_err(taken)?;
         audit::insert(&mut transaction, slice::from_ref(record)).await?;
         transaction.commit().await?;
         Ok(User { permissions, ..user.clone() })
+    }
+
+    async fn import_users(
+        &self,
+        imported: &[Credentials],
+        commit: ImportCommit,
+        at: OffsetDateTime,
+    ) -> Result<Vec<ImportOutcome>, WriteError> {
+        let mut transaction = self.begin_write().await?;
+        let roles = imported.iter().flat_map(|new| new.user.roles.names());
+        let roles = Roles::parse(roles).unwrap_or_default();
+        permissions_of_roles(&mut transaction, &roles).await?;
+        let mut outcomes = Vec::with_capacity(imported.len());
+        for Credentials { user, password_hash } in imported {
+            let insert = sqlx::query(concat!(insert!(), " on conflict do nothing"));
+            let insert = bind_new(insert, user, password_hash);
+            if insert.execute(&mut *transaction).await?.rows_affected() == 1 {
+                audit::insert(&mut transaction, &[imported_record(user, at)]).await?;
+                outcomes.push(ImportOutcome::Added);
+            } else {
+                let conflicts = find_conflicts(&mut transaction, user).await?;
+                outcomes.push(ImportOutcome::of_conflict(user, &conflicts));
+            }
+        }
+        match commit {
+            ImportCommit::Commit => transaction.commit().await?,
+            ImportCommit::Rehearse => transaction.rollback().await?,
+        }
+        Ok(outcomes)
+    }
+
+    async fn export_users(&self, query: &UserQuery) -> Result<Vec<ExportedUser>, StoreError> {
+        let rows = self.select_users(query).await?;
+        let export = |row| {
+            let user = listed_user(row)?;
+            Ok(ExportedUser { user, password_hash: column(row, "users", "password_hash")? })
+        };
+        rows.iter().map(export).collect()
     }
 
     async fn find_credentials(
@@ -115,30 +146,7 @@ impl UserStore for SqliteStore {
     }
 
     async fn list_users(&self, query: &UserQuery) -> Result<Vec<ListedUser>, StoreError> {
-        let select = sqlx::query(concat!(
-            "select username_key, ",
-            columns!(),
-            " from users
-             where username_key >= ?1 and username_key <= ?2
-               and username_key > ?3
-               and (?4 is null or username_key in (?4, ?5))
-               and (?6 is null or instr(' ' || roles || ' ', ' ' || ?6 || ' ') > 0)
-               and (?7 is null or (disabled_at is not null) = ?7)
-             order by username_key limit ?8"
-        ));
-        let rows = select
-            .bind(query.lower_bound())
-            .bind(query.upper_bound())
-            .bind(query.previous_key())
-            .bind(query.keys().map(|[folded, _]| folded))
-            .bind(query.keys().map(|[_, unfolded]| unfolded))
-            .bind(query.role.as_ref().map(RoleName::as_str))
-            .bind(query.is_disabled)
-            .bind(query.limit)
-            .fetch_all(&self.pool)
-            .await?;
-        let list = |row| Ok(user_columns(row).list(column(row, "users", "username_key")?));
-        rows.iter().map(list).collect()
+        self.select_users(query).await?.iter().map(listed_user).collect()
     }
 
     async fn replace_password_hash(
@@ -148,10 +156,11 @@ impl UserStore for SqliteStore {
         new: &PasswordHash,
     ) -> Result<bool, StoreError> {
         let result =
-            sqlx::query("update users set password_hash = ?3 where id = ?1 and password_hash = ?2")
+            sqlx::query("update users set password_hash = ?3, hash_cost = ?4 where id = ?1 and password_hash = ?2")
                 .bind(id.as_uuid())
                 .bind(old.to_string())
                 .bind(new.to_string())
+                .bind(new.cost().to_string())
                 .execute(&self.pool)
                 .await?;
         Ok(result.rows_affected() == 1)
@@ -176,7 +185,7 @@ impl UserStore for SqliteStore {
             ChangedUser::without_ended(user, change.at)
         };
         let user = &changed.user;
-        update_user(user, &change.edit).execute(&mut *transaction).await?;
+        update_user(user, &change.edit).execute(&mut *transaction).await.map_err(taken)?;
         if change.edit.clears_failures() {
             delete_counters(&mut transaction, user.id).await?;
         }
@@ -184,6 +193,95 @@ impl UserStore for SqliteStore {
         transaction.commit().await?;
         Ok(changed)
     }
+}
+
+impl SqliteStore {
+    async fn select_users(&self, query: &UserQuery) -> Result<Vec<SqliteRow>, StoreError> {
+        let select = sqlx::query(concat!(
+            "select username_key, password_hash, ",
+            columns!(),
+            " from users
+             where username_key >= case when ?9 is null then ?1 else
+                       (select username_key from users where external_id = ?9) end
+               and username_key <= ?2 and username_key > ?3
+               and (?4 is null or username_key in (?4, ?5))
+               and (?6 is null or instr(' ' || roles || ' ', ' ' || ?6 || ' ') > 0)
+               and (?7 is null or (disabled_at is not null) = ?7)
+               and (?9 is null or external_id = ?9)
+             order by username_key limit ?8"
+        ));
+        let rows = select
+            .bind(query.lower_bound())
+            .bind(query.upper_bound())
+            .bind(query.previous_key())
+            .bind(query.keys().map(|[folded, _]| folded))
+            .bind(query.keys().map(|[_, unfolded]| unfolded))
+            .bind(query.role.as_ref().map(RoleName::as_str))
+            .bind(query.is_disabled)
+            .bind(query.limit)
+            .bind(query.external_id.as_ref().map(ExternalId::as_str))
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(rows)
+    }
+}
+
+/// Binds the columns of `insert!`.
+fn bind_new<'q>(
+    insert: Query<'q, Sqlite, SqliteArguments>,
+    user: &User,
+    password_hash: &PasswordHash,
+) -> Query<'q, Sqlite, SqliteArguments> {
+    insert
+        .bind(user.id.as_uuid())
+        .bind(user.username.as_str().to_owned())
+        .bind(user.username.key().to_owned())
+        .bind(user.username.unfolded_key().to_owned())
+        .bind(password_hash.to_string())
+        .bind(password_hash.cost().to_string())
+        .bind(user.roles.to_string())
+        .bind(user.external_id.as_ref().map(ExternalId::as_str).map(str::to_owned))
+        .bind(user.metadata.to_string())
+        .bind(to_micros(user.created_at))
+        .bind(user.disabled_at.map(to_micros))
+}
+
+/// Finds the accounts that have the username, the external id or the id of an imported one.
+async fn find_conflicts(
+    connection: &mut SqliteConnection,
+    imported: &User,
+) -> Result<Vec<Conflict>, StoreError> {
+    let select = sqlx::query(
+        "select id, username_key, external_id from users
+         where username_key in (?1, ?2) or external_id = ?3 or id = ?4",
+    );
+    let rows = select
+        .bind(imported.username.key())
+        .bind(imported.username.unfolded_key())
+        .bind(imported.external_id.as_ref().map(ExternalId::as_str))
+        .bind(imported.id.as_uuid())
+        .fetch_all(connection)
+        .await?;
+    let conflict = |row: &SqliteRow| {
+        let username_key = row.try_get("username_key")?;
+        Ok(Conflict {
+            id: row.try_get("id")?,
+            username_key,
+            external_id: row.try_get("external_id")?,
+        })
+    };
+    rows.iter().map(conflict).collect()
+}
+
+/// Maps the violation of a unique constraint to the reason that it stands for.
+fn taken(error: sqlx::Error) -> WriteError {
+    if violates_uniqueness_of(&error, "users.username_key") {
+        return AccountError::UsernameTaken.into();
+    }
+    if violates_uniqueness_of(&error, "users.external_id") {
+        return AccountError::ExternalIdTaken.into();
+    }
+    error.into()
 }
 
 pub(super) async fn find_user(
@@ -284,21 +382,29 @@ fn update_user(after: &User, edit: &UserEdit) -> Query<'static, Sqlite, SqliteAr
         return update.bind(micros(RESET_CODE_LIFETIME));
     }
     let password_hash = match edit {
-        UserEdit::Password(hash) | UserEdit::ResetPassword(hash, _) => Some(hash.to_string()),
+        UserEdit::Password(hash) | UserEdit::ResetPassword(hash, _) => Some(hash),
         _ => None,
     };
     sqlx::query(
         "update users
          set password_hash = coalesce(?2, password_hash), roles = ?3, disabled_at = ?4, version = ?5,
-             reset_code_hash = case when ?6 then reset_code_hash end
+             reset_code_hash = case when ?6 then reset_code_hash end,
+             hash_cost = coalesce(?7, hash_cost), external_id = ?8, metadata = ?9
          where id = ?1",
     )
     .bind(after.id.as_uuid())
-    .bind(password_hash)
+    .bind(password_hash.map(PasswordHash::to_string))
     .bind(after.roles.to_string())
     .bind(after.disabled_at.map(to_micros))
     .bind(to_i64(after.version.number()))
     .bind(edit.keeps_reset_code())
+    .bind(password_hash.map(|hash| hash.cost().to_string()))
+    .bind(after.external_id.as_ref().map(ExternalId::as_str).map(str::to_owned))
+    .bind(after.metadata.to_string())
+}
+
+fn listed_user(row: &SqliteRow) -> Result<ListedUser, StoreError> {
+    Ok(user_columns(row).list(column(row, "users", "username_key")?))
 }
 
 fn user_from_row(row: &SqliteRow) -> Result<User, StoreError> {
@@ -314,6 +420,8 @@ fn user_columns(row: &SqliteRow) -> UserColumns {
         username: column(row, "users", "username"),
         roles: roles.map(|names: &str| names.split_whitespace().map(str::to_owned).collect()),
         permissions: column(row, "roles", "permissions").map(Option::unwrap_or_default),
+        external_id: column(row, "users", "external_id"),
+        metadata: column(row, "users", "metadata"),
         created_at: created_at.and_then(|micros| from_micros("users", "created_at", micros)),
         disabled_at: disabled_at.and_then(|micros: Option<i64>| {
             micros.map(|micros| from_micros("users", "disabled_at", micros)).transpose()

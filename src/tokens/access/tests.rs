@@ -8,7 +8,7 @@ use time::macros::datetime;
 use super::*;
 use crate::domain::{
     KeyChange, KeyEdit, KeyPeriods, KeyState, MAX_LEEWAY, Permission, Permissions, Requester,
-    RoleName, Roles, SecretKey, UserId, UserVersion, Username,
+    RoleName, Roles, SecretKey, UserId, Username,
 };
 use crate::tokens::{Subject, VerifiedTokenCache, generate_key};
 
@@ -59,15 +59,9 @@ fn hs256_tokens(secret: u8, previous: Option<u8>) -> Tokens {
 }
 
 pub(in crate::tokens) fn alice() -> User {
-    User {
-        id: UserId::random(),
-        username: Username::parse("Alice").unwrap(),
-        roles: Roles::from_iter([RoleName::USER]),
-        permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
-        created_at: NOW,
-        disabled_at: None,
-        version: UserVersion::FIRST,
-    }
+    let permissions = Permissions::from_iter([Permission::DASHBOARD_READ]);
+    let roles = Roles::from_iter([RoleName::USER]);
+    User { permissions, ..User::new(Username::parse("Alice").unwrap(), roles, NOW) }
 }
 
 fn claims() -> Value {

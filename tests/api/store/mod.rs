@@ -83,15 +83,9 @@ fn password_hash(iterations: u32) -> PasswordHash {
 }
 
 fn new_credentials(username: &str) -> Credentials {
-    let user = User {
-        id: UserId::random(),
-        username: Username::parse(username).unwrap(),
-        roles: Roles::from_iter([RoleName::USER, RoleName::ADMIN]),
-        permissions: Permissions::of_service(),
-        created_at: now(),
-        disabled_at: None,
-        version: UserVersion::FIRST,
-    };
+    let username = Username::parse_existing(username).unwrap();
+    let roles = Roles::from_iter([RoleName::USER, RoleName::ADMIN]);
+    let user = User { permissions: Permissions::of_service(), ..User::new(username, roles, now()) };
     Credentials { user, password_hash: password_hash(1) }
 }
 

@@ -6,8 +6,7 @@ use futures_util::future::{join, join_all};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::TokenSettings;
 use portcullis::domain::{
-    Audience, Permission, Permissions, RoleName, Roles, SecretKey, SessionId, User, UserId,
-    UserVersion, Username,
+    Audience, Permission, Permissions, RoleName, Roles, SecretKey, SessionId, User, Username,
 };
 use portcullis::tokens::{KeyRing, RootKey, Tokens};
 use reqwest::Method;
@@ -222,16 +221,12 @@ pub async fn wait_past_the_bound() {
 }
 
 fn issue_token(tokens: &Tokens) -> String {
-    let user = User {
-        id: UserId::random(),
-        username: Username::parse("alice").expect("the username is valid"),
-        roles: Roles::from_iter([RoleName::USER]),
-        permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
-        created_at: SystemClock.now(),
-        disabled_at: None,
-        version: UserVersion::FIRST,
-    };
+    let username = Username::parse("alice").expect("the username is valid");
     let now = SystemClock.now();
+    let user = User {
+        permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
+        ..User::new(username, Roles::from_iter([RoleName::USER]), now)
+    };
     let issued = tokens.issue(&user, SessionId::random(), None, now + TOKEN_LIFETIME, now);
     issued.expect("the token is issued").access_token
 }
