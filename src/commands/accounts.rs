@@ -4,21 +4,19 @@ use std::io;
 use std::sync::Arc;
 
 use super::error::CommandError;
-use super::input;
+use super::lists::{PAGE, sessions};
 use super::output::Printer;
+use super::{export, import, input};
 use crate::clock::Clock;
-use crate::config::{HashSettings, UserArgs, UserCommand};
+use crate::config::{ExportArgs, HashSettings, UserArgs, UserCommand};
 use crate::domain::{
-    AuditAction, AuditRecord, PasswordHash, PasswordPolicy, Requester, Roles, SessionPosition,
-    User, UserChange, UserEdit, Username,
+    AuditAction, AuditRecord, ExternalId, PasswordHash, PasswordPolicy, Requester, Roles, User,
+    UserChange, UserEdit, Username,
 };
 use crate::hashing::Pbkdf2;
 use crate::http::{ManagedAccountView, ResetCodeView};
-use crate::store::{Credentials, ListedUser, SessionQuery, Store, UserQuery};
+use crate::store::{Credentials, ListedUser, Store, UserQuery};
 use crate::tokens::generate_reset_code;
-
-/// Number of accounts or sessions read by one query.
-const PAGE: u32 = 500;
 
 /// Executes the commands on the database.
 pub(super) struct Accounts {
@@ -42,7 +40,9 @@ impl Accounts {
     pub(super) async fn run(&self, args: UserArgs) -> Result<(), CommandError> {
         let printer = Printer { json: args.json };
         let user = match args.command {
-            UserCommand::List { prefix } => return self.list(prefix, &printer).await,
+            UserCommand::List { prefix, external_id } => {
+                return self.list(prefix, external_id, &printer).await;
+            }
             UserCommand::Create { username, roles } => self.create(&username, &roles).await?,
             UserCommand::Show { username } => return self.show(&username, &printer).await,
             UserCommand::Disable { username } => self.change(&username, UserEdit::Disable).await?,
@@ -53,6 +53,23 @@ impl Accounts {
             }
             UserCommand::SetRoles { username, roles } => {
                 self.change(&username, UserEdit::Roles(parse_roles(&roles)?)).await?
+            }
+            UserCommand::SetExternalId { username, external_id } => {
+                let external_id = external_id.as_deref().map(ExternalId::parse).transpose()?;
+                self.change(&username, UserEdit::ExternalId(external_id)).await?
+            }
+            UserCommand::SetMetadata { username, metadata } => {
+                self.change(&username, UserEdit::Metadata(metadata.parse()?)).await?
+            }
+            UserCommand::Import(import) => {
+                return import::run(import, args.json, &*self.store, &*self.clock).await;
+            }
+            UserCommand::Export(ExportArgs { username: None, hashes }) => {
+                return export::all(&*self.store, hashes).await;
+            }
+            UserCommand::Export(ExportArgs { username: Some(username), .. }) => {
+                let user = self.find(&username).await?;
+                return export::one(&*self.store, &user, self.clock.now()).await;
             }
             UserCommand::Delete { username } => self.change(&username, UserEdit::Delete).await?,
             UserCommand::EndSessions { username } => {
@@ -77,13 +94,24 @@ impl Accounts {
         Ok(self.store.insert_user(&credentials, &record).await?)
     }
 
-    async fn list(&self, prefix: Option<String>, printer: &Printer) -> Result<(), CommandError> {
+    async fn list(
+        &self,
+        prefix: Option<String>,
+        external_id: Option<String>,
+        printer: &Printer,
+    ) -> Result<(), CommandError> {
         let prefix = prefix.map(|prefix| Username::parse_existing(&prefix)).transpose()?;
+        let external_id = external_id.as_deref().map(ExternalId::parse).transpose()?;
         let mut users = Vec::new();
         loop {
             let after = users.last().map(|user: &ListedUser| user.key.clone());
-            let prefix = prefix.clone();
-            let query = UserQuery { prefix, after, limit: PAGE, ..UserQuery::default() };
+            let query = UserQuery {
+                prefix: prefix.clone(),
+                external_id: external_id.clone(),
+                after,
+                limit: PAGE,
+                ..UserQuery::default()
+            };
             let page = self.store.list_users(&query).await?;
             if page.is_empty() {
                 return Ok(printer.users(users.iter().map(ManagedAccountView::from))?);
@@ -94,16 +122,8 @@ impl Accounts {
 
     async fn show(&self, username: &str, printer: &Printer) -> Result<(), CommandError> {
         let user = self.find(username).await?;
-        let mut sessions = Vec::new();
-        loop {
-            let after = sessions.last().map(SessionPosition::from);
-            let query = SessionQuery { user_id: user.id, after, limit: PAGE };
-            let page = self.store.list_sessions(&query, self.clock.now()).await?;
-            if page.is_empty() {
-                return Ok(printer.user(&user, &sessions)?);
-            }
-            sessions.extend(page);
-        }
+        let sessions = sessions(&*self.store, user.id, self.clock.now()).await?;
+        Ok(printer.user(&user, &sessions)?)
     }
 
     async fn find(&self, username: &str) -> Result<User, CommandError> {

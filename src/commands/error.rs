@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use thiserror::Error;
 
 use crate::domain::{
-    AccountError, AudienceError, ClientError, ClientNameError, KeyError, KeyIdError, PasswordError,
-    PermissionError, RoleError, RoleNameError, UsernameError,
+    AccountError, AudienceError, ClientError, ClientNameError, ExternalIdError, KeyError,
+    KeyIdError, MetadataError, PasswordError, PermissionError, RoleError, RoleNameError,
+    UsernameError,
 };
 use crate::hashing::HashingError;
 use crate::keys::{KeysError, OpenKeysError};
@@ -16,6 +17,18 @@ use crate::store::{ClientWriteError, OpenError, RoleWriteError, StoreError, Writ
 /// Failure of a command.
 #[derive(Debug, Error)]
 pub enum CommandError {
+    /// The external id is invalid.
+    #[error(transparent)]
+    ExternalId(#[from] ExternalIdError),
+    /// The metadata are invalid.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// Rows of an import were refused, and the others were imported.
+    #[error("{0} rows were refused")]
+    RowsRefused(u64),
+    /// Accounts do not parse, and the others were exported.
+    #[error("{0} accounts were left out: they do not parse")]
+    AccountsLeftOut(u64),
     /// The username is invalid.
     #[error("bad username")]
     Username(#[from] UsernameError),
@@ -77,11 +90,15 @@ pub enum CommandError {
 
 impl CommandError {
     /// Returns the exit code of the program: 2 for invalid arguments, 3 if there is no such
-    /// account, role or key, 4 for a conflict with its state, 1 for all other failures.
+    /// account, role or key, 4 for a conflict with its state, 5 if a part was left out, 1 for all
+    /// other failures.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::RowsRefused(_) | Self::AccountsLeftOut(_) => 5,
             Self::Username(_)
+            | Self::ExternalId(_)
+            | Self::Metadata(_)
             | Self::Password(_)
             | Self::Role(_)
             | Self::Permission(_)
@@ -97,7 +114,10 @@ impl CommandError {
             | Self::RoleChange(RoleError::NotFound)
             | Self::Keys(KeysError::Key(KeyError::NotFound)) => 3,
             Self::Account(
-                AccountError::UsernameTaken | AccountError::LastAdmin | AccountError::Disabled,
+                AccountError::UsernameTaken
+                | AccountError::ExternalIdTaken
+                | AccountError::LastAdmin
+                | AccountError::Disabled,
             )
             | Self::Client(ClientError::NameTaken | ClientError::TooManySecrets)
             | Self::RoleChange(RoleError::BuiltIn | RoleError::InUse)

@@ -4,8 +4,12 @@
 mod accounts;
 mod clients;
 mod error;
+mod export;
+mod import;
+mod import_row;
 mod input;
 mod keys;
+mod lists;
 mod output;
 mod roles;
 
@@ -26,7 +30,8 @@ use output::Printer;
 
 pub use error::CommandError;
 
-/// Runs `portcullis user`. Only `user create` creates a missing database.
+/// Runs `portcullis user`. Only `user create` and `user import` create a missing
+/// database.
 ///
 /// # Errors
 /// Returns an error if the arguments are invalid, if the account does not allow the operation, or
@@ -37,7 +42,7 @@ pub async fn user(
     clock: Arc<dyn Clock>,
 ) -> Result<(), CommandError> {
     let policy = match args.command {
-        UserCommand::Create { .. } => SchemaPolicy::Migrate,
+        UserCommand::Create { .. } | UserCommand::Import(_) => SchemaPolicy::Migrate,
         _ => SchemaPolicy::Require,
     };
     on_database(&config.database, policy, async |store| {

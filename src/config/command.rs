@@ -1,6 +1,8 @@
 //! The subcommands of the program.
 
-use clap::{Args, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
 
 /// A subcommand of the program.
 #[derive(Clone, Debug, Subcommand)]
@@ -62,6 +64,9 @@ pub enum UserCommand {
         /// List only the usernames with this prefix
         #[arg(long)]
         prefix: Option<String>,
+        /// List only the account with this id in another system
+        #[arg(long, value_name = "ID")]
+        external_id: Option<String>,
     },
     /// Show an account and its sessions
     Show {
@@ -97,6 +102,20 @@ pub enum UserCommand {
         #[arg(required = true)]
         roles: Vec<String>,
     },
+    /// Set the id of an account in another system
+    SetExternalId {
+        /// Username of the account
+        username: String,
+        /// New id, unique among all accounts; none by default
+        external_id: Option<String>,
+    },
+    /// Set the metadata of an account, which its owner and the APIs can read
+    SetMetadata {
+        /// Username of the account
+        username: String,
+        /// New metadata: a JSON object of at most 4 KiB
+        metadata: String,
+    },
     /// Delete an account; its username becomes available again
     Delete {
         /// Username of the account
@@ -107,11 +126,58 @@ pub enum UserCommand {
         /// Username of the account
         username: String,
     },
+    /// Import accounts with the password hashes of another system, and create the database if there is
+    /// none. Accounts that are there already are left as they are, so that an interrupted import can be
+    /// repeated. Exits with 5 if a row was refused
+    Import(ImportArgs),
+    /// Print all accounts with their password hashes, one JSON object a line, for `user import`. With
+    /// a username: all that is stored about the account, without its hash
+    Export(ExportArgs),
     /// Clear the failed logins of an account, which delay its next ones
     Unthrottle {
         /// Username of the account
         username: String,
     },
+}
+
+/// Arguments of `portcullis user import`.
+#[derive(Clone, Debug, Args)]
+pub struct ImportArgs {
+    /// File with one account a line, or `-` for standard input
+    pub file: PathBuf,
+    /// Format of the file: JSON objects, or CSV with a header. By default csv for a name that ends in
+    /// .csv, otherwise jsonl
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<RowFormat>,
+    /// Report what an import would do, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Format of a file of accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RowFormat {
+    Jsonl,
+    Csv,
+}
+
+/// Arguments of `portcullis user export`.
+#[derive(Clone, Debug, Args)]
+pub struct ExportArgs {
+    /// Username of an account; all accounts by default
+    pub username: Option<String>,
+    /// Format of the password hashes: as they are stored, as another system writes them, or none
+    #[arg(long, value_name = "FORMAT", default_value = "stored", conflicts_with = "username")]
+    pub hashes: HashFormat,
+}
+
+/// Format of exported password hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum HashFormat {
+    Stored,
+    Werkzeug,
+    Django,
+    None,
 }
 
 /// Arguments of `portcullis role`.

@@ -11,8 +11,8 @@ mod values;
 
 pub use cli::{Cli, RawSettings};
 pub use command::{
-    ClientArgs, ClientCommand, ClientRightsArgs, Command, KeyArgs, KeyCommand, RoleArgs,
-    RoleCommand, SecretCommand, UserArgs, UserCommand,
+    ClientArgs, ClientCommand, ClientRightsArgs, Command, ExportArgs, HashFormat, ImportArgs,
+    KeyArgs, KeyCommand, RoleArgs, RoleCommand, RowFormat, SecretCommand, UserArgs, UserCommand,
 };
 pub use env_file::is_readable_by_others;
 pub use settings::{

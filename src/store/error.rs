@@ -82,8 +82,8 @@ pub enum OpenFailure {
     Timeout(Duration),
     /// There is no file or no schema, and none is to be created.
     #[error(
-        "it does not exist; `portcullis serve`, `portcullis migrate` and `portcullis user create` \
-         create it, and DATABASE_URL selects another one"
+        "it does not exist; `portcullis serve`, `portcullis migrate`, `portcullis user create` and \
+         `portcullis user import` create it, and DATABASE_URL selects another one"
     )]
     Missing,
     /// The schema is older than this program, and is not to be migrated.

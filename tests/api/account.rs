@@ -43,6 +43,8 @@ async fn user_sees_own_account(database: TestDatabase) {
             "id": decode_claims(&token)["sub"],
             "username": "Alice",
             "roles": ["user"],
+            "external_id": null,
+            "metadata": {},
             "permissions": ["dashboard:read"],
             "created_at": null,
         }),

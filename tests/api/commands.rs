@@ -263,8 +263,8 @@ async fn commands_name_their_database(database: TestDatabase) {
 async fn only_some_commands_create_a_database(database: TestDatabase) {
     for command in ["list", "show root", "set-password root", "delete root"] {
         let refused = run_user_command(&database, command, "correct horse").await;
-        let reason = "it does not exist; `portcullis serve`, `portcullis migrate` and \
-                      `portcullis user create` create it, and DATABASE_URL selects another one";
+        let reason = "it does not exist; `portcullis serve`, `portcullis migrate`, \
+                      `portcullis user create` and `portcullis user import` create it, and DATABASE_URL selects another one";
         assert_eq!((refused.exit_code, refused.stderr.lines().count()), (Some(1), 1));
         assert!(refused.stderr.trim_end().ends_with(reason), "{refused:?}");
     }

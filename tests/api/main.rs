@@ -32,6 +32,7 @@ mod key_faults;
 mod keys;
 mod listeners;
 mod logs;
+mod moving;
 mod networks;
 mod oauth;
 mod observability;

@@ -61,7 +61,7 @@ async fn introspection_returns_claims_of_active_token(database: TestDatabase) {
             "aud": ["portcullis", "orders"], "client_id": "portcullis", "roles": ["user"],
             "scope": "dashboard:read", "username": "alice", "sub": claims["sub"],
             "sid": claims["sid"], "jti": claims["jti"], "iat": claims["iat"],
-            "nbf": claims["nbf"], "exp": claims["exp"],
+            "nbf": claims["nbf"], "exp": claims["exp"], "external_id": null, "metadata": {},
         }),
     );
 }

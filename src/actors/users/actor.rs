@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use actix::{Actor, Context};
 
-use super::details::DetailsCache;
+use super::details_cache::DetailsCache;
 use super::refusals::Refusals;
 use super::throttle::Throttle;
 use crate::actors::limiter::{Limiter, REPORTS, RESETS, UNLIMITED};

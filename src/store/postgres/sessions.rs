@@ -248,7 +248,8 @@ fn rotate_sql(locked: LockedSessions) -> String {
                        and (rotated_at > now - $6 * interval '1 second'
                             or exchanged_at > now - $7 * interval '1 second'), false) as is_accepted,
                    coalesce(exchanged_at = now, false) as is_first,
-                   users.id, username, roles, users.created_at, disabled_at, version,
+                   users.id, username, roles, external_id, metadata, users.created_at, disabled_at,
+                   version,
                    {permissions} as permissions)
          select sessions.id as session_id, rotated_id is not null as is_rotated, rotated.*
          from sessions join shown using (id) left join rotated on rotated_id = sessions.id

@@ -1,0 +1,365 @@
+//! Accounts that move between systems: external ids and metadata, import and export.
+
+use std::process::Stdio;
+
+use reqwest::Method;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+use crate::support::{
+    Process, Reply, TestApp, TestDatabase, credentials, eventually, on_both_databases, send,
+};
+
+on_both_databases![
+    external_id_and_metadata_are_set_and_shown,
+    external_id_is_unique,
+    malformed_details_are_refused,
+    imported_account_logs_in,
+    import_leaves_existing_accounts_as_they_are,
+    rows_that_cannot_be_imported_are_reported,
+    dry_run_changes_nothing,
+    killed_import_goes_on,
+    exported_accounts_log_in_elsewhere,
+    report_about_an_account_has_all_but_the_hash,
+];
+
+/// The exit code and the output of a command.
+#[derive(Debug)]
+struct Outcome {
+    exit_code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Outcome {
+    fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Returns the last line on standard error.
+    fn summary(&self) -> &str {
+        self.stderr.lines().find(|line| line.contains(" refused")).unwrap_or_default()
+    }
+}
+
+fn spawn(database: &TestDatabase, arguments: &[&str]) -> Child {
+    let mut command: Command = Process::command(database);
+    command.env_remove("JWT_SECRET_KEY").args(arguments);
+    command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+async fn run(database: &TestDatabase, arguments: &[&str], input: &str) -> Outcome {
+    let mut child = spawn(database, arguments);
+    let mut stdin = child.stdin.take().unwrap();
+    // Fails if the command reads no input and has closed it.
+    let _ = stdin.write_all(input.as_bytes()).await;
+    drop(stdin);
+    let output = child.wait_with_output().await.unwrap();
+    Outcome {
+        exit_code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+async fn import(database: &TestDatabase, rows: &[Value]) -> Outcome {
+    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
+    run(database, &["user", "import", "-", "--json"], &lines.join("\n")).await
+}
+
+/// Returns the hash of the password `correct horse`.
+async fn hash_of_password(database: &TestDatabase, app: &TestApp) -> String {
+    app.register("template", "correct horse").await;
+    let exported = run(database, &["user", "export"], "").await;
+    let mut accounts = exported.json_lines().into_iter();
+    let template = accounts.find(|account| account["username"] == "template").unwrap();
+    template["password_hash"].as_str().unwrap().to_owned()
+}
+
+async fn put(app: &TestApp, token: &str, path: &str, body: &Value) -> Reply {
+    send(app.request(Method::PUT, path).bearer_auth(token).json(body)).await
+}
+
+async fn introspect(app: &TestApp, bearer: &str, token: &str) -> Value {
+    let request = app
+        .request(Method::POST, "/oauth/introspect")
+        .bearer_auth(bearer)
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!("token={token}"));
+    send(request).await.body
+}
+
+async fn external_id_and_metadata_are_set_and_shown(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    let mut new = credentials("alice", "correct horse");
+    new["external_id"] = json!("42");
+    new["metadata"] = json!({ "plan": "pro" });
+    let created = app.request(Method::POST, "/admin/users").bearer_auth(&admin).json(&new);
+    let created = send(created).await;
+    let path = created.header("location").unwrap().to_owned();
+    let token = app.log_in_for_token("alice").await;
+    let details = |body: &Value| (body["external_id"].clone(), body["metadata"].clone());
+
+    assert_eq!(details(&created.body), (json!("42"), json!({ "plan": "pro" })));
+    let introspected = introspect(&app, &admin, &token).await;
+    assert_eq!(details(&introspected), (json!("42"), json!({ "plan": "pro" })));
+
+    let metadata = json!({ "metadata": { "plan": "basic", "é": [1, null] } });
+    put(&app, &admin, &format!("{path}/external-id"), &json!({ "external_id": "43" })).await;
+    let changed = put(&app, &admin, &format!("{path}/metadata"), &metadata).await;
+
+    let expected = (json!("43"), metadata["metadata"].clone());
+    assert_eq!(details(&changed.body), expected);
+    // No session ends.
+    let own = app.send_with_token(Method::GET, "/auth/me", &token).await;
+    assert_eq!((own.status.as_u16(), details(&own.body)), (200, expected.clone()));
+    assert_eq!(details(&introspect(&app, &admin, &token).await), expected);
+    let found = app.send_with_token(Method::GET, "/admin/users?external_id=43", &admin).await;
+    assert_eq!(found.body["users"][0]["username"], "alice");
+    let none = app.send_with_token(Method::GET, "/admin/users?external_id=42", &admin).await;
+    assert_eq!(none.body["users"], json!([]));
+    let listed = run(&database, &["user", "list", "--external-id", "43", "--json"], "").await;
+    assert_eq!(listed.json_lines()[0]["metadata"], metadata["metadata"]);
+
+    put(&app, &admin, &format!("{path}/external-id"), &json!({ "external_id": null })).await;
+    let set = ["user", "set-metadata", "alice", r#"{"plan":"free"}"#];
+    assert_eq!(run(&database, &set, "").await.exit_code, Some(0));
+    let own = app.send_with_token(Method::GET, "/auth/me", &token).await;
+    assert_eq!(details(&own.body), (Value::Null, json!({ "plan": "free" })));
+}
+
+async fn external_id_is_unique(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    for name in ["alice", "bob"] {
+        app.register(name, "correct horse").await;
+    }
+    let set = async |name, id| run(&database, &["user", "set-external-id", name, id], "").await;
+    assert_eq!(set("alice", "42").await.exit_code, Some(0));
+
+    let taken = set("bob", "42").await;
+    let mut new = credentials("carol", "correct horse");
+    new["external_id"] = json!("42");
+    let refused = app.request(Method::POST, "/admin/users").bearer_auth(&admin).json(&new);
+
+    assert_eq!((taken.exit_code, set("bob", "43").await.exit_code), (Some(4), Some(0)));
+    send(refused).await.assert_code(409, "external_id_taken");
+    let users = app.send_with_token(Method::GET, "/admin/users?username=bob", &admin).await;
+    let path =
+        format!("/admin/users/{}/external-id", users.body["users"][0]["id"].as_str().unwrap());
+    let refused = put(&app, &admin, &path, &json!({ "external_id": "42" })).await;
+    refused.assert_code(409, "external_id_taken");
+}
+
+async fn malformed_details_are_refused(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    let users = app.send_with_token(Method::GET, "/admin/users", &admin).await;
+    let path = format!("/admin/users/{}", users.body["users"][0]["id"].as_str().unwrap());
+    let external_id = format!("{path}/external-id");
+    let metadata = format!("{path}/metadata");
+
+    for id in [json!(""), json!("a\0"), json!("x".repeat(256))] {
+        let refused = put(&app, &admin, &external_id, &json!({ "external_id": id })).await;
+        refused.assert_code(400, "invalid_external_id");
+    }
+    for object in [json!([]), json!("{}"), Value::Null, json!({ "a": "x".repeat(4096) })] {
+        let refused = put(&app, &admin, &metadata, &json!({ "metadata": object })).await;
+        refused.assert_code(400, "invalid_metadata");
+    }
+    // A misspelt field removes nothing.
+    put(&app, &admin, &external_id, &json!({ "externalId": "1" }))
+        .await
+        .assert_code(400, "invalid_body");
+    put(&app, &admin, &metadata, &json!({})).await.assert_code(400, "invalid_body");
+}
+
+async fn imported_account_logs_in(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let hash = hash_of_password(&database, &app).await;
+    let john = json!({
+        "username": "John Doe", "password_hash": hash, "roles": ["user", "admin"], "external_id": 7,
+        "metadata": { "plan": "pro" }, "created_at": "2020-05-01 10:00:00",
+    });
+    let retired = json!({ "username": "retired", "password_hash": hash, "disabled": true });
+
+    let imported = import(&database, &[john, retired]).await;
+
+    assert_eq!(imported.summary(), "2 added, 0 there already, 0 refused");
+    for name in ["John Doe", "john doe", " JOHN\u{a0} Doe "] {
+        assert_eq!(app.log_in(name, "correct horse").await.status, 200, "{name:?}");
+    }
+    app.log_in("retired", "correct horse").await.assert_code(401, "invalid_credentials");
+    app.log_in("John Doe", "wrong horse").await.assert_code(401, "invalid_credentials");
+    let token = app.log_in_for_token("John Doe").await;
+    let own = app.send_with_token(Method::GET, "/auth/me", &token).await;
+    let account = &own.body;
+    assert_eq!(
+        [&account["username"], &account["created_at"], &account["external_id"], &account["roles"]],
+        [
+            &json!("John Doe"),
+            &json!("2020-05-01T10:00:00Z"),
+            &json!("7"),
+            &json!(["admin", "user"])
+        ]
+    );
+    let checked = app.send_with_token(Method::GET, "/auth/check", &token).await;
+    assert_eq!(checked.header("x-auth-username"), Some("John%20Doe"));
+    let log = app.send_with_token(Method::GET, "/admin/audit?action=user.imported", &token).await;
+    assert_eq!(log.body["records"].as_array().map(Vec::len), Some(2));
+    // A new account follows the rules.
+    app.register("Jane Doe", "correct horse").await.assert_code(400, "invalid_username");
+}
+
+async fn import_leaves_existing_accounts_as_they_are(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let hash = hash_of_password(&database, &app).await;
+    app.register("alice", "password of alice").await;
+    let row = |username, external_id| json!({ "username": username, "password_hash": hash, "external_id": external_id });
+    let rows = [row("bob", Some("2")), row("carol", Some("3"))];
+    import(&database, &rows).await;
+
+    let again = import(&database, &[rows[0].clone(), row("ALICE", None), rows[1].clone()]).await;
+    let others = import(&database, &[row("bob", Some("4")), row("dave", Some("3"))]).await;
+
+    assert_eq!(again.summary(), "0 added, 3 there already, 0 refused");
+    assert_eq!(again.exit_code, Some(0));
+    assert_eq!(
+        again.json_lines()[1],
+        json!({
+            "line": 2, "username": "ALICE", "outcome": "exists", "reason": null,
+        })
+    );
+    assert_eq!(app.log_in("alice", "password of alice").await.status, 200);
+    app.log_in("alice", "correct horse").await.assert_code(401, "invalid_credentials");
+    let reasons: Vec<_> = others.json_lines().iter().map(|row| row["reason"].clone()).collect();
+    let expected = [
+        "an account with another external_id has the username",
+        "another account has the external_id",
+    ];
+    assert_eq!((others.exit_code, reasons), (Some(5), expected.map(Value::from).to_vec()));
+}
+
+async fn rows_that_cannot_be_imported_are_reported(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let hash = hash_of_password(&database, &app).await;
+    let row = |username: &str| json!({ "username": username, "password_hash": hash });
+    let with = |field: &str, value: Value| {
+        let mut row = row("mallory");
+        row[field] = value;
+        row
+    };
+    let rows = [
+        row("alice"),
+        row("john\u{200b}"),
+        row("John Doe"),
+        row("john  doe"),
+        with("roles", json!(["no-such-role"])),
+        with("password_hash", json!("5f4dcc3b5aa765d61d8327deb882cf99")),
+        with("metadata", json!([])),
+        with("external_id", json!("")),
+        with("passwd", json!("x")),
+        row("bob"),
+    ];
+
+    let imported = import(&database, &rows).await;
+
+    assert_eq!(imported.summary(), "3 added, 0 there already, 7 refused");
+    assert_eq!(imported.exit_code, Some(5));
+    let lines: Vec<_> = imported.json_lines().iter().map(|row| row["line"].clone()).collect();
+    assert_eq!(json!(lines), json!([2, 4, 5, 6, 7, 8, 9]));
+    for name in ["alice", "bob"] {
+        assert_eq!(app.log_in(name, "correct horse").await.status, 200);
+    }
+    let missing = run(&database, &["user", "import", "no-such-file.jsonl"], "").await;
+    assert_eq!(missing.exit_code, Some(1));
+}
+
+async fn dry_run_changes_nothing(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let hash = hash_of_password(&database, &app).await;
+    let csv =
+        format!("username,password_hash,roles\nalice,\"{hash}\",user\ntemplate,\"{hash}\",\n,,\n");
+
+    let dry = ["user", "import", "-", "--format", "csv", "--dry-run", "--json"];
+    let dry = run(&database, &dry, &csv).await;
+
+    assert_eq!(dry.summary(), "1 to be added, 1 there already, 1 refused");
+    app.log_in("alice", "correct horse").await.assert_code(401, "invalid_credentials");
+    let imported = run(&database, &["user", "import", "-", "--format", "csv"], &csv).await;
+    assert_eq!(imported.summary(), "1 added, 1 there already, 1 refused");
+    assert_eq!(app.log_in("alice", "correct horse").await.status, 200);
+}
+
+async fn killed_import_goes_on(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let hash = hash_of_password(&database, &app).await;
+    let rows: Vec<_> = (0..2_500)
+        .map(|id| json!({ "username": format!("user{id}"), "password_hash": hash, "external_id": id }))
+        .collect();
+    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let mut child = spawn(&database, &["user", "import", "-"]);
+    let mut stdin = child.stdin.take().unwrap();
+    // The rest does not arrive, so that the import is under way when it is killed.
+    let half = &lines[..lines.len() / 2];
+    stdin.write_all(half.as_bytes()).await.unwrap();
+    let has_begun = async || app.log_in("user999", "correct horse").await.status == 200;
+    eventually("the first commit is there", has_begun).await;
+    let id = rustix::process::Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(id, Signal::KILL).unwrap();
+    child.wait().await.unwrap();
+
+    let again = import(&database, &rows).await;
+
+    assert_eq!(again.summary(), "1500 added, 1000 there already, 0 refused");
+    assert_eq!(app.log_in("user2499", "correct horse").await.status, 200);
+}
+
+async fn exported_accounts_log_in_elsewhere(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    app.register("Alice", "correct horse").await;
+    let token = app.log_in_for_token("alice").await;
+    let set = ["user", "set-external-id", "alice", "42"];
+    assert_eq!(run(&database, &set, "").await.exit_code, Some(0));
+    let exported = run(&database, &["user", "export"], "").await;
+    let without = run(&database, &["user", "export", "--hashes", "none"], "").await;
+    let elsewhere = TestDatabase::sqlite();
+    let other = TestApp::start(&elsewhere).await;
+
+    let imported = run(&elsewhere, &["user", "import", "-"], &exported.stdout).await;
+
+    assert_eq!(imported.summary(), "1 added, 0 there already, 0 refused");
+    let there = other.log_in_for_token("ALICE").await;
+    let mut accounts = Vec::new();
+    for (app, token) in [(&app, &token), (&other, &there)] {
+        accounts.push(app.send_with_token(Method::GET, "/auth/me", token).await.body);
+    }
+    // APIs may refer to the id.
+    assert_eq!(accounts[0], accounts[1]);
+    assert_eq!(without.json_lines()[0].get("password_hash"), None);
+}
+
+async fn report_about_an_account_has_all_but_the_hash(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    app.register_and_open_session("alice").await;
+    app.register_and_open_session("bob").await;
+
+    let report = run(&database, &["user", "export", "alice"], "").await;
+    let none = run(&database, &["user", "export", "carol"], "").await;
+
+    assert!(!report.stdout.contains("pbkdf2"), "{report:?}");
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!(report["account"]["username"], "alice");
+    assert_eq!(report["sessions"].as_array().map(Vec::len), Some(1));
+    let actions: Vec<_> = report["audit_records"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|record| &record["action"])
+        .collect();
+    assert_eq!(actions, ["session.opened", "user.registered"]);
+    assert_eq!(none.exit_code, Some(3));
+}
