@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::error::CommandError;
@@ -17,9 +18,9 @@ use crate::store::{AuditQuery, ExportedUser, Store, UserQuery};
 #[derive(Serialize)]
 struct ExportedAccount<'a> {
     username: &'a str,
-    /// `null` if the other system has no format for the hash.
+    /// `null` if the other system has no format for the hash; absent if hashes are not exported.
     #[serde(skip_serializing_if = "Option::is_none")]
-    password_hash: Option<Option<String>>,
+    password_hash: Option<Value>,
     roles: &'a Roles,
     external_id: Option<&'a ExternalId>,
     metadata: &'a Metadata,
@@ -55,7 +56,7 @@ pub(super) async fn all(store: &dyn Store, hashes: HashFormat) -> Result<(), Com
                 continue;
             }
             let account = ExportedAccount::new(exported, hashes);
-            without_hash += u64::from(account.password_hash == Some(None));
+            without_hash += u64::from(account.password_hash == Some(Value::Null));
             serde_json::to_writer(&mut lines, &account).map_err(io::Error::from)?;
             writeln!(lines)?;
         }
@@ -97,9 +98,9 @@ impl<'a> ExportedAccount<'a> {
         let stored = || password_hash.parse::<PasswordHash>().ok();
         let password_hash = match hashes {
             HashFormat::None => None,
-            HashFormat::Stored => Some(Some(password_hash.clone())),
-            HashFormat::Werkzeug => Some(stored().and_then(|hash| hash.to_werkzeug())),
-            HashFormat::Django => Some(stored().and_then(|hash| hash.to_django())),
+            HashFormat::Stored => Some(password_hash.clone().into()),
+            HashFormat::Werkzeug => Some(stored().and_then(|hash| hash.to_werkzeug()).into()),
+            HashFormat::Django => Some(stored().and_then(|hash| hash.to_django()).into()),
         };
         Self {
             username: &user.username,

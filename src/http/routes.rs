@@ -116,6 +116,32 @@ fn account_routes(config: &mut ServiceConfig) {
 /// Configures the routes for administrators.
 fn admin_routes(config: &mut ServiceConfig) {
     config
+        .configure(user_routes)
+        .configure(client_routes)
+        .service(resource("/admin/roles", [(Method::GET, to(admin_roles::list))]))
+        .service(resource(
+            "/admin/roles/{name}",
+            [
+                (Method::GET, to(admin_roles::read)),
+                (Method::PUT, to(admin_roles::set)),
+                (Method::DELETE, to(admin_roles::delete)),
+            ],
+        ))
+        .service(resource(
+            "/admin/keys",
+            [
+                (Method::GET, to(admin_keys::list)),
+                (Method::POST, to(admin_keys::rotate)),
+                (Method::DELETE, to(admin_keys::revoke_all)),
+            ],
+        ))
+        .service(resource("/admin/keys/{kid}", [(Method::DELETE, to(admin_keys::revoke))]))
+        .service(resource("/admin/audit", [(Method::GET, to(audit::read))]));
+}
+
+/// Configures the routes for the administration of accounts.
+fn user_routes(config: &mut ServiceConfig) {
+    config
         .service(resource(
             "/admin/users",
             [(Method::GET, to(admin::list)), (Method::POST, to(admin::create))],
@@ -148,27 +174,7 @@ fn admin_routes(config: &mut ServiceConfig) {
         .service(resource(
             "/admin/users/{id}/sessions/{session}",
             [(Method::DELETE, to(admin_sessions::end))],
-        ))
-        .configure(client_routes)
-        .service(resource("/admin/roles", [(Method::GET, to(admin_roles::list))]))
-        .service(resource(
-            "/admin/roles/{name}",
-            [
-                (Method::GET, to(admin_roles::read)),
-                (Method::PUT, to(admin_roles::set)),
-                (Method::DELETE, to(admin_roles::delete)),
-            ],
-        ))
-        .service(resource(
-            "/admin/keys",
-            [
-                (Method::GET, to(admin_keys::list)),
-                (Method::POST, to(admin_keys::rotate)),
-                (Method::DELETE, to(admin_keys::revoke_all)),
-            ],
-        ))
-        .service(resource("/admin/keys/{kid}", [(Method::DELETE, to(admin_keys::revoke))]))
-        .service(resource("/admin/audit", [(Method::GET, to(audit::read))]));
+        ));
 }
 
 /// Configures the routes for the administration of clients.

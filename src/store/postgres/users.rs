@@ -109,9 +109,12 @@ impl UserStore for PostgresStore {
             ImportCommit::Rehearse => transaction.rollback().await?,
         }
         lease.give_back();
-        let outcome = |new: &Credentials| match added.contains(&new.user.id.as_uuid()) {
-            true => ImportOutcome::Added,
-            false => ImportOutcome::of_conflict(&new.user, &conflicts),
+        let outcome = |new| {
+            if is_added(&new) {
+                ImportOutcome::Added
+            } else {
+                ImportOutcome::of_conflict(&new.user, &conflicts)
+            }
         };
         Ok(imported.iter().map(outcome).collect())
     }
