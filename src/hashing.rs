@@ -1,21 +1,39 @@
-//! PBKDF2-HMAC-SHA256 (RFC 8018) through `ring`. It is slow by design: only hashing threads and the
-//! command line run it.
+//! Hashing and verification of passwords. New hashes are PBKDF2-HMAC-SHA256 (RFC 8018) through
+//! `ring`; those of other systems are verified with their algorithm. All are slow by design: only
+//! hashing threads and the command line run them.
 
 use std::hint::black_box;
 use std::num::NonZeroU32;
 
-use ring::pbkdf2::{self, PBKDF2_HMAC_SHA256};
+use argon2::Argon2;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::pbkdf2::{self, PBKDF2_HMAC_SHA1, PBKDF2_HMAC_SHA256, PBKDF2_HMAC_SHA512};
 use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac};
+use subtle::ConstantTimeEq;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
-use crate::domain::{Password, PasswordHash, PasswordHashError};
+use crate::domain::{
+    Argon2Variant, HashCost, HashParts, Password, PasswordHash, PasswordHashError, Pbkdf2Digest,
+    Preparation,
+};
 
-const SALT_BYTES: usize = 16;
+/// Characters of a salt. A salt that is text can be written in the formats of other systems.
+const SALT_CHARS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+/// Number of characters of a salt: 131 bits.
+const SALT_LENGTH: usize = 22;
+
 const KEY_BYTES: usize = 32;
 
-/// Hashes and verifies passwords at the configured cost.
+/// Number of bytes that bcrypt reads of a password, with the NUL that ends it.
+const BCRYPT_BYTES: usize = 72;
+
+/// Hashes and verifies passwords.
 #[derive(Debug)]
-pub struct Pbkdf2 {
+pub struct PasswordHasher {
     iterations: NonZeroU32,
     random: SystemRandom,
 }
@@ -26,68 +44,150 @@ pub enum HashingError {
     /// The operating system returned no random bytes for the salt.
     #[error("failed to get random bytes from the operating system")]
     Random,
-    /// The hash cannot be encoded as a PHC string.
+    /// The hash cannot be encoded.
     #[error("failed to encode the hash")]
     Encoding(#[from] PasswordHashError),
 }
 
-impl Pbkdf2 {
-    /// Creates a hasher with the given cost.
+impl PasswordHasher {
+    /// Creates a hasher with the configured cost.
     #[must_use]
     pub fn new(iterations: NonZeroU32) -> Self {
         Self { iterations, random: SystemRandom::new() }
     }
 
-    /// Hashes a password with a new salt.
+    /// Hashes a password with a new salt at the configured cost.
     ///
     /// # Errors
     /// Returns [`HashingError::Random`] if the operating system returns no random bytes.
     pub fn hash(&self, password: &Password) -> Result<PasswordHash, HashingError> {
-        let mut salt = [0; SALT_BYTES];
-        self.random.fill(&mut salt).map_err(|_| HashingError::Random)?;
-        let key = derive(self.iterations, &salt, password.as_bytes());
-        Ok(PasswordHash::new(self.iterations, &salt, &key)?)
+        self.hash_with(self.iterations, password)
     }
 
-    /// Returns `true` if the password matches the hash. The comparison takes constant time.
+    /// Hashes a password with a new salt at a cost.
     ///
-    /// Every check takes the same time, whether it succeeds or fails: the difference to a lower
-    /// stored cost is made up for, and [`Pbkdf2::refuse`] stands in for a missing hash. A right
-    /// password is no exception: the account may be disabled. Only a stored cost above the
-    /// configured one, after the setting was lowered, can be told by time until it is rehashed.
+    /// # Errors
+    /// Like [`Self::hash`], or [`HashingError::Encoding`] for too many iterations.
+    pub fn hash_with(
+        &self,
+        iterations: NonZeroU32,
+        password: &Password,
+    ) -> Result<PasswordHash, HashingError> {
+        let salt = self.random_salt()?;
+        let mut key = [0; KEY_BYTES];
+        pbkdf2::derive(PBKDF2_HMAC_SHA256, iterations, &salt, password.as_bytes(), &mut key);
+        Ok(PasswordHash::new(iterations, &salt, &key)?)
+    }
+
+    /// Returns `true` if the password matches the hash. Other systems do not normalise passwords,
+    /// so one of their hashes is compared with the password as it was received, then with the
+    /// normalised one.
+    ///
+    /// PBKDF2 replaces a password that is longer than a block by its digest, and bcrypt ignores
+    /// what follows the first 72 bytes, as its libraries do.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: &PasswordHash) -> bool {
-        let cost = stored.iterations();
-        let is_right = matches(cost, stored.salt(), password.as_bytes(), stored.key());
-        spend(self.iterations.get().saturating_sub(cost.get()));
-        is_right
+        match stored.parts() {
+            None => self.refuse(),
+            Some(parts) if stored.is_own() => matches(parts, password.as_bytes()),
+            Some(parts) => password.forms().any(|form| matches(parts, form)),
+        }
     }
 
-    /// Takes the time of verifying a wrong password. Always returns `false`.
+    /// Takes the time of verifying a wrong password at the configured cost. Always returns `false`.
     #[must_use]
     pub fn refuse(&self) -> bool {
-        spend(self.iterations.get());
+        let digest = Pbkdf2Digest::Sha256;
+        spend(HashCost::Pbkdf2 { digest, iterations: self.iterations });
         false
     }
+
+    /// Returns random characters, each with the same probability.
+    fn random_salt(&self) -> Result<[u8; SALT_LENGTH], HashingError> {
+        let mut salt = [0; SALT_LENGTH];
+        for char in &mut salt {
+            *char = loop {
+                let mut byte = [0];
+                self.random.fill(&mut byte).map_err(|_| HashingError::Random)?;
+                if let Some(&char) = SALT_CHARS.get(usize::from(byte[0] & 63)) {
+                    break char;
+                }
+            };
+        }
+        Ok(salt)
+    }
+}
+
+/// Takes the time of verifying a wrong password.
+pub fn spend(cost: HashCost) {
+    let salt = vec![0; 16];
+    let key_length = if let HashCost::Bcrypt { .. } = cost { 23 } else { 16 };
+    let parts = HashParts { cost, salt, key: vec![0; key_length], preparation: Preparation::None };
+    black_box(matches(&parts, b"stand-in"));
 }
 
 /// Verifies real and stand-in hashes alike. The same arithmetic compiled in two places was seen to
 /// differ by six per cent, which an attacker can measure; hence one function, never inlined.
 #[inline(never)]
-fn matches(iterations: NonZeroU32, salt: &[u8], secret: &[u8], key: &[u8]) -> bool {
-    pbkdf2::verify(PBKDF2_HMAC_SHA256, iterations, salt, secret, key).is_ok()
+fn matches(parts: &HashParts, secret: &[u8]) -> bool {
+    let HashParts { cost, salt, key, preparation } = parts;
+    let secret = prepare(preparation, secret);
+    derive(*cost, salt, &secret, key.len()).is_some_and(|derived| derived.ct_eq(key).into())
 }
 
-fn spend(iterations: u32) {
-    if let Some(iterations) = NonZeroU32::new(iterations) {
-        black_box(matches(iterations, &[0; SALT_BYTES], b"stand-in", &[0; KEY_BYTES]));
+/// Derives a key. Returns `None` for parameters that the algorithm does not have, which no parsed
+/// hash contains.
+fn derive(cost: HashCost, salt: &[u8], secret: &[u8], length: usize) -> Option<Vec<u8>> {
+    let mut key = vec![0; length];
+    match cost {
+        HashCost::Pbkdf2 { digest, iterations } => {
+            let algorithm = match digest {
+                Pbkdf2Digest::Sha1 => PBKDF2_HMAC_SHA1,
+                Pbkdf2Digest::Sha256 => PBKDF2_HMAC_SHA256,
+                Pbkdf2Digest::Sha512 => PBKDF2_HMAC_SHA512,
+            };
+            pbkdf2::derive(algorithm, iterations, salt, secret, &mut key);
+        }
+        HashCost::Scrypt { log_n, r, p } => {
+            let params = scrypt::Params::new(log_n.try_into().ok()?, r, p).ok()?;
+            scrypt::scrypt(secret, salt, &params, &mut key).ok()?;
+        }
+        HashCost::Bcrypt { cost } => {
+            let mut secret = Zeroizing::new(secret.to_vec());
+            secret.push(0);
+            secret.truncate(BCRYPT_BYTES);
+            key = bcrypt::bcrypt(cost, salt.try_into().ok()?, &secret).get(..length)?.to_vec();
+        }
+        HashCost::Argon2 { variant, memory_kib, passes, lanes } => {
+            let algorithm = match variant {
+                Argon2Variant::Argon2d => argon2::Algorithm::Argon2d,
+                Argon2Variant::Argon2i => argon2::Algorithm::Argon2i,
+                Argon2Variant::Argon2id => argon2::Algorithm::Argon2id,
+            };
+            let params = argon2::Params::new(memory_kib, passes, lanes, Some(length)).ok()?;
+            let argon2 = Argon2::new(algorithm, argon2::Version::V0x13, params);
+            argon2.hash_password_into(secret, salt, &mut key).ok()?;
+        }
     }
+    Some(key)
 }
 
-fn derive(iterations: NonZeroU32, salt: &[u8], secret: &[u8]) -> [u8; KEY_BYTES] {
-    let mut key = [0; KEY_BYTES];
-    pbkdf2::derive(PBKDF2_HMAC_SHA256, iterations, salt, secret, &mut key);
-    key
+/// Returns what is hashed in place of a password.
+fn prepare(preparation: &Preparation, secret: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(match preparation {
+        Preparation::None => secret.to_vec(),
+        Preparation::Sha256Hex => {
+            let digest = digest::digest(&digest::SHA256, secret);
+            digest.as_ref().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()
+        }
+        Preparation::Sha256Base64 => {
+            STANDARD.encode(digest::digest(&digest::SHA256, secret)).into()
+        }
+        Preparation::HmacSha256Base64 { key } => {
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+            STANDARD.encode(hmac::sign(&key, secret)).into()
+        }
+    })
 }
 
 #[cfg(test)]
@@ -98,8 +198,14 @@ mod tests {
         Password::parse(text).unwrap()
     }
 
-    fn cost(iterations: u32) -> Pbkdf2 {
-        Pbkdf2::new(NonZeroU32::new(iterations).unwrap())
+    fn hasher(iterations: u32) -> PasswordHasher {
+        PasswordHasher::new(NonZeroU32::new(iterations).unwrap())
+    }
+
+    fn pbkdf2_sha256(iterations: u32, salt: &[u8], secret: &[u8]) -> Vec<u8> {
+        let iterations = NonZeroU32::new(iterations).unwrap();
+        let cost = HashCost::Pbkdf2 { digest: Pbkdf2Digest::Sha256, iterations };
+        derive(cost, salt, secret, KEY_BYTES).unwrap()
     }
 
     fn from_hex(text: &str) -> Vec<u8> {
@@ -110,15 +216,12 @@ mod tests {
     /// RFC 7914 section 11, truncated to 32 bytes.
     #[test]
     fn keys_match_the_rfc() {
-        let one = NonZeroU32::MIN;
-        let many = NonZeroU32::new(80_000).unwrap();
-
         assert_eq!(
-            derive(one, b"salt", b"passwd").to_vec(),
+            pbkdf2_sha256(1, b"salt", b"passwd"),
             from_hex("55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc")
         );
         assert_eq!(
-            derive(many, b"NaCl", b"Password").to_vec(),
+            pbkdf2_sha256(80_000, b"NaCl", b"Password"),
             from_hex("4ddcd8f60b98be21830cee5ef22701f9641a4418d04c0414aeff08876b34ab56")
         );
     }
@@ -127,35 +230,33 @@ mod tests {
     #[test]
     fn foreign_hash_verifies() {
         let salt = b"saltSALTsaltSALTsaltSALTsaltSALTsalt";
-        let key = from_hex(
-            "348c89dbcbd32b2f32d814b8116e84cf2b17347ebc1800181c4e2a1fb8dd53e1c635518c7dac47e9",
-        );
+        let key = from_hex("348c89dbcbd32b2f32d814b8116e84cf2b17347ebc1800181c4e2a1fb8dd53e1");
         let stored = PasswordHash::new(NonZeroU32::new(4096).unwrap(), salt, &key).unwrap();
 
-        assert!(cost(1).verify(&password("passwordPASSWORDpassword"), &stored));
+        assert!(hasher(1).verify(&password("passwordPASSWORDpassword"), &stored));
     }
 
     #[test]
     fn hash_verifies_only_its_password() {
-        let hash = cost(10).hash(&password("correct horse")).unwrap();
+        let hash = hasher(10).hash(&password("correct horse")).unwrap();
 
-        assert!(cost(10).verify(&password("correct horse"), &hash));
-        assert!(!cost(10).verify(&password("Correct horse"), &hash));
-        assert!(!cost(10).refuse());
+        assert!(hasher(10).verify(&password("correct horse"), &hash));
+        assert!(!hasher(10).verify(&password("Correct horse"), &hash));
+        assert!(!hasher(10).refuse());
     }
 
     #[test]
     fn hashes_of_one_password_differ() {
-        let hash = || cost(1).hash(&password("correct horse")).unwrap();
+        let hash = || hasher(1).hash(&password("correct horse")).unwrap();
 
         assert_ne!(hash(), hash());
     }
 
     #[test]
     fn hash_of_another_cost_verifies() {
-        let hash = cost(10).hash(&password("correct horse")).unwrap();
+        let hash = hasher(10).hash(&password("correct horse")).unwrap();
 
-        assert!(cost(20).verify(&password("correct horse"), &hash));
-        assert!(cost(5).verify(&password("correct horse"), &hash));
+        assert!(hasher(20).verify(&password("correct horse"), &hash));
+        assert!(hasher(5).verify(&password("correct horse"), &hash));
     }
 }

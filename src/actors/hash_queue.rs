@@ -17,7 +17,7 @@ use super::{ActorError, AskError, Mailbox};
 use crate::clock::Clock;
 use crate::config::HashSettings;
 use crate::domain::{Password, PasswordHash};
-use crate::hashing::Pbkdf2;
+use crate::hashing::PasswordHasher;
 use crate::metrics::{HashJobOutcome, Metrics};
 
 /// Niceness of the hashing threads: about a tenth of the weight of the threads that serve HTTP. At
@@ -55,11 +55,11 @@ impl HashQueue {
         metrics: Arc<Metrics>,
     ) -> Self {
         let admission = Arc::new(AdmissionControl::new(settings, clock, metrics));
-        let pbkdf2 = Arc::new(Pbkdf2::new(settings.iterations));
+        let hasher = Arc::new(PasswordHasher::new(settings.iterations));
         let address = SyncArbiter::start_with_thread_builder(
             settings.threads,
             || thread::Builder::new().name("hashing".to_owned()),
-            move || HashThread { pbkdf2: Arc::clone(&pbkdf2) },
+            move || HashThread { hasher: Arc::clone(&hasher) },
         );
         Self { threads: Mailbox::new(address, timeout), admission, timeout }
     }
@@ -100,13 +100,13 @@ impl HashQueue {
     /// # Errors
     /// Returns [`ActorError::Overloaded`], [`ActorError::Ask`] or [`ActorError::Hashing`].
     pub async fn hash(&self, password: Password, share: Share) -> Result<PasswordHash, ActorError> {
-        self.acquire(share).await?.run(move |pbkdf2| Ok(pbkdf2.hash(&password)?)).await
+        self.acquire(share).await?.run(move |hasher| Ok(hasher.hash(&password)?)).await
     }
 
     /// Returns `true` if a hash has the configured cost.
     #[must_use]
     pub fn is_current(&self, stored: &PasswordHash) -> bool {
-        stored.iterations() == self.admission.settings.iterations
+        stored.replacement(self.admission.settings.iterations).is_none()
     }
 }
 
@@ -132,16 +132,16 @@ impl HashPermit {
         self,
         attempt: Option<(Password, PasswordHash)>,
     ) -> Result<bool, ActorError> {
-        self.run(move |pbkdf2| match attempt {
-            Some((password, stored)) => Ok(pbkdf2.verify(&password, &stored)),
-            None => Ok(pbkdf2.refuse()),
+        self.run(move |hasher| match attempt {
+            Some((password, stored)) => Ok(hasher.verify(&password, &stored)),
+            None => Ok(hasher.refuse()),
         })
         .await
     }
 
     async fn run<T: Send + 'static>(
         self,
-        work: impl FnOnce(&Pbkdf2) -> Result<T, ActorError> + Send + 'static,
+        work: impl FnOnce(&PasswordHasher) -> Result<T, ActorError> + Send + 'static,
     ) -> Result<T, ActorError> {
         let threads = self.threads.clone();
         threads.ask(HashJob { work: Box::new(work), permit: self }).await
@@ -169,7 +169,7 @@ impl Drop for HashPermit {
 
 /// Actor on one hashing thread.
 struct HashThread {
-    pbkdf2: Arc<Pbkdf2>,
+    hasher: Arc<PasswordHasher>,
 }
 
 impl Actor for HashThread {
@@ -190,7 +190,7 @@ impl Actor for HashThread {
 #[rtype(result = "Result<T, ActorError>")]
 struct HashJob<T: Send + 'static> {
     #[expect(clippy::type_complexity, reason = "used once")]
-    work: Box<dyn FnOnce(&Pbkdf2) -> Result<T, ActorError> + Send>,
+    work: Box<dyn FnOnce(&PasswordHasher) -> Result<T, ActorError> + Send>,
     permit: HashPermit,
 }
 
@@ -198,7 +198,7 @@ impl<T: Send + 'static> Handler<HashJob<T>> for HashThread {
     type Result = Result<T, ActorError>;
 
     fn handle(&mut self, job: HashJob<T>, _: &mut Self::Context) -> Self::Result {
-        job.permit.run_measured(|| (job.work)(&self.pbkdf2))
+        job.permit.run_measured(|| (job.work)(&self.hasher))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::domain::{
     AuditAction, AuditRecord, ExternalId, PasswordHash, PasswordPolicy, Requester, Roles, User,
     UserChange, UserEdit, Username,
 };
-use crate::hashing::Pbkdf2;
+use crate::hashing::PasswordHasher;
 use crate::http::{ManagedAccountView, ResetCodeView};
 use crate::store::{Credentials, ListedUser, Store, UserQuery};
 use crate::tokens::generate_reset_code;
@@ -21,7 +21,7 @@ use crate::tokens::generate_reset_code;
 /// Executes the commands on the database.
 pub(super) struct Accounts {
     store: Arc<dyn Store>,
-    pbkdf2: Pbkdf2,
+    hasher: PasswordHasher,
     passwords: PasswordPolicy,
     clock: Arc<dyn Clock>,
 }
@@ -33,7 +33,7 @@ impl Accounts {
         passwords: PasswordPolicy,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, pbkdf2: Pbkdf2::new(hashing.iterations), passwords, clock }
+        Self { store, hasher: PasswordHasher::new(hashing.iterations), passwords, clock }
     }
 
     /// Executes a command and prints the affected accounts.
@@ -155,7 +155,7 @@ impl Accounts {
     /// Reads a new password for an account and hashes it.
     fn read_password(&self, username: &Username) -> Result<PasswordHash, CommandError> {
         let password = input::password(&self.passwords)?.for_user(username)?;
-        Ok(self.pbkdf2.hash(&password)?)
+        Ok(self.hasher.hash(&password)?)
     }
 
     async fn change(&self, username: &str, edit: UserEdit) -> Result<User, CommandError> {

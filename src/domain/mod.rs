@@ -45,7 +45,9 @@ pub use key_change::{ChangedKeys, KeyChange, KeyEdit, KeyError, KeyPeriods};
 pub use metadata::{Metadata, MetadataError};
 pub use network::Network;
 pub use password::{Password, PasswordError};
-pub use password_hash::{PasswordHash, PasswordHashError};
+pub use password_hash::{
+    Argon2Variant, HashCost, HashParts, PasswordHash, PasswordHashError, Pbkdf2Digest, Preparation,
+};
 pub use password_policy::{NewPassword, PasswordPolicy};
 pub use permission::{Permission, PermissionError, Permissions};
 pub use requester::{RequestOrigin, Requester, UserAgent};

@@ -7,16 +7,21 @@ use precis_profiles::precis_core::profile::Rules;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-const MAX_CHARS: usize = 256;
+/// Greatest length of a new password, in characters.
+pub(super) const MAX_CHARS: usize = 256;
 
-/// Password of at most 256 characters, with any character but NUL allowed.
-/// [`PasswordPolicy`](super::PasswordPolicy) has the rules for new ones.
+/// Password with any character but NUL. [`PasswordPolicy`](super::PasswordPolicy) has the rules for
+/// new ones, their length among them: only the size of a request limits one that an account has.
 ///
 /// Equivalent input is one password: the mappings of RFC 8265 `OpaqueString` are applied (every
 /// space becomes U+0020, then Unicode form C). Its set of allowed code points is not: it is of
 /// Unicode 6.3 and would refuse every letter and emoji added since.
 #[derive(Clone)]
-pub struct Password(Zeroizing<String>);
+pub struct Password {
+    text: Zeroizing<String>,
+    /// Input before the mappings, if they change it.
+    raw: Option<Zeroizing<String>>,
+}
 
 /// Rule that a password violates. The text is for its user.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -45,27 +50,32 @@ impl Password {
     /// Parses a password of an account, as for a login.
     ///
     /// # Errors
-    /// Returns [`PasswordError::TooLong`], in characters after the mapping, or
-    /// [`PasswordError::ContainsNul`].
+    /// Returns [`PasswordError::ContainsNul`].
     pub fn parse(raw: &str) -> Result<Self, PasswordError> {
         let text = Zeroizing::new(mapped(raw));
         if text.contains('\0') {
             return Err(PasswordError::ContainsNul);
         }
-        if text.chars().nth(MAX_CHARS).is_some() {
-            return Err(PasswordError::TooLong);
-        }
-        Ok(Self(text))
+        let raw = (*text != raw).then(|| Zeroizing::new(raw.to_owned()));
+        Ok(Self { text, raw })
     }
 
     /// Returns the bytes to hash.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.as_bytes()
+        self.text.as_bytes()
+    }
+
+    /// Returns the bytes that another system may have hashed: the input without the mappings, then
+    /// with them. These are one or two.
+    pub fn forms(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let forms = [self.raw.as_ref(), Some(&self.text)];
+        let forms: Vec<_> = forms.into_iter().flatten().map(|form| form.as_bytes()).collect();
+        forms.into_iter()
     }
 
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
@@ -91,10 +101,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn length_is_counted_in_characters() {
-        assert!(Password::parse("x").is_ok(), "imported passwords may be short");
-        assert!(Password::parse(&"é".repeat(256)).is_ok());
-        assert_eq!(Password::parse(&"a".repeat(257)).unwrap_err(), PasswordError::TooLong);
+    fn imported_passwords_may_have_any_length() {
+        assert!(Password::parse("x").is_ok());
+        assert!(Password::parse(&"é".repeat(10_000)).is_ok());
+    }
+
+    #[test]
+    fn input_that_the_mappings_change_has_two_forms() {
+        let forms = |text: &str| {
+            let password = Password::parse(text).unwrap();
+            password.forms().map(|form| String::from_utf8(form.into()).unwrap()).collect::<Vec<_>>()
+        };
+
+        assert_eq!(forms("caf\u{e9} noir"), ["caf\u{e9} noir"]);
+        assert_eq!(forms("cafe\u{301} noir"), ["cafe\u{301} noir", "caf\u{e9} noir"]);
+        assert_eq!(forms("correct\u{a0}horse"), ["correct\u{a0}horse", "correct horse"]);
     }
 
     #[test]

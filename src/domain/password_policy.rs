@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::password::MAX_CHARS;
 use super::{Blocklist, Password, PasswordError, Username};
 
 /// Rules for new passwords. Logins do not apply them: a password that was set under other rules, or
@@ -43,8 +44,12 @@ impl PasswordPolicy {
     /// Returns [`PasswordError`], but never [`PasswordError::IsUsername`].
     pub fn parse(&self, raw: &str) -> Result<NewPassword, PasswordError> {
         let password = Password::parse(raw)?;
-        if password.as_str().chars().count() < self.min_length {
+        let length = password.as_str().chars().count();
+        if length < self.min_length {
             return Err(PasswordError::TooShort { min_length: self.min_length });
+        }
+        if length > MAX_CHARS {
+            return Err(PasswordError::TooLong);
         }
         if self.blocklist.as_ref().is_some_and(|blocklist| blocklist.contains(&password)) {
             return Err(PasswordError::TooCommon);
@@ -98,6 +103,7 @@ mod tests {
         }
         assert_eq!(parse(&fifteen, "fourteen chars"), too_short(15));
         assert_eq!(parse(&fifteen, "fifteen letters"), Ok(()));
+        assert_eq!(parse(&eight, &"é".repeat(256)), Ok(()));
         assert_eq!(parse(&eight, &"a".repeat(257)), Err(PasswordError::TooLong));
         assert_eq!(parse(&eight, "testpass\0"), Err(PasswordError::ContainsNul));
     }

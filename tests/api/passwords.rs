@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use portcullis::domain::{Blocklist, Password, PasswordPolicy};
-use portcullis::hashing::Pbkdf2;
+use portcullis::hashing::PasswordHasher;
 use reqwest::Method;
 use serde_json::json;
 
@@ -73,8 +73,8 @@ async fn login_accepts_a_password_that_violates_the_policy(database: TestDatabas
     app.register(USERNAME, "correct horse").await;
 
     for old in ["x", "battery staple", USERNAME] {
-        let pbkdf2 = Pbkdf2::new(NonZeroU32::new(1_000).unwrap());
-        let imported = pbkdf2.hash(&Password::parse(old).unwrap()).unwrap().to_string();
+        let hasher = PasswordHasher::new(NonZeroU32::new(1_000).unwrap());
+        let imported = hasher.hash(&Password::parse(old).unwrap()).unwrap().to_string();
         database.execute(format!("update users set password_hash = '{imported}'")).await;
 
         let opened = app.log_in(USERNAME, old).await;
