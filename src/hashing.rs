@@ -259,4 +259,82 @@ mod tests {
         assert!(hasher(20).verify(&password("correct horse"), &hash));
         assert!(hasher(5).verify(&password("correct horse"), &hash));
     }
+
+    /// Hash made by a library of another system; `tests/moving/hash_vectors.py` makes them.
+    #[derive(serde::Deserialize)]
+    struct Vector {
+        system: String,
+        /// `None` for the hash of a password that cannot be used.
+        password: Option<String>,
+        hash: String,
+    }
+
+    #[test]
+    fn hashes_of_other_systems_verify_only_their_password() {
+        for line in include_str!("../tests/moving/hash_vectors.jsonl").lines() {
+            let vector: Vector = serde_json::from_str(line).unwrap();
+            let stored: PasswordHash =
+                vector.hash.parse().unwrap_or_else(|e| panic!("{line}: {e}"));
+            let verify = |text: &str| hasher(1).verify(&password(text), &stored);
+            let right = vector.password.as_deref().unwrap_or("!");
+
+            assert_eq!(verify(right), vector.password.is_some(), "{line}");
+            // bcrypt ignores what follows the first 72 bytes, so that the change has to be before.
+            assert!(!verify(&format!("x{right}")), "{line}");
+            assert_eq!(stored.to_string(), vector.hash, "{}", vector.system);
+            assert!(stored.replacement(NonZeroU32::MIN).is_some() || vector.password.is_none());
+        }
+    }
+
+    #[test]
+    fn hash_of_another_system_verifies_both_forms_of_a_password() {
+        let (decomposed, composed) = ("cafe\u{301} noir", "caf\u{e9} noir");
+        let own = hasher(1).hash(&password(composed)).unwrap();
+        let of_composed: PasswordHash = own.to_django().unwrap().parse().unwrap();
+
+        for stored in [&own, &of_composed] {
+            assert!(hasher(1).verify(&password(decomposed), stored));
+            assert!(hasher(1).verify(&password(composed), stored));
+        }
+    }
+
+    /// Vector of OpenBSD's bcrypt, as in the tests of crypt_blowfish.
+    #[test]
+    fn bcrypt_ignores_what_follows_72_bytes() {
+        let stored: PasswordHash =
+            "$2a$05$abcdefghijklmnopqrstuu5s2v8.iXieOjg/.AySBTTZIIVFJeBui".parse().unwrap();
+        let long = format!(
+            "0123456789{}{}",
+            "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", "0123456789"
+        );
+        let verify = |text: &str| hasher(1).verify(&password(text), &stored);
+
+        assert!(verify(&long) && verify(&format!("{long}chars after 72 are ignored")));
+        assert!(!verify(&long[..71]));
+    }
+
+    #[test]
+    fn salts_are_text_that_other_systems_accept() {
+        let hash = hasher(1).hash(&password("correct horse")).unwrap();
+        let salt = &hash.parts().unwrap().salt;
+
+        assert!(salt.len() == SALT_LENGTH && salt.iter().all(u8::is_ascii_alphanumeric));
+        for written in [hash.to_werkzeug(), hash.to_django()] {
+            let written: PasswordHash = written.unwrap().parse().unwrap();
+            assert!(hasher(1).verify(&password("correct horse"), &written));
+        }
+    }
+
+    /// Every cost that can be parsed can be computed: the library of each algorithm accepts it.
+    #[test]
+    fn stand_in_of_each_algorithm_is_computed() {
+        for text in
+            ["pbkdf2-sha1:9", "pbkdf2-sha512:9", "scrypt:1:1:9", "bcrypt:4", "argon2d:8:1:1"]
+        {
+            let cost: HashCost = text.parse().unwrap();
+            let (salt, length) = if text.starts_with("bcrypt") { (16, 23) } else { (16, 16) };
+            assert!(derive(cost, &vec![0; salt], b"stand-in", length).is_some(), "{text}");
+            spend(cost);
+        }
+    }
 }
