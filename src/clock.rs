@@ -23,6 +23,11 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the time since an arbitrary start, for durations and ages. It never goes back and
     /// never stands still.
     fn uptime(&self) -> Duration;
+
+    /// Returns the processor time that the calling thread has used.
+    fn thread_time(&self) -> Duration {
+        clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+    }
 }
 
 /// Formats a time as RFC 3339, in whole seconds.

@@ -97,8 +97,7 @@ impl PasswordHasher {
     /// Takes the time of verifying a wrong password at the configured cost. Always returns `false`.
     #[must_use]
     pub fn refuse(&self) -> bool {
-        let digest = Pbkdf2Digest::Sha256;
-        spend(HashCost::Pbkdf2 { digest, iterations: self.iterations });
+        spend(HashCost::pbkdf2_sha256(self.iterations));
         false
     }
 

@@ -3,6 +3,7 @@
 //! a flood from one network does not keep others from logging in.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,11 +14,12 @@ use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::fair_queue::{FairQueue, Share};
+use super::hash_times::{ASSUMED_PER_ITERATION, JobTime};
 use super::{ActorError, AskError, Mailbox};
 use crate::clock::Clock;
 use crate::config::HashSettings;
-use crate::domain::{Password, PasswordHash};
-use crate::hashing::PasswordHasher;
+use crate::domain::{HashCost, Password, PasswordHash};
+use crate::hashing::{self, PasswordHasher};
 use crate::metrics::{HashJobOutcome, Metrics};
 
 /// Niceness of the hashing threads: about a tenth of the weight of the threads that serve HTTP. At
@@ -32,9 +34,6 @@ pub(super) const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 /// Number of the latest turns that count for the claim to a place. More would hold a quiet hour
 /// against a large network when a flood begins.
 const RECENT_TURNS: usize = 100;
-
-/// Assumed duration of an iteration, until hashes have been measured.
-const ASSUMED_NANOS_PER_ITERATION: u64 = 400;
 
 /// Handle of the hashing threads. Clones share one queue.
 #[derive(Clone)]
@@ -95,18 +94,42 @@ impl HashQueue {
         ActorError::Overloaded { retry_after }
     }
 
-    /// Hashes a new password.
+    /// Hashes a new password at the configured cost.
     ///
     /// # Errors
     /// Returns [`ActorError::Overloaded`], [`ActorError::Ask`] or [`ActorError::Hashing`].
     pub async fn hash(&self, password: Password, share: Share) -> Result<PasswordHash, ActorError> {
-        self.acquire(share).await?.run(move |hasher| Ok(hasher.hash(&password)?)).await
+        self.hash_with(self.admission.settings.iterations, password, share).await
     }
 
-    /// Returns `true` if a hash has the configured cost.
+    /// Hashes a password at a cost.
+    ///
+    /// # Errors
+    /// Like [`Self::hash`].
+    pub async fn hash_with(
+        &self,
+        iterations: NonZeroU32,
+        password: Password,
+        share: Share,
+    ) -> Result<PasswordHash, ActorError> {
+        let permit = self.acquire(share).await?;
+        let job = permit.run(move |hasher| Ok(hasher.hash_with(iterations, &password)?)).await?;
+        Ok(job.result)
+    }
+
+    /// Returns the iterations of the hash that replaces one after a login; `None` if it stays.
     #[must_use]
-    pub fn is_current(&self, stored: &PasswordHash) -> bool {
-        stored.replacement(self.admission.settings.iterations).is_none()
+    pub fn replacement(&self, stored: &PasswordHash) -> Option<NonZeroU32> {
+        stored.replacement(self.admission.settings.iterations)
+    }
+
+    /// Measures a hash of a cost. It takes no turn: a full queue does not refuse it, and it waits
+    /// only for the jobs that are in turn.
+    ///
+    /// # Errors
+    /// Returns [`ActorError::Ask`] if the threads do not reply.
+    pub async fn measure(&self, cost: HashCost) -> Result<JobTime, ActorError> {
+        self.threads.ask(Measurement { cost, clock: Arc::clone(&self.admission.clock) }).await
     }
 }
 
@@ -131,7 +154,7 @@ impl HashPermit {
     pub async fn verify(
         self,
         attempt: Option<(Password, PasswordHash)>,
-    ) -> Result<bool, ActorError> {
+    ) -> Result<HashJobResult<bool>, ActorError> {
         self.run(move |hasher| match attempt {
             Some((password, stored)) => Ok(hasher.verify(&password, &stored)),
             None => Ok(hasher.refuse()),
@@ -142,21 +165,33 @@ impl HashPermit {
     async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce(&PasswordHasher) -> Result<T, ActorError> + Send + 'static,
-    ) -> Result<T, ActorError> {
+    ) -> Result<HashJobResult<T>, ActorError> {
         let threads = self.threads.clone();
         threads.ask(HashJob { work: Box::new(work), permit: self }).await
     }
 
     /// Does the work and measures it.
-    fn run_measured<T>(mut self, work: impl FnOnce() -> T) -> T {
+    fn run_measured<T>(mut self, work: impl FnOnce() -> T) -> (T, JobTime) {
         self.is_used = true;
-        let clock = &self.admission.clock;
-        let started_at = clock.uptime();
-        let result = work();
-        let duration = clock.uptime().saturating_sub(started_at);
-        self.admission.observe(started_at.saturating_sub(self.admitted_at), duration);
-        result
+        let waited = self.admission.clock.uptime().saturating_sub(self.admitted_at);
+        let (result, time) = measured(&*self.admission.clock, work);
+        self.admission.observe(waited, time.elapsed);
+        (result, time)
     }
+}
+
+/// Result of a job, and the time that it took.
+pub struct HashJobResult<T> {
+    pub result: T,
+    pub time: JobTime,
+}
+
+fn measured<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, JobTime) {
+    let (uptime, thread_time) = (clock.uptime(), clock.thread_time());
+    let result = work();
+    let elapsed = clock.uptime().saturating_sub(uptime);
+    let processor = clock.thread_time().saturating_sub(thread_time);
+    (result, JobTime { elapsed, processor })
 }
 
 impl Drop for HashPermit {
@@ -187,7 +222,7 @@ impl Actor for HashThread {
 /// Work for a hashing thread. Replies with its result. actix drops a job whose caller has left by
 /// the time a thread is free.
 #[derive(Message)]
-#[rtype(result = "Result<T, ActorError>")]
+#[rtype(result = "Result<HashJobResult<T>, ActorError>")]
 struct HashJob<T: Send + 'static> {
     #[expect(clippy::type_complexity, reason = "used once")]
     work: Box<dyn FnOnce(&PasswordHasher) -> Result<T, ActorError> + Send>,
@@ -195,10 +230,31 @@ struct HashJob<T: Send + 'static> {
 }
 
 impl<T: Send + 'static> Handler<HashJob<T>> for HashThread {
-    type Result = Result<T, ActorError>;
+    type Result = Result<HashJobResult<T>, ActorError>;
 
     fn handle(&mut self, job: HashJob<T>, _: &mut Self::Context) -> Self::Result {
-        job.permit.run_measured(|| (job.work)(&self.hasher))
+        let (result, time) = job.permit.run_measured(|| (job.work)(&self.hasher));
+        Ok(HashJobResult { result: result?, time })
+    }
+}
+
+/// Measures a stand-in for a hash. Replies with its time.
+#[derive(Message)]
+#[rtype(result = "Result<JobTime, ActorError>")]
+struct Measurement {
+    cost: HashCost,
+    clock: Arc<dyn Clock>,
+}
+
+impl Handler<Measurement> for HashThread {
+    type Result = Result<JobTime, ActorError>;
+
+    fn handle(
+        &mut self,
+        Measurement { cost, clock }: Measurement,
+        _: &mut Self::Context,
+    ) -> Self::Result {
+        Ok(measured(&*clock, || hashing::spend(cost)).1)
     }
 }
 
@@ -259,13 +315,14 @@ struct AdmissionControl {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     places: Mutex<Places>,
-    /// Moving average of the duration of a job.
+    /// Moving average of the duration of a job. Their algorithms differ while hashes of other
+    /// systems are replaced; the average of the mixture tells how fast the queue drains.
     mean_nanos: AtomicU64,
 }
 
 impl AdmissionControl {
     fn new(settings: HashSettings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        let assumed_nanos = u64::from(settings.iterations.get()) * ASSUMED_NANOS_PER_ITERATION;
+        let assumed = ASSUMED_PER_ITERATION * settings.iterations.get();
         metrics.hash_threads.set(settings.threads.try_into().unwrap_or(i64::MAX));
         let places = Places {
             waiting: FairQueue::new(),
@@ -278,7 +335,7 @@ impl AdmissionControl {
             clock,
             metrics,
             places: Mutex::new(places),
-            mean_nanos: AtomicU64::new(assumed_nanos),
+            mean_nanos: AtomicU64::new(nanos(assumed)),
         };
         admission.export_limit();
         admission
@@ -365,9 +422,8 @@ impl AdmissionControl {
     fn observe(&self, waited: Duration, duration: Duration) {
         self.metrics.hash_wait.observe(waited.as_secs_f64());
         self.metrics.hash_duration.observe(duration.as_secs_f64());
-        let sample = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let mean = self.mean_nanos.load(Ordering::Relaxed);
-        self.mean_nanos.store(mean - mean / 8 + sample / 8, Ordering::Relaxed);
+        self.mean_nanos.store(mean - mean / 8 + nanos(duration) / 8, Ordering::Relaxed);
         self.export_limit();
     }
 
@@ -377,5 +433,63 @@ impl AdmissionControl {
 
     fn export_limit(&self) {
         self.metrics.hash_queue_limit.set(self.limit().try_into().unwrap_or(i64::MAX));
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    /// One thread, hashes of about 0.1 s, and a maximum wait of 3 s.
+    fn admission() -> AdmissionControl {
+        let iterations = NonZeroU32::new(250_000).unwrap();
+        let settings = HashSettings { iterations, threads: 1, max_wait: Duration::from_secs(3) };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        AdmissionControl::new(settings, Arc::new(SystemClock), metrics)
+    }
+
+    fn observe(admission: &AdmissionControl, jobs: u32, millis: u64) {
+        for _ in 0..jobs {
+            admission.observe(Duration::ZERO, Duration::from_millis(millis));
+        }
+    }
+
+    /// After an import of hashes that take 1 s, some 30 would wait for 30 s.
+    #[test]
+    fn queue_shrinks_when_hashes_of_another_system_take_longer() {
+        let admission = admission();
+        assert_eq!(admission.limit(), 31);
+
+        observe(&admission, 8, 1_000);
+        assert!((4..=6).contains(&admission.limit()), "{}", admission.limit());
+        observe(&admission, 50, 1_000);
+        assert_eq!(admission.limit(), 4);
+
+        // Each login with such a hash is followed by a hash of the configured cost.
+        for _ in 0..50 {
+            observe(&admission, 1, 1_000);
+            observe(&admission, 1, 100);
+        }
+        assert!((6..=7).contains(&admission.limit()), "{}", admission.limit());
+
+        observe(&admission, 50, 100);
+        assert!((29..=31).contains(&admission.limit()), "{}", admission.limit());
+    }
+
+    #[test]
+    fn expected_wait_follows_the_duration_of_the_jobs() {
+        let admission = admission();
+        let share = Share::from(&crate::domain::Requester::COMMAND_LINE);
+        let waiting: Vec<_> = (0..3).map(|_| admission.enter(share).unwrap()).collect();
+        assert_eq!(admission.drain_time(), Duration::from_millis(300));
+
+        observe(&admission, 100, 1_000);
+        assert!(admission.drain_time() > Duration::from_millis(2_990));
+        drop(waiting);
     }
 }

@@ -8,6 +8,7 @@ mod error;
 mod fair_queue;
 mod follower;
 mod hash_queue;
+mod hash_times;
 mod keys;
 mod limiter;
 mod mailbox;

@@ -11,12 +11,23 @@ use super::error::StoreError;
 use super::requesters::parse_roles;
 use super::revocations::CommittedRevocations;
 use crate::domain::{
-    AccountError, AuditAction, AuditRecord, ExternalId, Metadata, PasswordHash, PasswordHashError,
-    Permissions, Requester, ResetCodeHash, RoleName, Roles, User, UserChange, UserId, Username,
+    AccountError, AuditAction, AuditRecord, ExternalId, HashCost, Metadata, PasswordHash,
+    PasswordHashError, Permissions, Requester, ResetCodeHash, RoleName, Roles, User, UserChange,
+    UserId, Username,
 };
 
 /// Greater than every character of a username.
 const HIGHEST_CHAR: char = char::MAX;
+
+/// Steps over the index from each cost to the next, however many accounts have the same.
+pub(super) const SELECT_HASH_COSTS: &str = "
+    with recursive costs (cost) as (
+        select min(hash_cost) from users
+        union all
+        select (select min(hash_cost) from users where hash_cost > cost) from costs
+        where cost is not null
+    )
+    select cost as hash_cost from costs where cost is not null";
 
 /// Storage of accounts.
 #[async_trait]
@@ -75,6 +86,9 @@ pub trait UserStore {
         old: &PasswordHash,
         new: &PasswordHash,
     ) -> Result<bool, StoreError>;
+
+    /// Returns the distinct costs of the hashes. Rows that do not tell one are left out.
+    async fn hash_costs(&self) -> Result<Vec<HashCost>, StoreError>;
 
     /// Changes an account, ends its sessions and inserts an audit record, all in one commit. An
     /// edit without effect ends no session and is not recorded. A reset code expires by the clock of
@@ -296,7 +310,7 @@ impl UserColumns {
     }
 
     /// Creates the entry of a list. A row that does not parse is still listed.
-    pub(super) fn list(self, key: String) -> ListedUser {
+    pub(super) fn list(self, key: String, hash: Result<String, StoreError>) -> ListedUser {
         let roles = self.roles.as_deref().unwrap_or_default();
         let known_roles: Roles =
             roles.iter().filter_map(|name| RoleName::parse(name).ok()).collect();
@@ -324,7 +338,8 @@ impl UserColumns {
             disabled_at: self.disabled_at.as_ref().map_or(None, |time| *time),
             broken: None,
         };
-        let broken = self.parse().err().and_then(|error| error.inconsistent_column());
+        let parsed = self.parse().and_then(|_| parse_password_hash(&hash?));
+        let broken = parsed.err().and_then(|error| error.inconsistent_column());
         ListedUser { broken, ..listed }
     }
 }

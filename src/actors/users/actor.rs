@@ -3,18 +3,20 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Context};
 
 use super::details_cache::DetailsCache;
 use super::refusals::Refusals;
 use super::throttle::Throttle;
+use crate::actors::hash_times::HashTimes;
 use crate::actors::limiter::{Limiter, REPORTS, RESETS, UNLIMITED};
 use crate::actors::network_pace::NetworkPace;
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::domain::{Network, UserId};
+use crate::domain::{HashCost, Network, UserId};
 use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tokens::CounterIds;
@@ -25,6 +27,11 @@ use crate::tokens::CounterIds;
 pub struct UserActor {
     pub(super) store: Arc<dyn Store>,
     pub(super) hashing: HashQueue,
+    pub(super) hash_times: Rc<RefCell<HashTimes>>,
+    /// Interval at which the costs of the hashes are read.
+    pub(super) hash_costs_interval: Duration,
+    /// Maximum duration of a query that no caller can cancel.
+    pub(super) timeout: Duration,
     pub(super) revocations: Arc<RevocationWriter>,
     pub(super) throttle: Throttle,
     pub(super) refusals: Refusals,
@@ -52,6 +59,7 @@ impl UserActor {
         metrics: Arc<Metrics>,
     ) -> Self {
         let Config { hashing, throttle, networks, .. } = config;
+        let configured = HashCost::pbkdf2_sha256(hashing.iterations);
         let timeout = config.http.request_timeout;
         let hashing = HashQueue::start(*hashing, timeout, Arc::clone(&clock), Arc::clone(&metrics));
         let throttle = Throttle::new(Arc::clone(&store), ids, *throttle, timeout);
@@ -61,6 +69,9 @@ impl UserActor {
         Self {
             store,
             hashing,
+            hash_times: Rc::new(RefCell::new(HashTimes::new(configured))),
+            hash_costs_interval: config.revocations.sweep_interval,
+            timeout,
             revocations,
             throttle,
             refusals,
@@ -76,4 +87,8 @@ impl UserActor {
 
 impl Actor for UserActor {
     type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        self.follow_hash_costs(context);
+    }
 }

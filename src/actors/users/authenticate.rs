@@ -1,12 +1,17 @@
-//! Checks passwords. A refusal takes the time of one hash, so that it does not tell why.
+//! Checks passwords. A refusal takes as long as the slowest hash in the database, so that it does
+//! not tell why.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::UserActor;
-use crate::actors::hash_queue::REFUSAL_DELAY;
+use crate::actors::hash_queue::{HashJobResult, REFUSAL_DELAY};
 use crate::actors::{ActorError, HashPermit, RevocationTarget, Share};
 use crate::domain::{
-    AccountError, AttemptResult, AuditAction, Password, PasswordHash, Requester, User, UserId,
+    AccountError, AttemptResult, AuditAction, HashCost, Password, PasswordHash, Requester, User,
+    UserId,
 };
 use crate::metrics::Door;
 use crate::store::Credentials;
@@ -49,8 +54,7 @@ impl UserActor {
         let session = requester.session_id.ok_or(ActorError::SessionNotFound)?;
         let attempt = self.throttle.reserve_in_session(session, user.id).await?;
         let stored = self.store.find_credentials(&user.username).await?;
-        let attempted = stored.zip(password);
-        if let Some(user) = self.verify(permit, attempted, requester.into()).await? {
+        if let Some(user) = self.verify(permit, stored, password, requester.into()).await? {
             attempt.settle(AttemptResult::Success).await?;
             return Ok(user);
         }
@@ -72,33 +76,59 @@ impl UserActor {
     pub(super) async fn verify(
         &self,
         permit: HashPermit,
-        attempted: Option<(Credentials, Password)>,
+        stored: Option<Credentials>,
+        password: Option<Password>,
         share: Share,
     ) -> Result<Option<User>, ActorError> {
-        let Some((Credentials { user, password_hash }, password)) = attempted else {
-            permit.verify(None).await?;
+        let forms = password.as_ref().map_or(1, |password| password.forms().len());
+        let attempted = stored.zip(password);
+        let hashes = attempted
+            .as_ref()
+            .map(|(stored, password)| (password.clone(), stored.password_hash.clone()));
+        let cost = attempted.as_ref().and_then(|(stored, _)| stored.password_hash.cost());
+        let refusal_time = self.refusal_time(cost, forms);
+        let HashJobResult { result: is_right, time } = permit.verify(hashes).await?;
+        if forms == 1 {
+            self.hash_times.borrow_mut().observe(cost, time);
+        }
+        let is_accepted =
+            |(stored, _): &(Credentials, _)| is_right && stored.user.disabled_at.is_none();
+        let Some((Credentials { user, password_hash }, password)) = attempted.filter(is_accepted)
+        else {
+            // Without a turn: others hash meanwhile.
+            sleep(refusal_time.saturating_sub(time.elapsed)).await;
             return Ok(None);
         };
-        let is_right = permit.verify(Some((password.clone(), password_hash.clone()))).await?;
-        if !is_right || user.disabled_at.is_some() {
-            return Ok(None);
-        }
-        if !self.hashing.is_current(&password_hash) {
+        if let Some(iterations) = self.hashing.replacement(&password_hash) {
             // Not awaited: the login succeeds whether or not this does.
-            actix::spawn(self.clone().rehash(user.id, password, password_hash, share));
+            actix::spawn(self.clone().rehash(user.id, password, password_hash, iterations, share));
         }
         Ok(Some(user))
     }
 
-    /// Replaces a hash by one of the configured cost. After a failure the next login tries again.
-    async fn rehash(self, id: UserId, password: Password, old: PasswordHash, share: Share) {
+    /// Returns the time after which a password is refused, counted from the start of its hash. A
+    /// hash of another system may be compared with each form of the password.
+    fn refusal_time(&self, cost: Option<HashCost>, forms: usize) -> Duration {
+        let refusal_time = self.hash_times.borrow_mut().refusal_time(cost);
+        refusal_time * forms.try_into().unwrap_or(u32::MAX)
+    }
+
+    /// Replaces a hash by one of this service. After a failure the next login tries again.
+    async fn rehash(
+        self,
+        id: UserId,
+        password: Password,
+        old: PasswordHash,
+        iterations: NonZeroU32,
+        share: Share,
+    ) {
         let replaced = async {
-            let new = self.hashing.hash(password, share).await?;
+            let new = self.hashing.hash_with(iterations, password, share).await?;
             Ok::<_, ActorError>(self.store.replace_password_hash(id, &old, &new).await?)
         };
         if let Err(error) = replaced.await {
             let error = ErrorChain(&error);
-            tracing::warn!(user.id = %id, %error, "failed to rehash a password at the configured cost");
+            tracing::warn!(user.id = %id, %error, "failed to replace a password hash");
         }
     }
 }

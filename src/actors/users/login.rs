@@ -21,7 +21,7 @@ const READ_TIME: Duration = Duration::from_millis(5);
 const BUSY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Checks a username and a password. Replies with the account, with
-/// [`ActorError::InvalidCredentials`] after the time of one hash, or with
+/// [`ActorError::InvalidCredentials`] after the time of the slowest hash, or with
 /// [`ActorError::TooManyAttempts`].
 #[derive(Message)]
 #[rtype(result = "Result<LoggedIn, ActorError>")]
@@ -89,7 +89,7 @@ impl UserActor {
         requester: &Requester,
     ) -> Result<LoggedIn, ActorError> {
         let permit = self.hashing.acquire(share).await?;
-        self.verify(permit, None, share).await?;
+        self.verify(permit, None, None, share).await?;
         let error = ActorError::InvalidCredentials;
         self.refusals.report(Door::Login, None, None, &error, requester);
         Err(error)
@@ -118,7 +118,7 @@ impl UserActor {
         login: &Attempted,
         requester: &Requester,
     ) -> Result<Option<LoggedIn>, ActorError> {
-        let Attempted { username, password, device, share } = login;
+        let Attempted { username, device, share, .. } = login;
         // Before the account is read: a login that is refused here costs the database nothing.
         let permit = self.hashing.acquire(*share).await?;
         let reading = sleep(READ_TIME);
@@ -134,8 +134,7 @@ impl UserActor {
             Ok(None) => return Ok(None),
             Ok(Some(attempt)) => {
                 reading.await;
-                let attempted = stored.map(|stored| (stored, password.clone()));
-                self.check(permit, attempt, attempted, device, *share).await
+                self.check(login, permit, attempt, stored, device).await
             }
             Err(error) => Err(error),
         };
@@ -148,14 +147,15 @@ impl UserActor {
     /// Hashes the password and counts the result.
     async fn check(
         &self,
+        login: &Attempted,
         permit: HashPermit,
         attempt: ReservedAttempt,
-        attempted: Option<(Credentials, Password)>,
+        stored: Option<Credentials>,
         device: Option<Device>,
-        share: Share,
     ) -> Result<LoggedIn, ActorError> {
         let is_new_network = !attempt.is_known_network;
-        let Some(user) = self.verify(permit, attempted, share).await? else {
+        let password = Some(login.password.clone());
+        let Some(user) = self.verify(permit, stored, password, login.share).await? else {
             attempt.settle(AttemptResult::Failure).await?;
             return Err(ActorError::InvalidCredentials);
         };

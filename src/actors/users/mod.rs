@@ -7,6 +7,7 @@ mod change_user;
 mod delete_account;
 mod details;
 mod details_cache;
+mod hash_costs;
 mod login;
 mod queries;
 mod refusals;

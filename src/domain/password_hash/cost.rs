@@ -86,6 +86,12 @@ impl Pbkdf2Digest {
 }
 
 impl HashCost {
+    /// Creates the cost of a hash of this service: PBKDF2-HMAC-SHA256.
+    #[must_use]
+    pub fn pbkdf2_sha256(iterations: NonZeroU32) -> Self {
+        Self::Pbkdf2 { digest: Pbkdf2Digest::Sha256, iterations }
+    }
+
     /// Returns the cost if its parameters are valid and not too costly.
     ///
     /// # Errors

@@ -71,8 +71,8 @@ impl PasswordHash {
             HashCost::Pbkdf2 { iterations, .. } => iterations.max(configured),
             _ => configured,
         };
-        let own = HashCost::Pbkdf2 { digest: Pbkdf2Digest::Sha256, iterations };
-        (!self.is_own() || self.cost() != Some(own)).then_some(iterations)
+        let replacement = HashCost::pbkdf2_sha256(iterations);
+        (!self.is_own() || self.cost() != Some(replacement)).then_some(iterations)
     }
 
     /// Writes the hash as Werkzeug would. Returns `None` unless it is one of Werkzeug, or

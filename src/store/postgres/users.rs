@@ -17,17 +17,17 @@ use super::database::PostgresStore;
 use super::requesters::permissions_of_user;
 use super::revocations::{TOKENS_EXPIRE_AT, revocations_from_row};
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, ExternalId, MAX_LEEWAY, PasswordHash, Permissions,
-    RESET_CODE_LIFETIME, ResetCodeHash, Rights, RoleName, Roles, SessionId, User, UserChange,
-    UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, ExternalId, HashCost, MAX_LEEWAY, PasswordHash,
+    Permissions, RESET_CODE_LIFETIME, ResetCodeHash, Rights, RoleName, Roles, SessionId, User,
+    UserChange, UserEdit, UserId, Username,
 };
 use crate::store::columns::{column, to_i64};
 use crate::store::error::StoreError;
 use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
     ChangedUser, Conflict, Credentials, ExportedUser, ImportCommit, ImportOutcome, ListedUser,
-    UserColumns, UserQuery, UserStore, WriteError, affected_users, imported_record,
-    parse_password_hash,
+    SELECT_HASH_COSTS, UserColumns, UserQuery, UserStore, WriteError, affected_users,
+    imported_record, parse_password_hash,
 };
 
 /// Columns of an account.
@@ -72,7 +72,7 @@ impl UserStore for PostgresStore {
             .bind(user.roles.names())
             .bind(user.created_at)
             .bind(user.username.unfolded_key())
-            .bind(password_hash.cost().to_string())
+            .bind(password_hash.cost().map(|cost| cost.to_string()))
             .bind(user.external_id.as_ref().map(ExternalId::as_str))
             .bind(user.metadata.to_string())
             .execute(&mut *transaction)
@@ -180,10 +180,16 @@ impl UserStore for PostgresStore {
             .bind(id.as_uuid())
             .bind(old.to_string())
             .bind(new.to_string())
-            .bind(new.cost().to_string())
+            .bind(new.cost().map(|cost| cost.to_string()))
             .execute(&self.executor)
             .await?;
         Ok(result.rows_affected() == 1)
+    }
+
+    async fn hash_costs(&self) -> Result<Vec<HashCost>, StoreError> {
+        let rows = self.executor.query(SELECT_HASH_COSTS).fetch_all(&self.executor).await?;
+        let costs = rows.iter().filter_map(|row| row.try_get::<String, _>("hash_cost").ok());
+        Ok(costs.filter_map(|cost| cost.parse().ok()).collect())
     }
 
     async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError> {
@@ -377,7 +383,7 @@ impl PostgresStore {
             .bind(after.disabled_at)
             .bind(to_i64(after.version.number()))
             .bind(edit.keeps_reset_code())
-            .bind(password_hash.map(|hash| hash.cost().to_string()))
+            .bind(password_hash.and_then(PasswordHash::cost).map(|cost| cost.to_string()))
             .bind(after.external_id.as_ref().map(ExternalId::as_str).map(str::to_owned))
             .bind(after.metadata.to_string())
     }
@@ -440,7 +446,7 @@ impl PostgresStore {
             .bind(values(imported, |new| new.user.username.key().to_owned()))
             .bind(values(imported, |new| new.user.username.unfolded_key().to_owned()))
             .bind(values(imported, |new| new.password_hash.to_string()))
-            .bind(values(imported, |new| new.password_hash.cost().to_string()))
+            .bind(values(imported, |new| new.password_hash.cost().map(|cost| cost.to_string())))
             .bind(values(imported, |new| new.user.roles.to_string()))
             .bind(external_ids(imported))
             .bind(values(imported, |new| new.user.metadata.to_string()))
@@ -503,7 +509,8 @@ fn taken(error: sqlx::Error) -> WriteError {
 }
 
 fn listed_user(row: &PgRow) -> Result<ListedUser, StoreError> {
-    Ok(user_columns(row).list(column(row, "users", "username_key")?))
+    let password_hash = column(row, "users", "password_hash");
+    Ok(user_columns(row).list(column(row, "users", "username_key")?, password_hash))
 }
 
 /// Parses an account. Other columns of the row are ignored.

@@ -16,17 +16,17 @@ use super::requesters::{find_grantable, is_signed_in, permissions_of_roles, perm
 use super::revocations::{TOKENS_EXPIRE_AT, insert_revocation};
 use super::throttle::delete_counters;
 use crate::domain::{
-    AccountError, AuditRecord, EditOutcome, ExternalId, MAX_LEEWAY, PasswordHash, Permissions,
-    RESET_CODE_LIFETIME, ResetCodeHash, Revocation, Rights, RoleName, Roles, SessionId, User,
-    UserChange, UserEdit, UserId, Username,
+    AccountError, AuditRecord, EditOutcome, ExternalId, HashCost, MAX_LEEWAY, PasswordHash,
+    Permissions, RESET_CODE_LIFETIME, ResetCodeHash, Revocation, Rights, RoleName, Roles,
+    SessionId, User, UserChange, UserEdit, UserId, Username,
 };
 use crate::store::columns::{column, from_micros, to_i64, to_micros};
 use crate::store::error::StoreError;
 use crate::store::revocations::CommittedRevocations;
 use crate::store::users::{
     ChangedUser, Conflict, Credentials, ExportedUser, ImportCommit, ImportOutcome, ListedUser,
-    UserColumns, UserQuery, UserStore, WriteError, affected_users, imported_record,
-    parse_password_hash,
+    SELECT_HASH_COSTS, UserColumns, UserQuery, UserStore, WriteError, affected_users,
+    imported_record, parse_password_hash,
 };
 
 /// Columns of an account.
@@ -160,10 +160,16 @@ impl UserStore for SqliteStore {
                 .bind(id.as_uuid())
                 .bind(old.to_string())
                 .bind(new.to_string())
-                .bind(new.cost().to_string())
+                .bind(new.cost().map(|cost| cost.to_string()))
                 .execute(&self.pool)
                 .await?;
         Ok(result.rows_affected() == 1)
+    }
+
+    async fn hash_costs(&self) -> Result<Vec<HashCost>, StoreError> {
+        let rows = sqlx::query(SELECT_HASH_COSTS).fetch_all(&self.pool).await?;
+        let costs = rows.iter().filter_map(|row| row.try_get::<String, _>("hash_cost").ok());
+        Ok(costs.filter_map(|cost| cost.parse().ok()).collect())
     }
 
     async fn change_user(&self, change: &UserChange) -> Result<ChangedUser, WriteError> {
@@ -238,7 +244,7 @@ fn bind_new<'q>(
         .bind(user.username.key().to_owned())
         .bind(user.username.unfolded_key().to_owned())
         .bind(password_hash.to_string())
-        .bind(password_hash.cost().to_string())
+        .bind(password_hash.cost().map(|cost| cost.to_string()))
         .bind(user.roles.to_string())
         .bind(user.external_id.as_ref().map(ExternalId::as_str).map(str::to_owned))
         .bind(user.metadata.to_string())
@@ -398,13 +404,14 @@ fn update_user(after: &User, edit: &UserEdit) -> Query<'static, Sqlite, SqliteAr
     .bind(after.disabled_at.map(to_micros))
     .bind(to_i64(after.version.number()))
     .bind(edit.keeps_reset_code())
-    .bind(password_hash.map(|hash| hash.cost().to_string()))
+    .bind(password_hash.and_then(PasswordHash::cost).map(|cost| cost.to_string()))
     .bind(after.external_id.as_ref().map(ExternalId::as_str).map(str::to_owned))
     .bind(after.metadata.to_string())
 }
 
 fn listed_user(row: &SqliteRow) -> Result<ListedUser, StoreError> {
-    Ok(user_columns(row).list(column(row, "users", "username_key")?))
+    let password_hash = column(row, "users", "password_hash");
+    Ok(user_columns(row).list(column(row, "users", "username_key")?, password_hash))
 }
 
 fn user_from_row(row: &SqliteRow) -> Result<User, StoreError> {
