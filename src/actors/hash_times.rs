@@ -13,6 +13,10 @@ const MARGIN: f64 = 1.25;
 /// Part of the way that an average moves to a new value.
 const WEIGHT: f64 = 1.0 / 8.0;
 
+/// Greatest slowdown that counts. Hashing threads get about a tenth of a busy core; a machine that
+/// was suspended tells nothing.
+const MAX_SLOWDOWN: f64 = 10.0;
+
 /// Assumed duration of an iteration of PBKDF2-HMAC-SHA256, until hashes have been measured.
 pub(super) const ASSUMED_PER_ITERATION: Duration = Duration::from_nanos(400);
 
@@ -69,7 +73,7 @@ impl HashTimes {
         *average = average.mul_f64(1.0 - WEIGHT) + processor.mul_f64(WEIGHT);
         if !processor.is_zero() {
             let slowdown = elapsed.as_secs_f64() / processor.as_secs_f64();
-            self.slowdown += (slowdown - self.slowdown) * WEIGHT;
+            self.slowdown += (slowdown.min(MAX_SLOWDOWN) - self.slowdown) * WEIGHT;
         }
     }
 

@@ -28,6 +28,7 @@ mod errors;
 mod faults;
 mod guessing;
 mod hashing;
+mod imported_hashes;
 mod key_faults;
 mod keys;
 mod listeners;

@@ -1,7 +1,7 @@
 //! The contract of `Store` for changes of accounts and for the audit log.
 
 use portcullis::domain::UserChange;
-use portcullis::domain::{Generation, MAX_LEEWAY};
+use portcullis::domain::{Generation, HashCost, MAX_LEEWAY};
 use portcullis::store::{ListedAuditRecord, ListedUser, UserQuery};
 use strum::VariantNames;
 
@@ -21,6 +21,7 @@ on_both_databases![
     old_audit_records_are_deleted_in_batches,
     every_audit_action_round_trips,
     unreadable_audit_records_are_listed,
+    hash_costs_are_distinct,
     broken_accounts_are_listed_with_their_column,
     broken_administrator_fails_no_other_change,
 ];
@@ -431,12 +432,31 @@ async fn unreadable_audit_records_are_listed(database: TestDatabase) {
     }
 }
 
+async fn hash_costs_are_distinct(database: TestDatabase) {
+    let store = open_store(&database).await;
+    assert_eq!(store.hash_costs().await.unwrap(), []);
+    let costs = ["bcrypt:12", "scrypt:15:8:1", "bcrypt:12", "unknown:1", "pbkdf2-sha256:600000"];
+    for (number, cost) in costs.iter().enumerate() {
+        let username = format!("user-{number}");
+        add_account(store.as_ref(), &username, &[RoleName::USER]).await;
+        let update = format!("update users set hash_cost = '{cost}' where username = '{username}'");
+        database.execute(update).await;
+    }
+    add_account(store.as_ref(), "older-version", &[RoleName::USER]).await;
+    database.execute("update users set hash_cost = null where username = 'older-version'").await;
+
+    let costs: Vec<_> = store.hash_costs().await.unwrap().iter().map(HashCost::to_string).collect();
+
+    assert_eq!(costs, ["bcrypt:12", "pbkdf2-sha256:600000", "scrypt:15:8:1"]);
+}
+
 async fn broken_accounts_are_listed_with_their_column(database: TestDatabase) {
     let store = open_store(&database).await;
     let is_postgres = matches!(database, TestDatabase::Postgres { .. });
     let mut breakages = vec![
         ("username", "''"),
         ("roles", if is_postgres { "'{user,God}'" } else { "'user God'" }),
+        ("password_hash", "'plain'"),
         ("version", "-1"),
         ("created_at", if is_postgres { "'infinity'" } else { "9223372036854775807" }),
         ("disabled_at", if is_postgres { "'-infinity'" } else { "-9223372036854775807" }),
