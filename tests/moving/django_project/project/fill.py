@@ -1,0 +1,21 @@
+"""Users of the project that moves."""
+
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group, User
+
+PASSWORD = "correct horse"
+# One user for each hasher, named like it. The first is the default.
+HASHERS = ["pbkdf2_sha256", "pbkdf2_sha1", "argon2", "bcrypt_sha256", "bcrypt", "scrypt", "md5"]
+
+
+def fill():
+    User.objects.create_superuser(
+        "alice", "alice@example.com", PASSWORD, first_name="Alice", last_name="Liddell")
+    clerk = User.objects.create_user("Bob the clerk@example.com", password=PASSWORD)
+    clerk.groups.add(Group.objects.create(name="Order Clerks"))
+    for name in ["dora", "pat"]:
+        User.objects.create_user(name, password=PASSWORD)
+    User.objects.create_user("ian", password=PASSWORD, is_active=False)
+    User.objects.create_user("una", password=None)
+    for hasher in HASHERS:
+        User.objects.create(username=hasher, password=make_password(PASSWORD, hasher=hasher))
