@@ -67,8 +67,12 @@ interop-gateways: ## Put gateways in front of an API (needs Python, nginx, HAPro
 interop-proxies: ## Put reverse proxies in front of the service (needs Python, nginx, HAProxy, OpenSSL)
 	tests/interop/proxies.sh
 
+.PHONY: interop-moving
+interop-moving: ## Move users from Flask and Django to the service and back (needs Python)
+	tests/moving.sh
+
 .PHONY: interop
-interop: interop-clients interop-gateways interop-proxies ## Use the service with software of others
+interop: interop-clients interop-gateways interop-proxies interop-moving ## Use the service with software of others
 
 .PHONY: key-rotation
 key-rotation: ## Rotate signing keys under load, with other verifiers watching (needs Python, Node, HAProxy)

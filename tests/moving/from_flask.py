@@ -24,7 +24,7 @@ URL, OLD_URL = f"http://127.0.0.1:{PORT}", f"http://127.0.0.1:{OLD_PORT}"
 ORDERS_URL = f"http://127.0.0.1:{ORDERS_PORT}/orders"
 # The variables of the guide.
 os.environ |= {"OLD": OLD, "ORDERS": OLD, "DATABASE_URL": OLD.rsplit("/", 1)[0] + "/portcullis",
-               "JWT_SECRET_KEY": SECRET, "NEW_SECRET_KEY": NEW_SECRET}
+               "JWT_SECRET_KEY": SECRET, "NEW_SECRET": NEW_SECRET}
 # Users of the old API, and their passwords.
 USERS = {"John Doe": PASSWORD, "ann": "secret", "Ζωή": "πασσωορδ ☃", 'q"u\\o\'te': "a\tb", "bob": "x" * 100,
          "carol": PASSWORD, "dave": PASSWORD, "eve": PASSWORD}
