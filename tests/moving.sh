@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Moves an API of Flask and one of Django to the service and back, block by block as
-# docs/move-from-flask.md and docs/move-from-django.md say. Arguments select one: tests/moving.sh flask.
-# Installs the APIs into target/interop-moving. Takes a minute after the build, on loopback only.
+# docs/move-from-flask.md and docs/move-from-django.md say. Arguments select one:
+# tests/moving.sh flask. Installs the APIs into target/interop-moving. Takes a minute after the
+# build, on loopback only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

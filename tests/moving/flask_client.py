@@ -36,7 +36,8 @@ def talk_to(url, name):
     client.post("register a name that exists", "/auth/register", name, PASSWORD)
     client.post("register `ZOE`, where `zoe` exists", "/auth/register", name.upper(), PASSWORD)
     client.post("register a name with a space", "/auth/register", f"{name} {name}", PASSWORD)
-    client.post("register with a password of six characters", "/auth/register", f"{name}-2", "secret")
+    client.post("register with a password of six characters", "/auth/register", f"{name}-2",
+                "secret")
     client.post("log in without a password", "/auth/login", name, "")
     client.post("log in with a wrong password", "/auth/login", name, "wrong")
     client.post("log in with a wrong name", "/auth/login", "nobody", "wrong")
@@ -48,7 +49,7 @@ def talk_to(url, name):
 
     read_dashboard("call the API", token=token)
     read_dashboard("call the API without a token")
-    read_dashboard("call the API with `Authorization: Basic`", headers={"Authorization": "Basic eA=="})
+    read_dashboard("call the API with another scheme", headers={"Authorization": "Basic eA=="})
     read_dashboard("a header that is no bearer token", headers={"Authorization": "Bearer"})
     read_dashboard("a token that is no JWT", token="x")
     read_dashboard("a forged token", token=token[:-4] + "AAAA")

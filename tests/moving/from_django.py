@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Moves a Django project to the service and back, as docs/move-from-django.md says: `make interop-moving`."""
+"""Moves a Django project to the service and back, as docs/move-from-django.md says."""
 
 import json
 import os
@@ -57,6 +57,11 @@ def manage(*arguments):
                    stdout=subprocess.DEVNULL)
 
 
+def portcullis(*arguments):
+    done = subprocess.run(["portcullis", *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
 def bearer(token):
     return {"Authorization": f"Bearer {token}"}
 
@@ -79,6 +84,10 @@ def django_log_in(username, password=PASSWORD):
     return reply.json()
 
 
+def status_of_login(username, password):
+    return post(f"{URL}/auth/login", username=username, password=password).status_code
+
+
 def notes(token):
     reply = requests.get(NOTES, headers=bearer(token), timeout=20)
     assert reply.status_code == 200, f"{reply.status_code} {reply.text}"
@@ -95,14 +104,12 @@ def write_block(path):
 
 
 def use_django():
-    """Does what users do before the move. Returns the tokens of two sessions; the second has ended."""
-    shutil.copytree(PROJECT, FOLDER, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    """Does what users do before the move. Returns tokens of two sessions; the second has ended."""
+    shutil.copytree(PROJECT, FOLDER, dirs_exist_ok=True)
     manage("migrate")
     manage("shell", "-v", "0", "--command", "from project.fill import fill; fill()")
     start_django()
-    for username in USERS:
-        token = django_log_in(username)["access"]
-        post(NOTES, token, text=f"note of {username}").raise_for_status()
+    # Only one user: Django replaces other hashes than the default at the login.
     session, ended = django_log_in("alice"), django_log_in("alice")
     post(f"{DJANGO}/api/token/blacklist/", refresh=ended["refresh"]).raise_for_status()
     return session, ended
@@ -130,7 +137,7 @@ def switch():
     settings.write_text(settings.read_text() + 'INSTALLED_APPS += ["moving"]\n')
     guide.run("link")
     write_block("moving/authentication.py")
-    client = json.loads(guide.run("client").splitlines()[-1])
+    client = json.loads(guide.run("client"))
     os.environ["PORTCULLIS_CLIENT_ID"] = client["client_id"]
     os.environ["PORTCULLIS_CLIENT_SECRET"] = client["client_secret"]
     settings.write_text((PROJECT / "project/settings.py").read_text() + guide.block("settings.py"))
@@ -145,10 +152,10 @@ def switch():
 
 def check_accounts():
     for username in MOVED:
-        assert post(f"{URL}/auth/login", username=username, password="wrong horse").status_code == 401
+        assert status_of_login(username, "wrong horse") == 401
         assert notes(log_in(username)["access_token"]) == [f"note of {username}"], username
     for username in ["ian", "una", "md5"]:
-        assert post(f"{URL}/auth/login", username=username, password=PASSWORD).status_code == 401
+        assert status_of_login(username, PASSWORD) == 401
     admin = bearer(log_in("alice")["access_token"])
     users = requests.get(f"{URL}/admin/users", headers=admin).json()["users"]
     users = {user["username"]: user for user in users}
@@ -159,11 +166,7 @@ def check_accounts():
     reset = portcullis("user", "reset-code", "una")
     reset_code = next(word for word in reset.split() if word.startswith("pcr_"))
     post(f"{URL}/auth/reset", reset_code=reset_code, new_password="una's horse").raise_for_status()
-    assert notes(log_in("una", "una's horse")["access_token"]) == []
-
-
-def portcullis(*arguments):
-    return subprocess.run(["portcullis", *arguments], capture_output=True, text=True, check=True).stdout
+    assert notes(log_in("una", "una's horse")["access_token"]) == ["note of una"]
 
 
 def check_clients(session, ended):
@@ -187,8 +190,8 @@ def check_clients(session, ended):
     token = log_in("nina")["access_token"]
     post(NOTES, token, text="note of nina").raise_for_status()
     assert notes(token) == ["note of nina"]
-    client = json.loads(portcullis("client", "create", "robot", "--permission", "orders:read",
-                                   "--audience", "notes", "--json"))
+    client = portcullis("client", "create", "robot", "--permission", "orders:read", "--json")
+    client = json.loads(client)
 
     def machine_token():
         return requests.post(f"{URL}/oauth/token", data={"grant_type": "client_credentials"},
@@ -216,10 +219,12 @@ def move_back():
         shutil.copy(PROJECT / path, FOLDER / path)
     start_django()
 
-    changed = {"pat": "battery staple", "dora": "dora's horse", "una": "una's horse", "nina": PASSWORD}
+    changed = {"pat": "battery staple", "dora": "dora's horse", "una": "una's horse",
+               "nina": PASSWORD}
     for username, password in (dict.fromkeys(USERS, PASSWORD) | changed).items():
         session = django_log_in(username, password)
-        own = [] if username in ("una", "dora") else [f"note of {username}"]
+        # The new Dora does not see the note of the former one.
+        own = [] if username == "dora" else [f"note of {username}"]
         assert notes(session["access"])[:1] == own, username
     refused = {"ian": PASSWORD, "pat": PASSWORD, "dora": PASSWORD}
     for username, password in refused.items():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Moves a Flask API to the service and back, as docs/move-from-flask.md says: `make interop-moving`."""
+"""Moves a Flask API to the service and back, as docs/move-from-flask.md says."""
 
 import json
 import os
@@ -26,8 +26,8 @@ ORDERS_URL = f"http://127.0.0.1:{ORDERS_PORT}/orders"
 os.environ |= {"OLD": OLD, "ORDERS": OLD, "DATABASE_URL": OLD.rsplit("/", 1)[0] + "/portcullis",
                "JWT_SECRET_KEY": SECRET, "NEW_SECRET": NEW_SECRET}
 # Users of the old API, and their passwords.
-USERS = {"John Doe": PASSWORD, "ann": "secret", "Ζωή": "πασσωορδ ☃", 'q"u\\o\'te': "a\tb", "bob": "x" * 100,
-         "carol": PASSWORD, "dave": PASSWORD, "eve": PASSWORD}
+USERS = {"John Doe": PASSWORD, "ann": "secret", "Ζωή": "πασσωορδ ☃", 'q"u\\o\'te': "a\tb",
+         "bob": "x" * 100, "carol": PASSWORD, "dave": PASSWORD, "eve": PASSWORD}
 
 guide = Guide("move-from-flask.md", {
     "https://auth.example.com": URL, "http://127.0.0.1:5000": URL, "PORT=5000": f"PORT={PORT}"})
@@ -97,8 +97,8 @@ def is_refused(reply, block):
 
 
 def use_old_apps():
-    """Does what users do before the move. Returns the replies to the client, and tokens of two users."""
-    shutil.copytree(APPS, FOLDER, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    """Does what users do before the move. Returns the replies to a client, and two tokens."""
+    shutil.copytree(APPS, FOLDER, dirs_exist_ok=True)
     start_flask("app", OLD_PORT, SECRET)
     start_flask("orders", ORDERS_PORT, SECRET)
     for user in USERS.items():
@@ -151,7 +151,7 @@ def move_orders_with_shared_secret(old_tokens):
     assert get(ORDERS_URL, token).status_code == 500
     stop("orders")
     guide.run("map-ids")
-    client = json.loads(guide.run("client").splitlines()[-1])
+    client = json.loads(guide.run("client"))
     os.environ["PORTCULLIS_CLIENT_ID"] = client["client_id"]
     os.environ["PORTCULLIS_CLIENT_SECRET"] = client["client_secret"]
     subprocess.run(["patch", "--quiet", "orders.py"], cwd=FOLDER, input=guide.block("orders.diff"),
@@ -196,9 +196,8 @@ def move_orders_to_public_keys():
 def move_back():
     """Changes accounts at the service, then moves back."""
     token = {name: log_in(URL, name, USERS[name]) for name in ["carol", "dave"]}
-    changed = requests.put(f"{URL}/auth/password", headers=bearer(token["carol"]),
-                           json={"current_password": USERS["carol"], "new_password": "battery staple"})
-    changed.raise_for_status()
+    requests.put(f"{URL}/auth/password", headers=bearer(token["carol"]), json={
+        "current_password": USERS["carol"], "new_password": "battery staple"}).raise_for_status()
     requests.delete(f"{URL}/auth/me", headers=bearer(token["dave"]),
                     json={"password": USERS["dave"]}).raise_for_status()
     subprocess.run(["portcullis", "user", "disable", "ann"], capture_output=True, check=True)
@@ -208,7 +207,7 @@ def move_back():
 
     guide.run("way-back")
     guide.run("way-back-orders")
-    shutil.copytree(APPS, FOLDER, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(APPS, FOLDER, dirs_exist_ok=True)
     app = (FOLDER / "app.py").read_text()
     write("app.py", app.replace("\n@app.get", f"\n{guide.block('invalid-token')}\n\n@app.get", 1))
     start_flask("app", OLD_PORT, NEW_SECRET)

@@ -34,18 +34,11 @@ class Guide:
         return text
 
     def run(self, name, code=0, **env):
-        """Runs a block as a reader does, in the folder of the test. Returns what it prints."""
+        """Runs a block as a reader does, in the folder of the test. Returns its standard output."""
         done = subprocess.run(["bash", "-euo", "pipefail", "-c", self.block(name)], cwd=FOLDER,
                               env=os.environ | env, capture_output=True, text=True)
         assert done.returncode == code, f"{name}: {done.returncode}, {done.stdout}{done.stderr}"
-        return done.stdout + done.stderr
-
-    def edit(self, path, name):
-        """Replaces the block `NAME-before` in a file by the block `NAME-after`, as a reader does."""
-        before, after = self.block(f"{name}-before"), self.block(f"{name}-after")
-        source = path.read_text()
-        assert source.count(before) == 1, f"{path.name} does not have {name}-before once"
-        path.write_text(source.replace(before, after))
+        return done.stdout
 
     def table(self, heading):
         """Returns the rows of the table below a heading, without the first two lines."""

@@ -1,7 +1,8 @@
-"""Users of the project that moves."""
+"""Users of the project that moves, each with a note."""
 
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group, User
+from notes.models import Note
 
 PASSWORD = "correct horse"
 # One user for each hasher, named like it. The first is the default.
@@ -19,3 +20,5 @@ def fill():
     User.objects.create_user("una", password=None)
     for hasher in HASHERS:
         User.objects.create(username=hasher, password=make_password(PASSWORD, hasher=hasher))
+    for user in User.objects.all():
+        Note.objects.create(owner=user, text=f"note of {user.username}")
