@@ -10,7 +10,8 @@ use mimalloc::MiMalloc;
 use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
 use portcullis::config::{
-    Cli, Command, Config, Database, KeyArgs, KeyCommand, SecretCommand, SecretKeySource,
+    Cli, Command, Config, Database, DatabaseCommand, KeyArgs, KeyCommand, SecretCommand,
+    SecretKeySource,
 };
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
@@ -73,6 +74,16 @@ fn run() -> Result<(), Box<dyn Error>> {
             let config = settings.check()?;
             print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::retire_secret(config))?)
+        }
+        Command::Database(DatabaseCommand::Copy(args)) => {
+            let config = settings.check_for_copy(&args)?;
+            print_warnings(&config.warnings)?;
+            Ok(system.block_on(commands::copy_database(config))?)
+        }
+        Command::Database(DatabaseCommand::Backup { file }) => {
+            let config = settings.check_for_management()?;
+            print_warnings(&config.warnings)?;
+            Ok(system.block_on(commands::back_up_database(config, &file))?)
         }
         Command::Openapi => Ok(commands::openapi()?),
         Command::Migrate => {

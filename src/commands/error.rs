@@ -12,7 +12,9 @@ use crate::domain::{
 };
 use crate::hashing::HashingError;
 use crate::keys::{KeysError, OpenKeysError};
-use crate::store::{ClientWriteError, OpenError, RoleWriteError, StoreError, WriteError};
+use crate::store::{
+    BackupError, ClientWriteError, CopyError, OpenError, RoleWriteError, StoreError, WriteError,
+};
 
 /// Failure of a command.
 #[derive(Debug, Error)]
@@ -80,6 +82,12 @@ pub enum CommandError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The database could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// The database could not be backed up.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The password could not be hashed.
     #[error(transparent)]
     Hashing(#[from] HashingError),
@@ -107,6 +115,8 @@ impl CommandError {
             | Self::ClientName(_)
             | Self::Audience(_)
             | Self::Time
+            | Self::Copy(CopyError::SameDatabase)
+            | Self::Backup(BackupError::Postgres)
             | Self::PasswordsDiffer => 2,
             Self::NoSuchUser(_)
             | Self::Account(AccountError::NotFound)
@@ -120,6 +130,8 @@ impl CommandError {
                 | AccountError::Disabled,
             )
             | Self::Client(ClientError::NameTaken | ClientError::TooManySecrets)
+            | Self::Copy(CopyError::InUse(_) | CopyError::NotEmpty { .. })
+            | Self::Backup(BackupError::Exists(_))
             | Self::RoleChange(RoleError::BuiltIn | RoleError::InUse)
             | Self::Keys(KeysError::Key(KeyError::TooEarly(_) | KeyError::NotUsed)) => 4,
             _ => 1,

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod clients;
+mod database;
 mod error;
 mod export;
 mod import;
@@ -14,12 +15,13 @@ mod output;
 mod roles;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{
-    ClientArgs, Config, DatabaseSettings, KeyArgs, ManagementConfig, RoleArgs, UserArgs,
-    UserCommand,
+    ClientArgs, Config, CopyConfig, DatabaseSettings, KeyArgs, ManagementConfig, RoleArgs,
+    UserArgs, UserCommand,
 };
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
@@ -124,6 +126,24 @@ pub async fn migrate(database: &DatabaseSettings) -> Result<(), CommandError> {
     Ok(writeln!(io::stdout(), "the schema is up to date")?)
 }
 
+/// Runs `portcullis database copy`.
+///
+/// # Errors
+/// Returns an error if a database cannot be opened or fails, if one is in use, or if the target is
+/// not empty.
+pub async fn copy_database(config: CopyConfig) -> Result<(), CommandError> {
+    database::copy(&config).await
+}
+
+/// Runs `portcullis database backup`.
+///
+/// # Errors
+/// Returns an error if the database is not one of SQLite, if the file exists, or if it cannot be
+/// written.
+pub async fn back_up_database(config: ManagementConfig, file: &Path) -> Result<(), CommandError> {
+    database::back_up(&config, file).await
+}
+
 /// Runs a command on the database, and closes the database afterwards.
 async fn on_database(
     database: &DatabaseSettings,
@@ -142,12 +162,8 @@ async fn open(
     database: &DatabaseSettings,
     policy: SchemaPolicy,
 ) -> Result<Arc<dyn Store>, CommandError> {
-    let say = |sentence: &str| {
-        // A command does not fail because its comments cannot be read.
-        let _ = writeln!(io::stderr(), "{sentence}");
-    };
-    let store = store::open(database, policy, &say).await?;
-    say(&format!("using the database {}", store::describe(&database.database)));
+    let store = store::open(database, policy, &output::say).await?;
+    output::say(&format!("using the database {}", store::describe(&database.database)));
     Ok(store)
 }
 

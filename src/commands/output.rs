@@ -11,6 +11,11 @@ use crate::http::{
     ClientView, KeyView, ManagedAccountView, NewClientView, ResetCodeView, RoleView, SessionView,
 };
 
+/// Prints a comment on standard error. A command does not fail because its comments cannot be read.
+pub(super) fn say(sentence: &str) {
+    let _ = writeln!(io::stderr(), "{sentence}");
+}
+
 /// Prints accounts, roles and keys as tables or as JSON.
 pub(super) struct Printer {
     /// Print one JSON object a line.

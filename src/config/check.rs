@@ -5,16 +5,19 @@ use std::fs;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use url::Url;
 
 use super::cli::RawSettings;
+use super::command::CopyArgs;
 use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlite_path, trimmed};
 use super::env_file::is_readable_by_others;
 use super::settings::{
-    Config, ConfigError, Database, DatabaseSettings, HashSettings, HttpSettings, KeySettings,
-    ListenAddress, LogSettings, ManagementConfig, NetworkSettings, PoolMode, PostgresSettings,
-    Rate, RevocationSettings, Secret, SecretKeySource, ThrottleSettings, TokenSettings,
+    Config, ConfigError, CopyConfig, Database, DatabaseSettings, HashSettings, HttpSettings,
+    KeySettings, ListenAddress, LogSettings, ManagementConfig, NetworkSettings, PoolMode,
+    PostgresSettings, Rate, RevocationSettings, Secret, SecretKeySource, ThrottleSettings,
+    TokenSettings,
 };
 use super::values::{
     algorithm, at_least, at_most, audience, blocklist, host, iterations, leeway, listen_address,
@@ -74,6 +77,16 @@ impl RawSettings {
     pub fn check_for_management(&self) -> Result<ManagementConfig, ConfigError> {
         let mut checker = Checker::new(self);
         let config = checker.management_config();
+        checker.finish(config)
+    }
+
+    /// Checks the settings of a copy of a database.
+    ///
+    /// # Errors
+    /// Returns all problems of these settings.
+    pub fn check_for_copy(&self, args: &CopyArgs) -> Result<CopyConfig, ConfigError> {
+        let mut checker = Checker::new(self);
+        let config = checker.copy_config(args);
         checker.finish(config)
     }
 
@@ -147,10 +160,22 @@ impl<'a> Checker<'a> {
     }
 
     fn management_config(&mut self) -> Result<ManagementConfig, Reported> {
+        let database = self.database();
         build!(ManagementConfig {
-            database: self.database(),
+            kept_secret: self.kept_secret(database.as_ref().ok()),
+            database,
             hashing: self.hashing(),
             passwords: self.passwords(),
+            warnings: Ok(mem::take(&mut self.warnings)),
+        })
+    }
+
+    fn copy_config(&mut self, args: &CopyArgs) -> Result<CopyConfig, Reported> {
+        let from = self.copied_database("--from", &args.from);
+        build!(CopyConfig {
+            kept_secret: self.kept_secret(from.as_ref().ok()),
+            from,
+            to: self.copied_database("--to", &args.to),
             warnings: Ok(mem::take(&mut self.warnings)),
         })
     }
@@ -209,17 +234,36 @@ impl<'a> Checker<'a> {
         let pool_mode = setting!(self, database_pool_mode, pool_mode);
 
         let url = url_from_file?.unwrap_or_else(|| trimmed(&self.raw.database_url));
-        if let Some(path) = self.parse("DATABASE_URL", url.expose(), sqlite_path)? {
-            return Ok(Database::Sqlite(path));
-        }
-        self.check_escapes("DATABASE_URL", url.expose())?;
+        let postgres = match self.parse_location("DATABASE_URL", url)? {
+            Database::Postgres(postgres) => postgres,
+            Database::Sqlite(path) => return Ok(Database::Sqlite(path)),
+        };
         let pool_mode = pool_mode?;
         let listen_url = match listen_url? {
             // Notifications do not arrive through a pooler in transaction mode.
-            None if pool_mode == PoolMode::Session => Some(url.clone()),
+            None if pool_mode == PoolMode::Session => Some(postgres.url.clone()),
             listen_url => listen_url,
         };
-        Ok(Database::Postgres(PostgresSettings { url, listen_url, pool_mode }))
+        Ok(Database::Postgres(PostgresSettings { listen_url, pool_mode, ..postgres }))
+    }
+
+    /// Parses the URL of a database that is used without a pooler and without notifications.
+    fn parse_location(&mut self, name: &str, url: Secret) -> Result<Database, Reported> {
+        if let Some(path) = self.parse(name, url.expose(), sqlite_path)? {
+            return Ok(Database::Sqlite(path));
+        }
+        self.check_escapes(name, url.expose())?;
+        let pool_mode = PoolMode::Session;
+        Ok(Database::Postgres(PostgresSettings { url, listen_url: None, pool_mode }))
+    }
+
+    /// Checks one end of a copy.
+    fn copied_database(&mut self, name: &str, url: &Secret) -> Result<DatabaseSettings, Reported> {
+        build!(DatabaseSettings {
+            database: self.parse_location(name, trimmed(url)),
+            max_connections: setting!(self, database_max_connections, at_least(2)),
+            acquire_timeout: setting!(self, database_acquire_timeout, positive_seconds),
+        })
     }
 
     fn listen_url(&mut self) -> Result<Option<Secret>, Reported> {
@@ -306,6 +350,21 @@ impl<'a> Checker<'a> {
                  make one with `openssl rand -hex 32`",
             )),
         }
+    }
+
+    /// Returns the file beside an SQLite database that has its secret; `None` if the secret is given,
+    /// or if there is no such file.
+    fn kept_secret(
+        &mut self,
+        database: Option<&DatabaseSettings>,
+    ) -> Result<Option<PathBuf>, Reported> {
+        let is_given = self.secret("JWT_SECRET_KEY")?.is_some();
+        Ok(match database.map(|settings| &settings.database) {
+            Some(Database::Sqlite(path)) if !is_given => {
+                Some(key_path(path)).filter(|key| key.exists())
+            }
+            _ => None,
+        })
     }
 
     fn tokens(&mut self, public_url: Option<&Option<String>>) -> Result<TokenSettings, Reported> {

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::settings::Secret;
+
 /// A subcommand of the program.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -27,6 +29,9 @@ pub enum Command {
     /// Generate and retire values of JWT_SECRET_KEY
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Copy databases and back them up
+    #[command(subcommand)]
+    Database(DatabaseCommand),
     /// Migrate the schema of the database, as every start of the service does
     Migrate,
     /// Print the OpenAPI document of the API
@@ -339,4 +344,27 @@ pub enum SecretCommand {
     /// Make the present JWT_SECRET_KEY the only one that can decrypt the keys, once every instance
     /// has it
     Retire,
+}
+
+/// An operation on a whole database.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DatabaseCommand {
+    /// Copy a database into an empty one, on SQLite or PostgreSQL. No instance may run on either
+    Copy(CopyArgs),
+    /// Write a copy of the SQLite database to a new file, while the service runs
+    Backup {
+        /// File to create
+        file: PathBuf,
+    },
+}
+
+/// Arguments of `portcullis database copy`.
+#[derive(Clone, Debug, Args)]
+pub struct CopyArgs {
+    /// Database to copy: postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH
+    #[arg(long, value_name = "URL")]
+    pub from: Secret,
+    /// Database to copy into, which is created or migrated; as the owner, with PostgreSQL
+    #[arg(long, value_name = "URL")]
+    pub to: Secret,
 }

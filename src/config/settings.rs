@@ -56,6 +56,23 @@ pub struct ManagementConfig {
     pub hashing: HashSettings,
     /// Rules for new passwords.
     pub passwords: PasswordPolicy,
+    /// File beside an SQLite database with the secret that protects its keys; `None` if the secret is
+    /// given.
+    pub kept_secret: Option<PathBuf>,
+    /// Problems that do not keep the command from running.
+    pub warnings: Vec<String>,
+}
+
+/// The settings of a copy of a database.
+#[derive(Clone, Debug)]
+pub struct CopyConfig {
+    /// Database to copy.
+    pub from: DatabaseSettings,
+    /// Database to copy into.
+    pub to: DatabaseSettings,
+    /// File beside an SQLite source with the secret that protects its keys; `None` if the secret is
+    /// given.
+    pub kept_secret: Option<PathBuf>,
     /// Problems that do not keep the command from running.
     pub warnings: Vec<String>,
 }

@@ -26,8 +26,14 @@ const TRANSIENT_SQLSTATES: [&str; 7] = [
     "28P01", // the password is wrong, as during its rotation
     "3D000", // the database does not exist, as during a restore
     "55000", // the database accepts no connections
-    "55P03", // a lock was not available in time
+    LOCK_NOT_AVAILABLE,
 ];
+
+/// SQLSTATE of a statement that waited too long for a lock.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Primary result code of SQLite for a lock that another connection holds.
+const BUSY: u32 = 5;
 
 /// SQLSTATE of a statement that the role must not execute.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
@@ -201,8 +207,19 @@ fn is_transient_database_error(error: &dyn DatabaseError) -> bool {
     sqlite_primary_code(error).is_some_and(|code| TRANSIENT_SQLITE_CODES.contains(&code))
 }
 
+/// Returns `true` for an error of PostgreSQL about a lock that was not available in time.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.as_deref() == Some(LOCK_NOT_AVAILABLE)
+}
+
+/// Returns `true` for an error of SQLite about a lock that another connection holds.
+pub(super) fn is_busy(error: &dyn DatabaseError) -> bool {
+    sqlite_primary_code(error) == Some(BUSY)
+}
+
 /// Returns the primary result code of an error from SQLite.
-pub(super) fn sqlite_primary_code(error: &dyn DatabaseError) -> Option<u32> {
+fn sqlite_primary_code(error: &dyn DatabaseError) -> Option<u32> {
     let code = error.try_downcast_ref::<SqliteError>()?.code()?;
     Some(code.parse::<u32>().ok()? & 0xff)
 }

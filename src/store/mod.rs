@@ -4,8 +4,10 @@
 //! of the same name and pass one contract suite (`tests/api/store`).
 
 mod audit;
+mod backup;
 mod clients;
 mod columns;
+mod copy;
 mod database;
 mod error;
 mod feed;
@@ -17,7 +19,9 @@ mod roles;
 mod schema;
 mod sessions;
 mod sqlite;
+mod tables;
 mod throttle;
+mod transfer;
 mod users;
 
 use std::path;
@@ -26,7 +30,9 @@ use std::sync::Arc;
 use crate::config::{Database, DatabaseSettings};
 
 pub use audit::{AuditQuery, AuditStore, ListedAuditRecord};
+pub use backup::{BackupError, back_up};
 pub use clients::{ClientStore, ClientWriteError};
+pub use copy::{CopyError, CopyProgress, copy};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};

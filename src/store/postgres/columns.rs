@@ -8,7 +8,7 @@ use crate::store::columns::from_micros;
 use crate::store::error::StoreError;
 
 /// Epoch of PostgreSQL, 2000-01-01, in microseconds since the Unix epoch.
-const EPOCH_MICROS: i64 = 946_684_800_000_000;
+pub(super) const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// Selects a time in microseconds since the Unix epoch. It is one that can be read, even if the
 /// column holds `infinity`.

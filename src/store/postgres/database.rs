@@ -152,7 +152,7 @@ impl PostgresStore {
     }
 }
 
-fn connect_options(url: &Secret) -> Result<PgConnectOptions, sqlx::Error> {
+pub(super) fn connect_options(url: &Secret) -> Result<PgConnectOptions, sqlx::Error> {
     let options = PgConnectOptions::from_str(url.expose())?;
     // The URL has an IPv6 address in brackets, which is how `sqlx` would look it up.
     let host = options.get_host().trim_matches(['[', ']']).to_owned();
@@ -168,6 +168,14 @@ async fn check_encoding(connection: &mut PgConnection) -> Result<(), OpenFailure
         encoding if encoding == ENCODING => Ok(()),
         encoding => Err(OpenFailure::Encoding(encoding)),
     }
+}
+
+/// Refuses a database whose schema is missing or not the current one.
+pub(super) async fn require_current_schema(
+    connection: &mut PgConnection,
+) -> Result<(), OpenFailure> {
+    let migrations = Migrations::new(MIGRATIONS);
+    migrations.require(migrations.state(&applied_migrations(connection).await?)?)
 }
 
 /// Returns the migrations that the database has. The statements have no parameters, so they leave

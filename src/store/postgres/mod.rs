@@ -4,6 +4,8 @@ mod audit;
 mod client_rows;
 mod clients;
 mod columns;
+mod copy;
+mod copy_format;
 mod database;
 mod executor;
 mod feed;
@@ -18,4 +20,5 @@ mod sessions;
 mod throttle;
 mod users;
 
+pub(super) use copy::{PostgresSource, PostgresTarget};
 pub(super) use database::{PostgresStore, describe};

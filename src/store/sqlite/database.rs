@@ -22,7 +22,7 @@ use crate::config::DatabaseSettings;
 use crate::domain::ServerId;
 use crate::store::columns::from_micros;
 use crate::store::database::{PoolStatus, Store};
-use crate::store::error::{OpenFailure, StoreError, sqlite_primary_code, within};
+use crate::store::error::{OpenFailure, StoreError, is_busy, within};
 use crate::store::schema::{Migrations, SchemaPolicy, SchemaState};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
@@ -68,9 +68,6 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
 
 /// SQL expression for the current time in microseconds since the Unix epoch.
 pub(super) const NOW: &str = "cast(unixepoch('subsec') * 1000000 as integer)";
-
-/// Primary result code for a lock that another connection holds.
-const BUSY: u32 = 5;
 
 /// Delay between attempts to switch to WAL mode.
 const BUSY_RETRY: Duration = Duration::from_millis(5);
@@ -145,14 +142,20 @@ fn create_file(path: &Path) -> io::Result<()> {
 async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
     loop {
         match options.connect().await {
-            Err(sqlx::Error::Database(error))
-                if sqlite_primary_code(error.as_ref()) == Some(BUSY) =>
-            {
+            Err(sqlx::Error::Database(error)) if is_busy(error.as_ref()) => {
                 sleep(BUSY_RETRY).await;
             }
             result => return result,
         }
     }
+}
+
+/// Refuses a database whose schema is missing or not the current one.
+pub(super) async fn require_current_schema(
+    connection: &mut SqliteConnection,
+) -> Result<(), OpenFailure> {
+    let migrations = Migrations::new(MIGRATIONS);
+    migrations.require(migrations.state(&applied_migrations(connection).await?)?)
 }
 
 /// Returns the migrations that the database has.
