@@ -10,13 +10,16 @@ use super::{export, import, input};
 use crate::clock::Clock;
 use crate::config::{ExportArgs, HashSettings, UserArgs, UserCommand};
 use crate::domain::{
-    AuditAction, AuditRecord, ExternalId, PasswordHash, PasswordPolicy, Requester, Roles, User,
-    UserChange, UserEdit, Username,
+    AuditAction, AuditRecord, ExternalId, PasswordHash, PasswordPolicy, Requester, Roles,
+    SessionId, User, UserChange, UserEdit, Username,
 };
 use crate::hashing::PasswordHasher;
 use crate::http::{ManagedAccountView, ResetCodeView};
 use crate::store::{Credentials, ListedUser, Store, UserQuery};
 use crate::tokens::generate_reset_code;
+
+/// Number of sessions that are ended in one commit, so that their locks are held only briefly.
+const ENDED_SESSIONS: u32 = 1_000;
 
 /// Executes the commands on the database.
 pub(super) struct Accounts {
@@ -72,8 +75,11 @@ impl Accounts {
                 return export::one(&*self.store, &user, self.clock.now()).await;
             }
             UserCommand::Delete { username } => self.change(&username, UserEdit::Delete).await?,
-            UserCommand::EndSessions { username } => {
+            UserCommand::EndSessions { username: Some(username), all: _ } => {
                 self.change(&username, UserEdit::EndSessions).await?
+            }
+            UserCommand::EndSessions { username: None, all: _ } => {
+                return Ok(printer.ended_sessions(self.end_all_sessions().await?)?);
             }
             UserCommand::Unthrottle { username } => self.unthrottle(&username).await?,
         };
@@ -171,6 +177,30 @@ impl Accounts {
             requester: Requester::COMMAND_LINE,
         };
         Ok(self.store.change_user(&change).await?.user)
+    }
+
+    /// Ends the sessions of all accounts. Returns their number.
+    async fn end_all_sessions(&self) -> Result<u64, CommandError> {
+        let record = AuditRecord {
+            at: self.clock.now(),
+            action: AuditAction::SessionsEnded,
+            requester: Requester::COMMAND_LINE,
+            subject: None,
+            session_id: None,
+            detail: Some("all accounts".to_owned()),
+        };
+        self.store.insert_audit_record(&record).await?;
+        let mut count = 0;
+        let mut last = None;
+        loop {
+            let ended = self.store.end_sessions(last, ENDED_SESSIONS).await?.revocations;
+            count += ended.len() as u64;
+            let ids = ended.iter().map(|revocation| revocation.id.as_uuid());
+            last = ids.max().map(SessionId::from);
+            if ended.len() < ENDED_SESSIONS as usize {
+                return Ok(count);
+            }
+        }
     }
 
     async fn unthrottle(&self, username: &str) -> Result<User, CommandError> {

@@ -30,6 +30,12 @@ struct AccountWithSessions {
     sessions: Vec<SessionView>,
 }
 
+/// Number of sessions that were ended.
+#[derive(Serialize)]
+struct EndedSessions {
+    ended_sessions: u64,
+}
+
 impl Printer {
     /// Prints accounts.
     pub(super) fn users(
@@ -68,6 +74,14 @@ impl Printer {
             io::stdout(),
             "{reset_code}\nIt is valid for {expires_in} s and is not shown again."
         )
+    }
+
+    /// Prints the number of sessions that were ended.
+    pub(super) fn ended_sessions(&self, count: u64) -> io::Result<()> {
+        if self.json {
+            return print_json([EndedSessions { ended_sessions: count }]);
+        }
+        writeln!(io::stdout(), "ended {count} sessions")
     }
 
     /// Prints signing keys.

@@ -154,6 +154,7 @@ impl<'a> Checker<'a> {
             networks: self.networks(),
             revocations,
             audit_retention: setting!(self, audit_retention, positive_seconds),
+            deleted_account_retention: setting!(self, deleted_account_retention, seconds),
             log: self.log(),
             warnings: Ok(mem::take(&mut self.warnings)),
         })

@@ -289,6 +289,11 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "31536000", value_name = "SECONDS", global = true)]
     pub(super) audit_retention: String,
 
+    /// Time after the deletion of an account for which its name and addresses stay in the audit log;
+    /// 0 means until the next cleanup. Its id stays
+    #[arg(long, env, default_value = "2592000", value_name = "SECONDS", global = true)]
+    pub(super) deleted_account_retention: String,
+
     /// Log format; auto means pretty on a terminal and json elsewhere
     #[arg(long, env, default_value = "auto", value_name = "auto|json|pretty", global = true)]
     pub(super) log_format: String,

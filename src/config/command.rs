@@ -126,10 +126,14 @@ pub enum UserCommand {
         /// Username of the account
         username: String,
     },
-    /// End all sessions of an account
+    /// End all sessions of an account, or those of all accounts
     EndSessions {
         /// Username of the account
-        username: String,
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        username: Option<String>,
+        /// End the sessions of all accounts
+        #[arg(long)]
+        all: bool,
     },
     /// Import accounts with the password hashes of another system, and create the database if there is
     /// none. Accounts that are there already are left as they are, so that an interrupted import can be

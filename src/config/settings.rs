@@ -35,6 +35,8 @@ pub struct Config {
     pub revocations: RevocationSettings,
     /// Retention of audit records.
     pub audit_retention: Duration,
+    /// Time after the deletion of an account for which its name and addresses stay in the audit log.
+    pub deleted_account_retention: Duration,
     pub log: LogSettings,
     /// Problems that do not keep the service from running.
     pub warnings: Vec<String>,

@@ -30,6 +30,45 @@ pub trait AuditStore {
         retention: Duration,
         limit: u32,
     ) -> Result<u64, StoreError>;
+
+    /// Finds an account that was deleted longer than `retention` ago, both by `now` and by the clock
+    /// of the database, and whose name and addresses are still in the log. Its records are to be
+    /// redacted by [`Self::redact_records`].
+    async fn find_redaction(
+        &self,
+        now: OffsetDateTime,
+        retention: Duration,
+    ) -> Result<Option<Redaction>, StoreError>;
+
+    /// Removes the name and addresses of a deleted account from the next `limit` records: the details
+    /// of those about it, the origins of its requests, and those of anonymous ones about it. The origin
+    /// of another requester stays, and so do all ids.
+    ///
+    /// Returns what is left, or `None` after the last record. That of the deletion itself comes last:
+    /// if the process ends before, the next call of [`Self::find_redaction`] finds the account again.
+    async fn redact_records(
+        &self,
+        redaction: Redaction,
+        limit: u32,
+    ) -> Result<Option<Redaction>, StoreError>;
+}
+
+/// Removal of the name and the addresses of a deleted account from the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Redaction {
+    /// Id of the record of the deletion.
+    pub(super) deletion: i64,
+    /// Id of the account.
+    pub(super) account: Uuid,
+    /// Id of the last record that was read.
+    pub(super) after: i64,
+}
+
+impl Redaction {
+    /// Begins with the first record.
+    pub(super) fn new(deletion: i64, account: Uuid) -> Self {
+        Self { deletion, account, after: i64::MIN }
+    }
 }
 
 /// Filter and page of the audit log, latest record first. `None` matches every record.

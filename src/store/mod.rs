@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use crate::config::{Database, DatabaseSettings};
 
-pub use audit::{AuditQuery, AuditStore, ListedAuditRecord};
+pub use audit::{AuditQuery, AuditStore, ListedAuditRecord, Redaction};
 pub use backup::{BackupError, back_up};
 pub use clients::{ClientStore, ClientWriteError};
 pub use copy::{CopyError, CopyProgress, copy};

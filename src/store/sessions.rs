@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use time::OffsetDateTime;
 
 use super::error::StoreError;
-use super::revocations::LockedSessions;
+use super::revocations::{CommittedRevocations, LockedSessions};
 use super::users::WriteError;
 #[cfg(doc)]
 use crate::domain::REVOCATIONS_PER_USER;
@@ -69,6 +69,14 @@ pub trait SessionStore {
         query: &SessionQuery,
         now: OffsetDateTime,
     ) -> Result<Vec<Session>, StoreError>;
+
+    /// Ends at most `limit` sessions of all accounts, those after an id in the order of ids; `None`
+    /// is before all. Fewer are the last ones.
+    async fn end_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<CommittedRevocations, StoreError>;
 
     /// Deletes at most `limit` sessions that expired before `now` and before the time by the clock
     /// of the database: a single wrong clock deletes nothing. Returns their number.

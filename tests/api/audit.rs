@@ -20,6 +20,8 @@ on_both_databases![
     refused_logins_are_recorded_at_a_bounded_rate,
     audit_log_supports_pages_and_filters,
     old_records_are_deleted_after_retention,
+    deleted_account_is_redacted_after_its_retention,
+    long_log_of_a_deleted_account_is_redacted_in_batches,
     forwarded_address_requires_trusted_proxy,
 ];
 
@@ -329,6 +331,123 @@ async fn old_records_are_deleted_after_retention(database: TestDatabase) {
         read_records(&app, &root, "").await.is_empty()
     })
     .await;
+}
+
+/// Moves the audit log into the past.
+async fn age_records(database: &TestDatabase, hours: u32) {
+    let update = match database {
+        TestDatabase::Postgres { .. } => {
+            format!("update audit_log set at = at - interval '{hours} hours'")
+        }
+        TestDatabase::Sqlite(_) => {
+            format!("update audit_log set at = at - {}", u64::from(hours) * 3_600_000_000)
+        }
+    };
+    database.execute(update).await;
+}
+
+async fn deleted_account_is_redacted_after_its_retention(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let root = app.register_admin(&database).await;
+    let bob = app.register_and_log_in("bob").await;
+    let alice = app.register_and_log_in("alice").await;
+    let id_of = |token: &str| decode_claims(token)["sub"].as_str().unwrap().to_owned();
+    let path = format!("/admin/users/{}", id_of(&alice));
+    let roles = json!({ "roles": ["user", "admin"] });
+    send_successfully(&app, Method::PUT, &format!("{path}/roles"), &root, &roles).await;
+    // An administrator, too, who acts on another account before it is deleted.
+    let alice = app.log_in_for_token("alice").await;
+    let bobs = format!("/admin/users/{}/disable", id_of(&bob));
+    send_successfully(&app, Method::POST, &bobs, &alice, &json!({})).await;
+    app.log_in("alice", "wrong password").await;
+    eventually("the refusal is recorded", async || {
+        !read_records(&app, &root, "action=login.refused").await.is_empty()
+    })
+    .await;
+    send_successfully(&app, Method::DELETE, &path, &root, &json!({})).await;
+    age_records(&database, 2).await;
+    // Another account with the same name, deleted not long enough ago.
+    let second = app.register_and_log_in("alice").await;
+    let second_path = format!("/admin/users/{}", id_of(&second));
+    send_successfully(&app, Method::DELETE, &second_path, &root, &json!({})).await;
+    app.register_and_log_in("alice").await;
+    let before = read_records(&app, &root, "limit=100").await;
+
+    let cleaning = TestApp::start_with(&database, |config| {
+        config.deleted_account_retention = Duration::from_hours(1);
+        config.revocations.sweep_interval = Duration::from_millis(20);
+    })
+    .await;
+    let deletion = format!("subject={}&action=user.deleted", id_of(&alice));
+    eventually("the deletion is redacted", async || {
+        read_records(&cleaning, &root, &deletion).await[0]["detail"].is_null()
+    })
+    .await;
+
+    let after = read_records(&app, &root, "limit=100").await;
+    assert_eq!(before.len(), after.len());
+    let (alice, root) = (json!(id_of(&alice)), json!(id_of(&root)));
+    for (mut record, redacted) in before.into_iter().zip(&after) {
+        if record["subject"] == alice {
+            record["detail"] = Value::Null;
+        }
+        let is_anonymous_about_alice = record["actor"].is_null() && record["subject"] == alice;
+        if record["actor"] == alice || is_anonymous_about_alice {
+            record["ip"] = Value::Null;
+            record["user_agent"] = Value::Null;
+        }
+        assert_eq!(record, *redacted);
+    }
+    let by_root = |record: &&Value| record["actor"] == root && record["subject"] == alice;
+    assert!(after.iter().filter(by_root).all(|record| record["ip"] == "127.0.0.1"), "{after:?}");
+    let on_bob = |record: &&Value| record["actor"] == alice && record["subject"] != alice;
+    assert_eq!(after.iter().find(on_bob).unwrap()["detail"], "bob");
+}
+
+async fn long_log_of_a_deleted_account_is_redacted_in_batches(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let root = app.register_admin(&database).await;
+    let token = app.register_and_log_in("alice").await;
+    let insert = match &database {
+        TestDatabase::Postgres { .. } => {
+            "insert into audit_log (at, action, actor_id, subject_id, detail, address, user_agent)
+             select now(), 'token.revoked', id, id, 'x', '::1', 'x'
+             from users, generate_series(1, 2500) where username = 'alice'"
+        }
+        TestDatabase::Sqlite(_) => {
+            "with recursive numbers (n) as (select 1 union all select n + 1 from numbers where n < 2500)
+             insert into audit_log (at, action, actor_id, subject_id, detail, address, user_agent)
+             select unixepoch() * 1000000, 'token.revoked', id, id, 'x', '::1', 'x'
+             from users, numbers where username = 'alice'"
+        }
+    };
+    database.execute(insert).await;
+    let password = json!({ "password": "correct horse" });
+    send_successfully(&app, Method::DELETE, "/auth/me", &token, &password).await;
+
+    let cleaning = TestApp::start_with(&database, |config| {
+        config.deleted_account_retention = Duration::ZERO;
+        config.revocations.sweep_interval = Duration::from_millis(20);
+    })
+    .await;
+    eventually("the deletion is redacted", async || {
+        read_records(&cleaning, &root, "action=user.deleted").await[0]["detail"].is_null()
+    })
+    .await;
+
+    let alice = decode_claims(&token)["sub"].as_str().unwrap().to_owned();
+    let mut page = format!("/admin/audit?subject={alice}&limit=100");
+    let mut count = 0;
+    loop {
+        let reply = app.send_with_token(Method::GET, &page, &root).await;
+        for record in reply.body["records"].as_array().unwrap() {
+            count += 1;
+            assert!(record["detail"].is_null() && record["ip"].is_null(), "{record}");
+        }
+        let Some(next) = reply.body["next"].as_i64() else { break };
+        page = format!("/admin/audit?subject={alice}&limit=100&after={next}");
+    }
+    assert!(count > 2_500, "{count}");
 }
 
 async fn forwarded_address_requires_trusted_proxy(database: TestDatabase) {

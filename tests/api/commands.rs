@@ -29,21 +29,21 @@ on_both_databases![
 
 /// The exit code and the output of a command.
 #[derive(Debug)]
-struct Outcome {
-    exit_code: Option<i32>,
-    stdout: String,
-    stderr: String,
+pub struct Outcome {
+    pub exit_code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Outcome {
     /// Parses one JSON value for each line of output.
-    fn json_lines(&self) -> Vec<Value> {
+    pub fn json_lines(&self) -> Vec<Value> {
         assert_eq!(self.exit_code, Some(0), "{self:?}");
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[track_caller]
-    fn assert_refused(&self, exit_code: i32, message: &str) {
+    pub fn assert_refused(&self, exit_code: i32, message: &str) {
         let last_line = self.stderr.lines().next_back();
         let actual = (self.exit_code, last_line, self.stdout.as_str());
         assert_eq!(actual, (Some(exit_code), Some(message), ""));
@@ -51,7 +51,7 @@ impl Outcome {
 }
 
 /// Runs a command line with a text on standard input.
-async fn run(command: &mut Command, arguments: &str, input: &str) -> Outcome {
+pub async fn run(command: &mut Command, arguments: &str, input: &str) -> Outcome {
     command.args(arguments.split(' ')).stdin(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

@@ -24,6 +24,7 @@ mod cluster;
 mod commands;
 mod connections;
 mod cors;
+mod database;
 mod errors;
 mod faults;
 mod guessing;

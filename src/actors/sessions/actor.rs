@@ -63,6 +63,7 @@ impl SessionActor {
             store: Arc::clone(&store),
             replica: Arc::clone(&state.replica),
             audit_retention: config.audit_retention,
+            deleted_account_retention: config.deleted_account_retention,
             timeout,
             clock: Arc::clone(&clock),
             metrics: Arc::clone(&metrics),

@@ -22,6 +22,7 @@ pub(super) struct Cleanup {
     pub(super) store: Arc<dyn Store>,
     pub(super) replica: Arc<Replica>,
     pub(super) audit_retention: Duration,
+    pub(super) deleted_account_retention: Duration,
     /// Maximum duration of one statement.
     pub(super) timeout: Duration,
     pub(super) clock: Arc<dyn Clock>,
@@ -46,7 +47,25 @@ impl Cleanup {
         self.repeat(|_| store.delete_expired_failures(BATCH_LIMIT)).await?;
         let retention = self.audit_retention;
         self.repeat(|now| store.delete_expired_audit_records(now, retention, BATCH_LIMIT)).await?;
-        Ok(())
+        self.redact_deleted_accounts().await
+    }
+
+    /// Removes the names and addresses of accounts that were deleted long enough ago from the audit
+    /// log.
+    async fn redact_deleted_accounts(&self) -> Result<(), ActorError> {
+        let store = &self.store;
+        let retention = self.deleted_account_retention;
+        loop {
+            let find = store.find_redaction(self.clock.now(), retention);
+            let mut rest = with_deadline(self.timeout, find).await?;
+            if rest.is_none() {
+                return Ok(());
+            }
+            while let Some(redaction) = rest {
+                let redact = store.redact_records(redaction, BATCH_LIMIT);
+                rest = with_deadline(self.timeout, redact).await?;
+            }
+        }
     }
 
     /// Deletes batches until none is full. Returns the number of rows.

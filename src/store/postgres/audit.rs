@@ -4,15 +4,15 @@ use std::slice;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::Postgres;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::Query;
+use sqlx::{Postgres, Row};
 use time::OffsetDateTime;
 
 use super::columns::time_column;
 use super::database::PostgresStore;
 use crate::domain::{AuditRecord, RequestOrigin, SessionId, UserId};
-use crate::store::audit::{AuditColumns, AuditQuery, AuditStore, ListedAuditRecord};
+use crate::store::audit::{AuditColumns, AuditQuery, AuditStore, ListedAuditRecord, Redaction};
 use crate::store::columns::column;
 use crate::store::error::StoreError;
 
@@ -20,6 +20,16 @@ use crate::store::error::StoreError;
 macro_rules! columns {
     () => {
         "at, action, actor_id, subject_id, session_id, detail, address, user_agent"
+    };
+}
+
+/// Begins an update that removes the name and the addresses of the account `$1`.
+macro_rules! redact {
+    () => {
+        "update audit_log
+         set detail = case when subject_id is distinct from $1 then detail end,
+             address = case when actor_id <> $1 then address end,
+             user_agent = case when actor_id <> $1 then user_agent end"
     };
 }
 
@@ -106,6 +116,57 @@ impl AuditStore for PostgresStore {
         );
         let delete = delete.bind(now).bind(retention.as_secs_f64()).bind(i64::from(limit));
         Ok(delete.execute(&self.executor).await?.rows_affected())
+    }
+
+    async fn find_redaction(
+        &self,
+        now: OffsetDateTime,
+        retention: Duration,
+    ) -> Result<Option<Redaction>, StoreError> {
+        let select = self.executor.query(
+            "select id, subject_id from audit_log
+             where action = 'user.deleted' and detail is not null and subject_id is not null
+               and at < least($1, clock_timestamp()) - make_interval(secs => $2)
+             order by at limit 1",
+        );
+        let select = select.bind(now).bind(retention.as_secs_f64());
+        let Some(row) = select.fetch_optional(&self.executor).await? else { return Ok(None) };
+        Ok(Some(Redaction::new(row.try_get("id")?, row.try_get("subject_id")?)))
+    }
+
+    async fn redact_records(
+        &self,
+        redaction: Redaction,
+        limit: u32,
+    ) -> Result<Option<Redaction>, StoreError> {
+        let update = self.executor.query(concat!(
+            "with batch as (
+                 (select id from audit_log where subject_id = $1 and id > $2 order by id limit $3)
+                 union
+                 (select id from audit_log where actor_id = $1 and id > $2 order by id limit $3)
+                 order by id limit $3),
+             locked as (
+                 select id from audit_log where id in (select id from batch) and id <> $4
+                 order by id for update),
+             redacted as (",
+            redact!(),
+            " where id in (select id from locked))
+             select count(*) as count, max(id) as last from batch"
+        ));
+        let row = update
+            .bind(redaction.account)
+            .bind(redaction.after)
+            .bind(i64::from(limit))
+            .bind(redaction.deletion)
+            .fetch_one(&self.executor)
+            .await?;
+        if row.try_get::<i64, _>("count")? >= i64::from(limit) {
+            return Ok(Some(Redaction { after: row.try_get("last")?, ..redaction }));
+        }
+        let update = self.executor.query(concat!(redact!(), " where id = $2"));
+        let update = update.bind(redaction.account).bind(redaction.deletion);
+        update.execute(&self.executor).await?;
+        Ok(None)
     }
 }
 

@@ -174,7 +174,7 @@ fn encode(value: &Value, kind: Kind) -> Option<Option<Vec<u8>>> {
 fn encode_time(micros: i64) -> i64 {
     match micros.saturating_sub(EPOCH_MICROS) {
         early if early < TIMES.start => i64::MIN,
-        late if late >= TIMES.end => i64::MAX,
+        late if late >= TIMES.end || micros == i64::MAX => i64::MAX,
         time => time,
     }
 }

@@ -80,7 +80,7 @@ impl RoleStore for PostgresStore {
         );
         let Some(row) = select.fetch_optional(&self.executor).await? else { return Ok(None) };
         let (name, after) = (row.try_get("name")?, row.try_get("ending_after")?);
-        let ended = self.end_batch(name, after, limit).await?;
+        let ended = self.end_batch(Some(name), after, limit).await?;
         let last = ended.revocations.iter().map(|revocation| revocation.id.as_uuid()).max();
         let is_full = ended.revocations.len() >= limit as usize;
         self.advance(name, after, last.filter(|_| is_full)).await?;
@@ -157,19 +157,19 @@ impl PostgresStore {
 /// Steps of `end_sessions_of_roles`, each a commit: no transaction may hold the role while it waits
 /// for sessions, or sessions while it waits for the role.
 impl PostgresStore {
-    /// Ends the next sessions of the members of a role.
+    /// Ends the next sessions of the members of a role, or of all accounts.
     ///
     /// Waits for sessions that are locked: a refresh that read the former permissions may hold them.
-    async fn end_batch(
+    pub(super) async fn end_batch(
         &self,
-        role: &str,
+        role: Option<&str>,
         after: Uuid,
         limit: u32,
     ) -> Result<CommittedRevocations, StoreError> {
         let delete = self.executor.query(AssertSqlSafe(format!(
             "with members as (
                  select sessions.id from sessions join users on users.id = sessions.user_id
-                 where sessions.id > $2 and $1 = any (users.roles)
+                 where sessions.id > $2 and ($1::text is null or $1 = any (users.roles))
                  order by sessions.id limit $3 for update of sessions),
              ended as (
                  delete from sessions where id in (select id from members)

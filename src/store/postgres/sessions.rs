@@ -21,7 +21,7 @@ use crate::domain::{
 use crate::store::columns::{read_origin, to_i64};
 use crate::store::error::StoreError;
 use crate::store::requesters::held_permissions;
-use crate::store::revocations::LockedSessions;
+use crate::store::revocations::{CommittedRevocations, LockedSessions};
 use crate::store::sessions::{
     OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,
     parse_generation, token_use, too_many_revocations,
@@ -197,6 +197,14 @@ impl SessionStore for PostgresStore {
             .fetch_all(&self.executor)
             .await?;
         rows.iter().map(session_from_row).collect()
+    }
+
+    async fn end_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<CommittedRevocations, StoreError> {
+        self.end_batch(None, after.map_or(Uuid::nil(), SessionId::as_uuid), limit).await
     }
 
     async fn delete_expired_sessions(

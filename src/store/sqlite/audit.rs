@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, QueryBuilder, Sqlite};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row, Sqlite};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
-use super::database::{NOW, SqliteStore};
+use super::database::{NOW, SqliteStore, micros};
 use crate::domain::{AuditRecord, SessionId, UserId};
-use crate::store::audit::{AuditColumns, AuditQuery, AuditStore, ListedAuditRecord};
+use crate::store::audit::{AuditColumns, AuditQuery, AuditStore, ListedAuditRecord, Redaction};
 use crate::store::columns::{column, from_micros, to_micros};
 use crate::store::error::StoreError;
 
@@ -100,6 +101,64 @@ impl AuditStore for SqliteStore {
         .await?;
         Ok(result.rows_affected())
     }
+
+    async fn find_redaction(
+        &self,
+        now: OffsetDateTime,
+        retention: Duration,
+    ) -> Result<Option<Redaction>, StoreError> {
+        let select = sqlx::query(AssertSqlSafe(format!(
+            "select id, subject_id from audit_log
+             where action = 'user.deleted' and detail is not null and subject_id is not null
+               and at < min(?1, {NOW}) - ?2
+             order by at limit 1"
+        )));
+        let select = select.bind(to_micros(now)).bind(micros(retention));
+        let Some(row) = select.fetch_optional(&self.pool).await? else { return Ok(None) };
+        Ok(Some(Redaction::new(row.try_get("id")?, row.try_get("subject_id")?)))
+    }
+
+    async fn redact_records(
+        &self,
+        redaction: Redaction,
+        limit: u32,
+    ) -> Result<Option<Redaction>, StoreError> {
+        let mut transaction = self.begin_write().await?;
+        let select = sqlx::query_scalar(
+            "select id from (select id from audit_log where subject_id = ?1 and id > ?2 order by id limit ?3)
+             union
+             select id from (select id from audit_log where actor_id = ?1 and id > ?2 order by id limit ?3)
+             order by id limit ?3",
+        );
+        let select = select.bind(redaction.account).bind(redaction.after).bind(limit);
+        let ids: Vec<i64> = select.fetch_all(&mut *transaction).await?;
+        for id in ids.iter().filter(|id| **id != redaction.deletion) {
+            redact(&mut transaction, redaction.account, *id).await?;
+        }
+        let after = ids.last().filter(|_| ids.len() >= limit as usize);
+        if after.is_none() {
+            redact(&mut transaction, redaction.account, redaction.deletion).await?;
+        }
+        transaction.commit().await?;
+        Ok(after.map(|&after| Redaction { after, ..redaction }))
+    }
+}
+
+/// Removes the name and the addresses of an account from a record.
+async fn redact(
+    connection: &mut SqliteConnection,
+    account: Uuid,
+    id: i64,
+) -> Result<(), StoreError> {
+    let update = sqlx::query(
+        "update audit_log
+         set detail = case when subject_id is not ?1 then detail end,
+             address = case when actor_id <> ?1 then address end,
+             user_agent = case when actor_id <> ?1 then user_agent end
+         where id = ?2",
+    );
+    update.bind(account).bind(id).execute(connection).await?;
+    Ok(())
 }
 
 fn audit_columns(row: &SqliteRow) -> Result<AuditColumns, StoreError> {

@@ -85,7 +85,8 @@ impl RoleStore for SqliteStore {
         let Some(row) = row else { return Ok(None) };
         let (name, after) = (row.try_get("name")?, row.try_get("ending_after")?);
         let committed_at = now(&mut transaction).await?;
-        let revocations = end_batch(&mut transaction, name, after, limit, committed_at).await?;
+        let revocations =
+            end_batch(&mut transaction, Some(name), after, limit, committed_at).await?;
         let last = revocations.iter().map(|revocation| revocation.id.as_uuid()).max();
         let is_full = revocations.len() >= limit as usize;
         let update = sqlx::query("update roles set ending_after = ?2 where name = ?1");
@@ -141,10 +142,10 @@ async fn write_role(
     Ok(())
 }
 
-/// Ends the next sessions of the members of a role.
-async fn end_batch(
+/// Ends the next sessions of the members of a role, or of all accounts.
+pub(super) async fn end_batch(
     connection: &mut SqliteConnection,
-    role: &str,
+    role: Option<&str>,
     after: Uuid,
     limit: u32,
     committed_at: OffsetDateTime,
@@ -152,7 +153,8 @@ async fn end_batch(
     let delete = sqlx::query(AssertSqlSafe(format!(
         "delete from sessions where id in (
              select sessions.id from sessions join users on users.id = sessions.user_id
-             where sessions.id > ?2 and instr(' ' || users.roles || ' ', ' ' || ?1 || ' ') > 0
+             where sessions.id > ?2
+               and (?1 is null or instr(' ' || users.roles || ' ', ' ' || ?1 || ' ') > 0)
              order by sessions.id limit ?3)
          returning id, user_id, {TOKENS_EXPIRE_AT} + ?4 as expires_at"
     )));

@@ -1,6 +1,6 @@
 //! Sessions on SQLite.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::slice;
 
 use async_trait::async_trait;
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::audit;
 use super::database::{self, NOW, SqliteStore, micros};
+use super::roles::end_batch;
 use super::users::find_user;
 use crate::domain::{
     AccountError, Audience, AuditRecord, RETRY_PERIOD, REUSE_GRACE_PERIOD, REVOCATIONS_PER_USER,
@@ -18,7 +19,7 @@ use crate::domain::{
 };
 use crate::store::columns::{from_micros, read_origin, to_i64, to_micros};
 use crate::store::error::StoreError;
-use crate::store::revocations::LockedSessions;
+use crate::store::revocations::{CommittedRevocations, LockedSessions};
 use crate::store::sessions::{
     OpenedSession, PresentedToken, Rotation, Rotations, SessionQuery, SessionStore,
     parse_generation, token_use, too_many_revocations,
@@ -156,6 +157,19 @@ impl SessionStore for SqliteStore {
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(session_from_row).collect()
+    }
+
+    async fn end_sessions(
+        &self,
+        after: Option<SessionId>,
+        limit: u32,
+    ) -> Result<CommittedRevocations, StoreError> {
+        let after = after.map_or(Uuid::nil(), SessionId::as_uuid);
+        let mut transaction = self.begin_write().await?;
+        let committed_at = database::now(&mut transaction).await?;
+        let revocations = end_batch(&mut transaction, None, after, limit, committed_at).await?;
+        transaction.commit().await?;
+        Ok(CommittedRevocations { revocations, committed_at, locked: HashSet::new() })
     }
 
     async fn delete_expired_sessions(

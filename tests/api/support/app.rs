@@ -355,6 +355,7 @@ fn config(database: &TestDatabase) -> Config {
             receiver_rate: RevocationSettings::RECEIVER_RATE,
         },
         audit_retention: Duration::from_hours(24),
+        deleted_account_retention: Duration::from_hours(24),
         log: LogSettings { format: LogFormat::Json, filter: Targets::new() },
         warnings: Vec::new(),
     }
