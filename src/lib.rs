@@ -11,7 +11,7 @@
 //! | 4 | [`actors`] | accounts, sessions, roles, clients, signing keys, the follower, the hash queue |
 //! | 5 | [`keys`] | the keys of the service in the database |
 //! | 6 | [`store`] | the database; all SQL |
-//! | 6 | [`hashing`] | PBKDF2 |
+//! | 6 | [`hashing`] | PBKDF2, and verification of the hashes of other systems |
 //! | 6 | [`tokens`] | issuing and verification of JSON Web Tokens |
 //! | 6 | [`revocation`] | the replica: all live revocations, in memory |
 //! | 6 | [`clients`] | the clients in memory, and their secrets |

@@ -173,8 +173,8 @@ impl HashPermit {
     /// Does the work and measures it.
     fn run_measured<T>(mut self, work: impl FnOnce() -> T) -> (T, JobTime) {
         self.is_used = true;
-        let waited = self.admission.clock.uptime().saturating_sub(self.admitted_at);
         let (result, time) = measured(&*self.admission.clock, work);
+        let waited = time.started_at.saturating_sub(self.admitted_at);
         self.admission.observe(waited, time.elapsed);
         (result, time)
     }
@@ -187,11 +187,11 @@ pub struct HashJobResult<T> {
 }
 
 fn measured<T>(clock: &dyn Clock, work: impl FnOnce() -> T) -> (T, JobTime) {
-    let (uptime, thread_time) = (clock.uptime(), clock.thread_time());
+    let (started_at, thread_time) = (clock.uptime(), clock.thread_time());
     let result = work();
-    let elapsed = clock.uptime().saturating_sub(uptime);
+    let elapsed = clock.uptime().saturating_sub(started_at);
     let processor = clock.thread_time().saturating_sub(thread_time);
-    (result, JobTime { elapsed, processor })
+    (result, JobTime { started_at, elapsed, processor })
 }
 
 impl Drop for HashPermit {

@@ -23,6 +23,8 @@ pub(super) const ASSUMED_PER_ITERATION: Duration = Duration::from_nanos(400);
 /// Time of one job on a hashing thread.
 #[derive(Clone, Copy, Debug)]
 pub struct JobTime {
+    /// Uptime at the start.
+    pub started_at: Duration,
     pub elapsed: Duration,
     /// Processor time of the thread. Unlike the elapsed time, it does not depend on how busy the
     /// machine is.
@@ -68,7 +70,7 @@ impl HashTimes {
 
     /// Records the time of one hash. `None` stands for the configured cost.
     pub(super) fn observe(&mut self, cost: Option<HashCost>, time: JobTime) {
-        let JobTime { elapsed, processor } = time;
+        let JobTime { elapsed, processor, .. } = time;
         let average = self.processor.entry(cost.unwrap_or(self.configured)).or_insert(processor);
         *average = average.mul_f64(1.0 - WEIGHT) + processor.mul_f64(WEIGHT);
         if !processor.is_zero() {
@@ -113,7 +115,7 @@ mod tests {
 
     fn quiet(millis: u64) -> JobTime {
         let elapsed = Duration::from_millis(millis);
-        JobTime { elapsed, processor: elapsed }
+        JobTime { started_at: Duration::ZERO, elapsed, processor: elapsed }
     }
 
     fn assert_near(actual: Duration, millis: f64) {
@@ -173,8 +175,7 @@ mod tests {
         times.observe(Some(cost("bcrypt:12")), quiet(200));
         times.set_present([cost("bcrypt:12")]);
         for _ in 0..100 {
-            let processor = Duration::from_millis(100);
-            times.observe(None, JobTime { elapsed: 4 * processor, processor });
+            times.observe(None, JobTime { elapsed: Duration::from_millis(400), ..quiet(100) });
         }
 
         assert_near(times.refusal_time(None), 4.0 * 250.0);

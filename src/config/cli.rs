@@ -207,9 +207,8 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]
     pub(super) jwt_leeway: String,
 
-    /// Iterations of a password hash; at least 100000. An older hash is replaced at the next
-    /// login. Until then, if it has more iterations than this, the time of a refused login reveals
-    /// that the account exists
+    /// PBKDF2 iterations of a password hash, from 100000 to 10000000. A hash with fewer is replaced
+    /// at the next login; one with more stays
     #[arg(long, env, default_value = "600000", value_name = "COUNT", global = true)]
     pub(super) pbkdf2_iterations: String,
 

@@ -13,9 +13,9 @@ use tracing_subscriber::filter::Targets;
 use url::{Position, Url};
 
 use super::settings::{ListenAddress, LogFormat, PoolMode, SigningAlgorithm};
-use crate::domain::{Blocklist, MAX_LEEWAY, PasswordPolicy};
+use crate::domain::{Blocklist, MAX_ITERATIONS, MAX_LEEWAY, PasswordPolicy};
 
-/// Least number of PBKDF2 iterations. Tests bypass this check.
+/// Least number of PBKDF2 iterations. Tests bypass this check. [`MAX_ITERATIONS`] is the greatest.
 const MIN_ITERATIONS: u32 = 100_000;
 
 /// Largest number of threads: more than any machine has cores.
@@ -120,7 +120,8 @@ pub(super) fn at_most(most: u32) -> impl Fn(&str) -> Result<u32, String> {
 }
 
 pub(super) fn iterations(raw: &str) -> Result<NonZeroU32, String> {
-    let count = at_least(MIN_ITERATIONS)(raw)?;
+    at_least(MIN_ITERATIONS)(raw)?;
+    let count = at_most(MAX_ITERATIONS)(raw)?;
     count.try_into().map_err(|error: TryFromIntError| error.to_string())
 }
 

@@ -46,7 +46,8 @@ pub use metadata::{Metadata, MetadataError};
 pub use network::Network;
 pub use password::{Password, PasswordError};
 pub use password_hash::{
-    Argon2Variant, HashCost, HashParts, PasswordHash, PasswordHashError, Pbkdf2Digest, Preparation,
+    Argon2Variant, HashCost, HashParts, MAX_ITERATIONS, PasswordHash, PasswordHashError,
+    Pbkdf2Digest, Preparation,
 };
 pub use password_policy::{NewPassword, PasswordPolicy};
 pub use permission::{Permission, PermissionError, Permissions};

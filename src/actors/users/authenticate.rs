@@ -96,7 +96,8 @@ impl UserActor {
         let Some((Credentials { user, password_hash }, password)) = attempted.filter(is_accepted)
         else {
             // Without a turn: others hash meanwhile.
-            sleep(refusal_time.saturating_sub(time.elapsed)).await;
+            let refused_at = time.started_at + refusal_time;
+            sleep(refused_at.saturating_sub(self.clock.uptime())).await;
             return Ok(None);
         };
         if let Some(iterations) = self.hashing.replacement(&password_hash) {

@@ -12,7 +12,7 @@ use super::encoding::decimal;
 const MIB: u64 = 1 << 20;
 
 /// Greatest number of PBKDF2 iterations: eight times those of Django 6.
-const MAX_ITERATIONS: u32 = 10_000_000;
+pub const MAX_ITERATIONS: u32 = 10_000_000;
 
 /// Greatest bcrypt cost. The usual ones are 10 to 12, seldom 14; each step doubles the time.
 const MAX_BCRYPT_COST: u32 = 15;

@@ -11,7 +11,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-pub use cost::{Argon2Variant, HashCost, PasswordHashError, Pbkdf2Digest};
+pub use cost::{Argon2Variant, HashCost, MAX_ITERATIONS, PasswordHashError, Pbkdf2Digest};
 pub use parts::{HashParts, Preparation};
 
 /// Beginning of the hashes that this service makes.
