@@ -10,9 +10,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use portcullis::clock::{Clock, SystemClock};
 use portcullis::config::{SigningAlgorithm, TokenSettings};
 use portcullis::domain::{
-    Audience, KeyChange, KeyEdit, KeyPeriods, KeySet, PasswordHash, Permission, Permissions,
-    Requester, Revocation, RoleName, Roles, SecretKey, SessionId, TokenId, User, UserId,
-    UserVersion, Username,
+    Audience, KeyChange, KeyEdit, KeyPeriods, KeySet, Metadata, PasswordHash, Permission,
+    Permissions, Requester, Revocation, RoleName, Roles, SecretKey, SessionId, TokenId, User,
+    UserId, UserVersion, Username,
 };
 use portcullis::revocation::Replica;
 use portcullis::tokens::{KeyRing, RootKey, Tokens, VerifiedTokenCache, generate_key};
@@ -57,6 +57,8 @@ fn alice() -> User {
         username: Username::parse("alice").unwrap(),
         roles: Roles::from_iter([RoleName::USER]),
         permissions: Permissions::from_iter([Permission::DASHBOARD_READ]),
+        external_id: None,
+        metadata: Metadata::default(),
         created_at: SystemClock.now(),
         disabled_at: None,
         version: UserVersion::FIRST,

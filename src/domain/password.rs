@@ -68,6 +68,7 @@ impl Password {
 
     /// Returns the bytes that another system may have hashed: the input without the mappings, then
     /// with them. These are one or two.
+    #[must_use]
     pub fn forms(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         let forms = [self.raw.as_ref(), Some(&self.text)];
         let forms: Vec<_> = forms.into_iter().flatten().map(|form| form.as_bytes()).collect();

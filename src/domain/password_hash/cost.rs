@@ -155,8 +155,8 @@ impl HashCost {
         match (self, other) {
             (Self::Pbkdf2 { digest, .. }, Self::Pbkdf2 { digest: other, .. }) => digest == other,
             (Self::Argon2 { variant, .. }, Self::Argon2 { variant: other, .. }) => variant == other,
-            (Self::Scrypt { .. }, Self::Scrypt { .. }) => true,
-            (Self::Bcrypt { .. }, Self::Bcrypt { .. }) => true,
+            (Self::Scrypt { .. }, Self::Scrypt { .. })
+            | (Self::Bcrypt { .. }, Self::Bcrypt { .. }) => true,
             _ => false,
         }
     }
