@@ -10,8 +10,8 @@ use mimalloc::MiMalloc;
 use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
 use portcullis::config::{
-    Cli, Command, Config, Database, DatabaseCommand, KeyArgs, KeyCommand, SecretCommand,
-    SecretKeySource,
+    Cli, Command, Config, Database, DatabaseCommand, KeyArgs, KeyCommand, RawSettings,
+    SecretCommand, SecretKeySource,
 };
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
@@ -75,21 +75,30 @@ fn run() -> Result<(), Box<dyn Error>> {
             print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::retire_secret(config))?)
         }
-        Command::Database(DatabaseCommand::Copy(args)) => {
-            let config = settings.check_for_copy(&args)?;
-            print_warnings(&config.warnings)?;
-            Ok(system.block_on(commands::copy_database(config))?)
-        }
-        Command::Database(DatabaseCommand::Backup { file }) => {
-            let config = settings.check_for_management()?;
-            print_warnings(&config.warnings)?;
-            Ok(system.block_on(commands::back_up_database(config, &file))?)
-        }
+        Command::Database(command) => system.block_on(run_on_databases(command, &settings)),
         Command::Openapi => Ok(commands::openapi()?),
         Command::Migrate => {
             let config = settings.check_for_management()?;
             print_warnings(&config.warnings)?;
             Ok(system.block_on(commands::migrate(&config.database))?)
+        }
+    }
+}
+
+async fn run_on_databases(
+    command: DatabaseCommand,
+    settings: &RawSettings,
+) -> Result<(), Box<dyn Error>> {
+    match command {
+        DatabaseCommand::Copy(args) => {
+            let config = settings.check_for_copy(&args)?;
+            print_warnings(&config.warnings)?;
+            Ok(commands::copy_database(config).await?)
+        }
+        DatabaseCommand::Backup { file } => {
+            let config = settings.check_for_management()?;
+            print_warnings(&config.warnings)?;
+            Ok(commands::back_up_database(config, &file).await?)
         }
     }
 }

@@ -9,8 +9,11 @@ use crate::store::tables::{Column, Kind, Row, Table, Value};
 /// Signature, flags and length of an extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// Length of a value that is null, and number of columns that ends the rows.
-const NONE: i32 = -1;
+/// Length of a value that is null.
+const NULL: i32 = -1;
+
+/// Number of columns that ends the rows.
+const END: i16 = -1;
 
 /// Identifier of the type `text`, of the elements of an array.
 const TEXT_OID: i32 = 25;
@@ -102,17 +105,16 @@ impl Writer {
         let count = i16::try_from(self.columns.len()).unwrap_or(i16::MAX);
         self.bytes.extend(count.to_be_bytes());
         for (column, value) in self.columns.iter().zip(row) {
+            if *value == Value::Null {
+                self.bytes.extend(NULL.to_be_bytes());
+                continue;
+            }
             let Some(value) = encode(value, column.kind) else {
                 let error = "it is not of the expected type";
                 return Err(StoreError::inconsistent(self.table, column.name, error));
             };
-            match value {
-                None => self.bytes.extend(NONE.to_be_bytes()),
-                Some(value) => {
-                    self.bytes.extend(length(value.len()));
-                    self.bytes.extend(value);
-                }
-            }
+            self.bytes.extend(length(value.len()));
+            self.bytes.extend(value);
         }
         Ok(())
     }
@@ -129,7 +131,7 @@ impl Writer {
 
     /// Returns the last bytes.
     pub(super) fn finish(mut self) -> Vec<u8> {
-        self.bytes.extend((-1_i16).to_be_bytes());
+        self.bytes.extend(END.to_be_bytes());
         self.bytes
     }
 }
@@ -155,10 +157,9 @@ fn decode(bytes: &[u8], kind: Kind) -> Option<Value> {
     })
 }
 
-/// Encodes a value: `Some(None)` is null, and `None` a value that the column cannot hold.
-fn encode(value: &Value, kind: Kind) -> Option<Option<Vec<u8>>> {
-    let bytes = match (value, kind) {
-        (Value::Null, _) => return Some(None),
+/// Encodes a value that is not null; `None` if the column cannot hold it.
+fn encode(value: &Value, kind: Kind) -> Option<Vec<u8>> {
+    Some(match (value, kind) {
         (Value::Bytes(bytes), Kind::Uuid | Kind::Bytes) => bytes.clone(),
         (Value::Text(text), Kind::Text) => text.clone().into_bytes(),
         (Value::Text(text), Kind::Names) => encode_names(text),
@@ -166,8 +167,7 @@ fn encode(value: &Value, kind: Kind) -> Option<Option<Vec<u8>>> {
         (&Value::Integer(number), Kind::Int) => i32::try_from(number).ok()?.to_be_bytes().to_vec(),
         (Value::Integer(number), Kind::BigInt) => number.to_be_bytes().to_vec(),
         _ => return None,
-    };
-    Some(Some(bytes))
+    })
 }
 
 /// Returns a time in microseconds since the epoch of PostgreSQL.
@@ -206,12 +206,12 @@ mod tests {
     use super::*;
     use crate::store::tables::TABLES;
 
-    fn users() -> &'static Table {
+    fn roles() -> &'static Table {
         TABLES.iter().find(|table| table.name == "roles").unwrap()
     }
 
     fn encoded(rows: &[Row]) -> Vec<u8> {
-        let mut writer = Writer::new(users());
+        let mut writer = Writer::new(roles());
         for row in rows {
             writer.add(row).unwrap();
         }
@@ -228,7 +228,7 @@ mod tests {
         ];
         let bytes = encoded(&rows);
         for size in [1, 2, 7, bytes.len()] {
-            let mut reader = Reader::new(users());
+            let mut reader = Reader::new(roles());
             let read: Vec<_> = bytes.chunks(size).flat_map(|chunk| reader.rows(chunk)).collect();
             let read: Vec<_> = read.into_iter().map(Result::unwrap).collect();
             assert_eq!(read, rows, "chunks of {size}");
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn value_of_another_type_is_refused() {
-        let mut writer = Writer::new(users());
+        let mut writer = Writer::new(roles());
         let row = vec![Value::Integer(1), Value::Null, Value::Null];
         let error = writer.add(&row).unwrap_err();
         assert_eq!(error.inconsistent_column().as_deref(), Some("roles.name"));

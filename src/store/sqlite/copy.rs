@@ -164,10 +164,10 @@ fn insert_sql(table: &Table, rows: usize) -> String {
     format!("insert into {} ({}) values {rows}", table.name, table.column_list())
 }
 
-fn bind<'q>(
-    query: Query<'q, Sqlite, SqliteArguments>,
+fn bind(
+    query: Query<'_, Sqlite, SqliteArguments>,
     value: Value,
-) -> Query<'q, Sqlite, SqliteArguments> {
+) -> Query<'_, Sqlite, SqliteArguments> {
     match value {
         Value::Null => query.bind(None::<i64>),
         Value::Bytes(bytes) => query.bind(bytes),
