@@ -57,6 +57,10 @@ def manage(*arguments):
                    stdout=subprocess.DEVNULL)
 
 
+def sql(text):
+    subprocess.run(["psql", os.environ["OLD"], "--no-psqlrc", "--quiet", "--command", text], check=True)
+
+
 def portcullis(*arguments):
     done = subprocess.run(["portcullis", *arguments], capture_output=True, text=True, check=True)
     return done.stdout
@@ -185,6 +189,11 @@ def check_clients(session, ended):
     post(f"{URL}/auth/logout", token).raise_for_status()
     eventually(lambda: status_of_notes(token) == 401)
     assert status_of_notes("x") == 401 == requests.get(NOTES).status_code
+    # A user whom Django has deactivated.
+    token = log_in("pat")["access_token"]
+    for is_active, status in [("false", 401), ("true", 200)]:
+        sql(f"update auth_user set is_active = {is_active} where username = 'pat'")
+        assert status_of_notes(token) == status
     # A user who is new, and a machine.
     post(f"{URL}/auth/register", username="nina", password=PASSWORD).raise_for_status()
     token = log_in("nina")["access_token"]
