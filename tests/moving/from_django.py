@@ -217,8 +217,9 @@ def move_back():
         "current_password": PASSWORD, "new_password": "battery staple"}).raise_for_status()
     requests.delete(f"{URL}/auth/me", headers=bearer(token["dora"]),
                     json={"password": PASSWORD}).raise_for_status()
-    # Another person, with the same name.
+    # Another person with the same name, who does not see the notes of the former one.
     post(f"{URL}/auth/register", username="dora", password="dora's horse").raise_for_status()
+    assert notes(log_in("dora", "dora's horse")["access_token"]) == []
     last_token = log_in("alice")["access_token"]
     stop("service")
     stop("django")
@@ -232,7 +233,6 @@ def move_back():
                "nina": PASSWORD}
     for username, password in (dict.fromkeys(USERS, PASSWORD) | changed).items():
         session = django_log_in(username, password)
-        # The new Dora does not see the note of the former one.
         own = [] if username == "dora" else [f"note of {username}"]
         assert notes(session["access"])[:1] == own, username
     refused = {"ian": PASSWORD, "pat": PASSWORD, "dora": PASSWORD}
