@@ -147,17 +147,18 @@ pub struct HashPermit {
 
 impl HashPermit {
     /// Returns `true` if a password matches a hash. `None`, for an unknown user, is refused after
-    /// the same time.
+    /// the time of a wrong password with that number of forms.
     ///
     /// # Errors
     /// Returns [`ActorError::Ask`] if the threads do not reply.
     pub async fn verify(
         self,
         attempt: Option<(Password, PasswordHash)>,
+        forms: u32,
     ) -> Result<HashJobResult<bool>, ActorError> {
         self.run(move |hasher| match attempt {
             Some((password, stored)) => Ok(hasher.verify(&password, &stored)),
-            None => Ok(hasher.refuse()),
+            None => Ok(hasher.refuse(forms)),
         })
         .await
     }

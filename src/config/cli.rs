@@ -207,7 +207,7 @@ pub struct RawSettings {
     #[arg(long, env, default_value = "5", value_name = "SECONDS", global = true)]
     pub(super) jwt_leeway: String,
 
-    /// PBKDF2 iterations of a password hash, from 100000 to 10000000. A hash with fewer is replaced
+    /// PBKDF2 iterations of a password hash, from 100000 to 5000000. A hash with fewer is replaced
     /// at the next login; one with more stays
     #[arg(long, env, default_value = "600000", value_name = "COUNT", global = true)]
     pub(super) pbkdf2_iterations: String,

@@ -229,7 +229,8 @@ impl UserChange {
     }
 
     /// Returns the permissions that the edit grants, to the owner or to the requester: one that sets
-    /// the password of another account, or makes a reset code for it, can log in to it.
+    /// the password of another account, or makes a reset code for it, can log in to it. One that
+    /// changes its external id or metadata can pass for it at APIs that read them.
     fn granted(&self, user: &User, rights: &Rights) -> Permissions {
         match &self.edit {
             UserEdit::Roles(_) => rights.of_roles.without(&user.permissions),
@@ -238,12 +239,12 @@ impl UserChange {
             {
                 Permissions::default()
             }
-            UserEdit::Password(_) | UserEdit::ResetCode(_) | UserEdit::Enable => {
-                user.permissions.clone()
-            }
-            UserEdit::ResetPassword(..)
+            UserEdit::Password(_)
+            | UserEdit::ResetCode(_)
             | UserEdit::ExternalId(_)
             | UserEdit::Metadata(_)
+            | UserEdit::Enable => user.permissions.clone(),
+            UserEdit::ResetPassword(..)
             | UserEdit::Disable
             | UserEdit::Delete
             | UserEdit::EndSessions => Permissions::default(),
@@ -435,12 +436,14 @@ mod tests {
     }
 
     #[test]
-    fn password_reset_code_and_enabling_grant_the_whole_account() {
+    fn edits_that_let_a_requester_pass_for_an_account_grant_all_of_it() {
         let alice = user("alice", RoleName::USER);
         let password = || UserEdit::Password(password_hash());
 
         let held = Some("dashboard:read".to_owned());
-        for edit in [password(), reset_code(), UserEdit::Enable] {
+        let external_id = || UserEdit::ExternalId(ExternalId::parse("1").ok());
+        let metadata = || UserEdit::Metadata(Metadata::default());
+        for edit in [password(), reset_code(), UserEdit::Enable, external_id(), metadata()] {
             assert_eq!(lacking(&alice, edit, ""), held);
         }
         for edit in [password(), reset_code()] {

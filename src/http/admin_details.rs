@@ -13,8 +13,8 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::page::NoQuery;
 use super::refused::{
-    BadExternalId, BadJson, BadMetadata, BadToken, ExternalIdTaken, NeedsUsersWrite, NoParameters,
-    NotFound, Refused,
+    BadExternalId, BadJson, BadMetadata, BadToken, ExternalIdTaken, LacksPermissions,
+    NeedsUsersWrite, NoParameters, NotFound, Refused,
 };
 use super::state::Api;
 use super::views::ManagedAccountView;
@@ -49,8 +49,8 @@ pub(super) struct RawMetadata {
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
         Refused<(
-            BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, BadExternalId,
-            ExternalIdTaken,
+            BadToken, NoParameters, NeedsUsersWrite, LacksPermissions, NotFound, BadJson,
+            BadExternalId, ExternalIdTaken,
         )>,
     ),
 )]
@@ -79,7 +79,10 @@ pub(super) async fn set_external_id(
     request_body = RawMetadata,
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
-        Refused<(BadToken, NoParameters, NeedsUsersWrite, NotFound, BadJson, BadMetadata)>,
+        Refused<(
+            BadToken, NoParameters, NeedsUsersWrite, LacksPermissions, NotFound, BadJson,
+            BadMetadata,
+        )>,
     ),
 )]
 pub(super) async fn set_metadata(

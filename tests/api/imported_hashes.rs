@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Reply, TestApp, TestDatabase, credentials, eventually, on_both_databases, send,
+    Reply, TestApp, TestDatabase, credentials, eventually, on_both_databases, send, try_send,
 };
 
 on_both_databases![
@@ -23,6 +23,7 @@ on_both_databases![
     long_password_of_another_system_logs_in,
     session_doors_accept_the_password_of_another_system,
     refusals_wait_for_the_slowest_hash_in_the_database,
+    guess_whose_client_leaves_before_the_refusal_counts,
 ];
 
 /// Hash made by a library of another system.
@@ -151,8 +152,8 @@ async fn unusable_hash_matches_no_password(database: TestDatabase) {
 async fn hash_that_cannot_be_read_fails_no_list(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let root = app.register_admin(&database).await;
-    let too_costly = "pbkdf2:sha256:10000001$salt$000102030405060708090a0b0c0d0e0f";
-    import(&app, &database, "costly", too_costly, "pbkdf2-sha256:10000001").await;
+    let too_costly = "pbkdf2:sha256:5000001$salt$000102030405060708090a0b0c0d0e0f";
+    import(&app, &database, "costly", too_costly, "pbkdf2-sha256:5000001").await;
     import(&app, &database, "plain", "correct horse", "plain").await;
 
     let listed = app.send_with_token(Method::GET, "/admin/users", &root).await;
@@ -208,26 +209,62 @@ async fn session_doors_accept_the_password_of_another_system(database: TestDatab
     assert_eq!(app.log_in("alice", "battery staple").await.status, 200);
 }
 
-/// The slowest hash takes longer than the request timeout, all others do not: a refusal in time
-/// would tell that the password was not compared with the slowest.
-async fn refusals_wait_for_the_slowest_hash_in_the_database(database: TestDatabase) {
-    let first = TestApp::start(&database).await;
-    first.register("alice", "correct horse").await;
-    first.register("bob", "correct horse").await;
-    assert_refused(&first.log_in("alice", "wrong password").await);
-    let costliest = "update users set hash_cost = 'pbkdf2-sha256:10000000' where username = 'bob'";
-    database.execute(costliest).await;
-    let app = TestApp::start_with(&database, |config| {
-        config.http.request_timeout = Duration::from_secs(1);
-    })
-    .await;
-
-    let is_waiting = async || app.log_in("unknown", "wrong password").await.status == 503;
-    eventually("the costs have been read", is_waiting).await;
-
-    for username in ["alice", "bob", "not a name", "unknown"] {
-        app.log_in(username, "wrong password").await.assert_code(503, "unavailable");
+/// Starts an instance on a database with a costly hash: refusals wait for two seconds, half of the
+/// request timeout.
+async fn start_beside_a_costly_hash(database: &TestDatabase) -> TestApp {
+    let first = TestApp::start(database).await;
+    for username in ["alice", "bob", "carol"] {
+        first.register(username, "correct horse").await;
     }
-    let right = app.post("/auth/login", &credentials("alice", "correct horse")).await;
-    assert_eq!(right.status, 200, "{right:?}");
+    let costliest = "update users set hash_cost = 'pbkdf2-sha256:5000000' where username = 'bob'";
+    database.execute(costliest).await;
+    let set_timeout = |config: &mut portcullis::config::Config| {
+        config.http.request_timeout = Duration::from_secs(4);
+    };
+    let app = TestApp::start_with(database, set_timeout).await;
+    let waits = async || outlasts_logins(&app, "unknown").await;
+    eventually("the costs have been read", waits).await;
+    app
+}
+
+/// Returns `true` if several logins, one after the other, succeed before a wrong password is refused.
+async fn outlasts_logins(app: &TestApp, username: &str) -> bool {
+    let refused = app.log_in(username, "wrong password");
+    let logins = async {
+        for _ in 0..5 {
+            assert_eq!(app.log_in("carol", "correct horse").await.status, 200);
+        }
+    };
+    tokio::select! {
+        biased;
+        reply = refused => { assert_refused(&reply); false }
+        () = logins => true,
+    }
+}
+
+async fn refusals_wait_for_the_slowest_hash_in_the_database(database: TestDatabase) {
+    let app = start_beside_a_costly_hash(&database).await;
+
+    for username in ["alice", "bob", "not\u{200b}a\u{200b}name", "unknown"] {
+        let waits = async || outlasts_logins(&app, username).await;
+        eventually("the refusal waits", waits).await;
+    }
+    assert_refused(&app.log_in("unknown", "wrong password").await);
+}
+
+/// A right password is accepted before a wrong one is refused, so that a client could leave
+/// between the two.
+async fn guess_whose_client_leaves_before_the_refusal_counts(database: TestDatabase) {
+    let app = start_beside_a_costly_hash(&database).await;
+    let guess = credentials("alice", "wrong password");
+
+    let is_throttled = async || {
+        for _ in 0..6 {
+            let request = app.request(Method::POST, "/auth/login").json(&guess);
+            // Long enough for the hash, on most attempts, and too short for the refusal.
+            let _ = try_send(request.timeout(Duration::from_millis(300))).await;
+        }
+        app.log_in("alice", "correct horse").await.status == 429
+    };
+    eventually("the guesses are counted", is_throttled).await;
 }

@@ -17,6 +17,20 @@ use crate::metrics::Door;
 use crate::store::Credentials;
 use crate::telemetry::ErrorChain;
 
+/// Result of the check of a password.
+pub(super) enum Checked {
+    Accepted(User),
+    Refused(Refusal),
+}
+
+/// Refusal of a password. It is counted and reported before it is waited for: a requester that left
+/// meanwhile would have learnt that the password is wrong, since a right one is accepted sooner.
+#[must_use]
+pub(super) struct Refusal {
+    /// Uptime of the reply.
+    at: Duration,
+}
+
 impl UserActor {
     /// Returns the account of a session after checking its password again. The failure that is one
     /// too many ends the session. `None` stands for a malformed password.
@@ -35,28 +49,34 @@ impl UserActor {
         let permit = self.hashing.acquire(requester.into()).await?;
         let user = self.store.find_user(id).await?.ok_or(AccountError::NotFound)?;
         let checked = self.check_in_session(permit, &user, password, requester).await;
-        if let Err(error) = &checked {
-            self.refusals.report(door, Some(&user), None, error, requester);
-            if let ActorError::TooManyAttempts { .. } = error {
-                sleep(REFUSAL_DELAY).await;
+        let (error, refusal) = match checked {
+            Ok(Checked::Accepted(user)) => return Ok(user),
+            Ok(Checked::Refused(refusal)) => (ActorError::InvalidCredentials, refusal),
+            Err(error @ ActorError::TooManyAttempts { .. }) => {
+                (error, Refusal { at: self.clock.uptime() + REFUSAL_DELAY })
             }
-        }
-        checked
+            Err(error) => return Err(error),
+        };
+        self.refusals.report(door, Some(&user), None, &error, requester);
+        self.wait_for(refusal).await;
+        Err(error)
     }
 
+    /// Checks the password and counts the result.
     async fn check_in_session(
         &self,
         permit: HashPermit,
         user: &User,
         password: Option<Password>,
         requester: &Requester,
-    ) -> Result<User, ActorError> {
+    ) -> Result<Checked, ActorError> {
         let session = requester.session_id.ok_or(ActorError::SessionNotFound)?;
         let attempt = self.throttle.reserve_in_session(session, user.id).await?;
         let stored = self.store.find_credentials(&user.username).await?;
-        if let Some(user) = self.verify(permit, stored, password, requester.into()).await? {
+        let checked = self.verify(permit, stored, password, requester.into()).await?;
+        if let Checked::Accepted(_) = checked {
             attempt.settle(AttemptResult::Success).await?;
-            return Ok(user);
+            return Ok(checked);
         }
         let failures = attempt.settle(AttemptResult::Failure).await?;
         if failures >= self.throttle.settings.session.max {
@@ -65,11 +85,11 @@ impl UserActor {
             let action = AuditAction::SessionEnded;
             self.revocations.revoke(target, action, Some(user.id), requester).await?;
         }
-        Err(ActorError::InvalidCredentials)
+        Ok(checked)
     }
 
-    /// Returns the account if the password is right and the account is enabled. `None`, for an
-    /// unknown user or a malformed password, takes the same time.
+    /// Accepts a right password of an enabled account. `None`, for an unknown user or a malformed
+    /// password, is refused at the same time as a wrong password.
     ///
     /// # Errors
     /// Returns [`ActorError::Ask`] if the hashing threads do not reply.
@@ -79,15 +99,15 @@ impl UserActor {
         stored: Option<Credentials>,
         password: Option<Password>,
         share: Share,
-    ) -> Result<Option<User>, ActorError> {
-        let forms = password.as_ref().map_or(1, |password| password.forms().len());
+    ) -> Result<Checked, ActorError> {
+        let forms = password.as_ref().map_or(1, Password::count_forms);
         let attempted = stored.zip(password);
         let hashes = attempted
             .as_ref()
             .map(|(stored, password)| (password.clone(), stored.password_hash.clone()));
         let cost = attempted.as_ref().and_then(|(stored, _)| stored.password_hash.cost());
         let refusal_time = self.refusal_time(cost, forms);
-        let HashJobResult { result: is_right, time } = permit.verify(hashes).await?;
+        let HashJobResult { result: is_right, time } = permit.verify(hashes, forms).await?;
         if forms == 1 {
             self.hash_times.borrow_mut().observe(cost, time);
         }
@@ -95,23 +115,25 @@ impl UserActor {
             |(stored, _): &(Credentials, _)| is_right && stored.user.disabled_at.is_none();
         let Some((Credentials { user, password_hash }, password)) = attempted.filter(is_accepted)
         else {
-            // Without a turn: others hash meanwhile.
-            let refused_at = time.started_at + refusal_time;
-            sleep(refused_at.saturating_sub(self.clock.uptime())).await;
-            return Ok(None);
+            return Ok(Checked::Refused(Refusal { at: time.started_at + refusal_time }));
         };
         if let Some(iterations) = self.hashing.replacement(&password_hash) {
             // Not awaited: the login succeeds whether or not this does.
             actix::spawn(self.clone().rehash(user.id, password, password_hash, iterations, share));
         }
-        Ok(Some(user))
+        Ok(Checked::Accepted(user))
     }
 
-    /// Returns the time after which a password is refused, counted from the start of its hash. A
-    /// hash of another system may be compared with each form of the password.
-    fn refusal_time(&self, cost: Option<HashCost>, forms: usize) -> Duration {
+    /// Waits for the time of a refusal, without a turn: others hash meanwhile.
+    pub(super) async fn wait_for(&self, refusal: Refusal) {
+        sleep(refusal.at.saturating_sub(self.clock.uptime())).await;
+    }
+
+    /// Returns the time after which a password is refused, counted from the start of its hash. It
+    /// leaves half of the time of a request for the rest.
+    fn refusal_time(&self, cost: Option<HashCost>, forms: u32) -> Duration {
         let refusal_time = self.hash_times.borrow_mut().refusal_time(cost);
-        refusal_time * forms.try_into().unwrap_or(u32::MAX)
+        (refusal_time * forms).min(self.timeout / 2)
     }
 
     /// Replaces a hash by one of this service. After a failure the next login tries again.

@@ -6,6 +6,7 @@ use actix::{Handler, Message};
 use tokio::time::sleep;
 
 use super::UserActor;
+use super::authenticate::Checked;
 use super::throttle::ReservedAttempt;
 use crate::actors::hash_queue::REFUSAL_DELAY;
 use crate::actors::{ActorError, CancelOnDrop, HashPermit, Share};
@@ -68,13 +69,8 @@ impl Handler<Login> for UserActor {
             };
             let login = Attempted { username, password, device, share };
             let checked = actor.log_in(&login, &requester).await;
-            match checked {
-                Err(ActorError::InvalidCredentials) => {
-                    let now = actor.clock.uptime();
-                    actor.network_pace.borrow_mut().record_failure(share, &login.username, now);
-                }
-                Err(ActorError::TooManyAttempts { .. }) => refusal_delay.await,
-                _ => {}
+            if let Err(ActorError::TooManyAttempts { .. }) = checked {
+                refusal_delay.await;
             }
             checked
         })
@@ -89,9 +85,12 @@ impl UserActor {
         requester: &Requester,
     ) -> Result<LoggedIn, ActorError> {
         let permit = self.hashing.acquire(share).await?;
-        self.verify(permit, None, None, share).await?;
+        let checked = self.verify(permit, None, None, share).await?;
         let error = ActorError::InvalidCredentials;
         self.refusals.report(Door::Login, None, None, &error, requester);
+        if let Checked::Refused(refusal) = checked {
+            self.wait_for(refusal).await;
+        }
         Err(error)
     }
 
@@ -130,21 +129,15 @@ impl UserActor {
             device.filter(|device| user.as_ref().is_some_and(|user| device.is_known_to(user)));
         let reserved =
             self.throttle.reserve_login(username, user.as_ref(), device, requester).await;
-        let checked = match reserved {
-            Ok(None) => return Ok(None),
-            Ok(Some(attempt)) => {
-                reading.await;
-                self.check(login, permit, attempt, stored, device).await
-            }
-            Err(error) => Err(error),
-        };
-        if let Err(error) = &checked {
-            self.report(login, user.as_ref(), error, requester);
-        }
-        checked.map(Some)
+        let reserved =
+            reserved.inspect_err(|error| self.report(login, user.as_ref(), error, requester));
+        let Some(attempt) = reserved? else { return Ok(None) };
+        reading.await;
+        self.check(login, permit, attempt, stored, device, requester).await.map(Some)
     }
 
-    /// Hashes the password and counts the result.
+    /// Hashes the password and counts the result. A refusal is counted and reported before it is
+    /// waited for.
     async fn check(
         &self,
         login: &Attempted,
@@ -152,15 +145,25 @@ impl UserActor {
         attempt: ReservedAttempt,
         stored: Option<Credentials>,
         device: Option<Device>,
+        requester: &Requester,
     ) -> Result<LoggedIn, ActorError> {
+        let Attempted { username, password, share, .. } = login;
         let is_new_network = !attempt.is_known_network;
-        let password = Some(login.password.clone());
-        let Some(user) = self.verify(permit, stored, password, login.share).await? else {
-            attempt.settle(AttemptResult::Failure).await?;
-            return Err(ActorError::InvalidCredentials);
-        };
-        attempt.settle(AttemptResult::Success).await?;
-        Ok(LoggedIn { user, device, is_new_network })
+        let account = stored.as_ref().map(|stored| stored.user.clone());
+        match self.verify(permit, stored, Some(password.clone()), *share).await? {
+            Checked::Accepted(user) => {
+                attempt.settle(AttemptResult::Success).await?;
+                Ok(LoggedIn { user, device, is_new_network })
+            }
+            Checked::Refused(refusal) => {
+                attempt.settle(AttemptResult::Failure).await?;
+                let (error, now) = (ActorError::InvalidCredentials, self.clock.uptime());
+                self.network_pace.borrow_mut().record_failure(*share, username, now);
+                self.report(login, account.as_ref(), &error, requester);
+                self.wait_for(refusal).await;
+                Err(error)
+            }
+        }
     }
 
     /// Checks the pace of the network.

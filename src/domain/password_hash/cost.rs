@@ -11,8 +11,11 @@ use super::encoding::decimal;
 
 const MIB: u64 = 1 << 20;
 
-/// Greatest number of PBKDF2 iterations: eight times those of Django 6.
-pub const MAX_ITERATIONS: u32 = 10_000_000;
+/// Greatest number of PBKDF2 iterations, a second or two: four times those of Django 6.
+pub const MAX_ITERATIONS: u32 = 5_000_000;
+
+/// Greatest number with SHA-512, which takes three times as long: nine times that of OWASP.
+const MAX_SHA512_ITERATIONS: u32 = 2_000_000;
 
 /// Greatest bcrypt cost. The usual ones are 10 to 12, seldom 14; each step doubles the time.
 const MAX_BCRYPT_COST: u32 = 15;
@@ -38,7 +41,7 @@ pub enum HashCost {
     Argon2 { variant: Argon2Variant, memory_kib: u32, passes: u32, lanes: u32 },
 }
 
-/// Pbkdf2Digest of PBKDF2, and the name of the algorithm with it.
+/// Digest of PBKDF2, and the name of the algorithm with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, EnumString)]
 pub enum Pbkdf2Digest {
     #[strum(serialize = "pbkdf2-sha1")]
@@ -107,8 +110,14 @@ impl HashCost {
         };
         match self {
             _ if !is_valid => Err(PasswordHashError::Malformed),
+            Self::Pbkdf2 { digest: Pbkdf2Digest::Sha512, iterations }
+                if iterations.get() > MAX_SHA512_ITERATIONS =>
+            {
+                let limit = "PBKDF2 with SHA-512 may have at most 2,000,000 iterations";
+                Err(PasswordHashError::TooCostly(limit))
+            }
             Self::Pbkdf2 { iterations, .. } if iterations.get() > MAX_ITERATIONS => {
-                Err(PasswordHashError::TooCostly("PBKDF2 may have at most 10,000,000 iterations"))
+                Err(PasswordHashError::TooCostly("PBKDF2 may have at most 5,000,000 iterations"))
             }
             Self::Bcrypt { cost } if cost > MAX_BCRYPT_COST => {
                 Err(PasswordHashError::TooCostly("bcrypt may have a cost of at most 15"))
@@ -211,7 +220,7 @@ mod tests {
         for text in [
             "pbkdf2-sha256:600000",
             "pbkdf2-sha1:131000",
-            "pbkdf2-sha512:10000000",
+            "pbkdf2-sha512:2000000",
             "scrypt:15:8:1",
             "scrypt:14:8:5",
             "bcrypt:15",
@@ -226,7 +235,8 @@ mod tests {
     #[test]
     fn caps_are_the_greatest_accepted_costs() {
         for (greatest, beyond) in [
-            ("pbkdf2-sha256:10000000", "pbkdf2-sha256:10000001"),
+            ("pbkdf2-sha256:5000000", "pbkdf2-sha256:5000001"),
+            ("pbkdf2-sha512:2000000", "pbkdf2-sha512:2000001"),
             ("bcrypt:15", "bcrypt:16"),
             ("scrypt:18:8:4", "scrypt:18:8:5"),
             ("scrypt:18:8:1", "scrypt:19:8:1"),
