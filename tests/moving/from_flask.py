@@ -9,13 +9,11 @@ import subprocess
 import sys
 
 import jwt
-import requests
-
 from flask_client import PASSWORD, differences, talk_to
 from guide import ROOT, Guide
-from processes import FOLDER, eventually, free_port, run, run_main, write
+from processes import FOLDER, eventually, free_port, http_session, run, run_main, write
 
-TIME_LIMIT = 120
+TIME_LIMIT = 240
 APPS = ROOT / "tests/moving/flask_app"
 OLD = os.environ["TEST_DATABASE_URL"]
 SECRET, NEW_SECRET = secrets.token_hex(32), secrets.token_hex(32)
@@ -32,6 +30,7 @@ USERS = {"John Doe": PASSWORD, "ann": "secret", "Ζωή": "πασσωορδ ☃"
 guide = Guide("move-from-flask.md", {
     "https://auth.example.com": URL, "http://127.0.0.1:5000": URL, "PORT=5000": f"PORT={PORT}"})
 processes = {}
+http = http_session()
 
 
 def start_flask(name, port, secret=""):
@@ -44,7 +43,7 @@ def start_flask(name, port, secret=""):
 def start_service(block):
     processes[block] = run(block, ["bash", "-c", guide.block(block)], port=PORT, HOST="127.0.0.1",
                            PBKDF2_ITERATIONS=100_000, LOG_FORMAT="json")
-    eventually(lambda: requests.get(f"{URL}/health/ready").ok)
+    eventually(lambda: http.get(f"{URL}/health/ready").ok)
 
 
 def stop(name):
@@ -60,7 +59,7 @@ def bearer(token):
 def post(url, path, username=None, password=None, token=None):
     headers = bearer(token) if token else {}
     body = {"username": username, "password": password}
-    return requests.post(f"{url}{path}", json=body, headers=headers, timeout=20)
+    return http.post(f"{url}{path}", json=body, headers=headers, timeout=20)
 
 
 def log_in(url, username, password):
@@ -71,7 +70,7 @@ def log_in(url, username, password):
 
 
 def get(url, token):
-    return requests.get(url, headers=bearer(token), timeout=20)
+    return http.get(url, headers=bearer(token), timeout=20)
 
 
 def orders(token):
@@ -81,7 +80,7 @@ def orders(token):
 
 
 def order(token, item):
-    reply = requests.post(ORDERS_URL, json={"item": item}, headers=bearer(token))
+    reply = http.post(ORDERS_URL, json={"item": item}, headers=bearer(token))
     assert reply.status_code == 201, f"{reply.status_code} {reply.text}"
 
 
@@ -193,9 +192,9 @@ def move_orders_to_public_keys():
 def move_back():
     """Changes accounts at the service, then moves back."""
     token = {name: log_in(URL, name, USERS[name]) for name in ["carol", "dave"]}
-    requests.put(f"{URL}/auth/password", headers=bearer(token["carol"]), json={
+    http.put(f"{URL}/auth/password", headers=bearer(token["carol"]), json={
         "current_password": USERS["carol"], "new_password": "battery staple"}).raise_for_status()
-    requests.delete(f"{URL}/auth/me", headers=bearer(token["dave"]),
+    http.delete(f"{URL}/auth/me", headers=bearer(token["dave"]),
                     json={"password": USERS["dave"]}).raise_for_status()
     subprocess.run(["portcullis", "user", "disable", "ann"], capture_output=True, check=True)
     last_token = log_in(URL, "bob", USERS["bob"])
