@@ -57,7 +57,8 @@ def manage(*arguments):
 
 
 def sql(text):
-    subprocess.run(["psql", os.environ["OLD"], "--no-psqlrc", "--quiet", "--command", text], check=True)
+    subprocess.run(["psql", os.environ["OLD"], "--no-psqlrc", "--quiet", "--command", text],
+                   check=True)
 
 
 def portcullis(*arguments):
