@@ -57,8 +57,9 @@ def manage(*arguments):
 
 
 def sql(text):
-    subprocess.run(["psql", os.environ["OLD"], "--no-psqlrc", "--quiet", "--command", text],
-                   check=True)
+    done = subprocess.run(["psql", os.environ["OLD"], "--no-psqlrc", "--quiet", "--command", text],
+                          capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def portcullis(*arguments):
@@ -128,9 +129,12 @@ def move_users():
     guide.run("export")
     refused = guide.run("dry-run", code=5)
     assert "md5" in refused, refused
+    guide.run("import", code=5)
+    assert (FOLDER / "users.jsonl").exists()
     guide.run("unusable")
     guide.run("dry-run")
     guide.run("import")
+    assert not (FOLDER / "users.jsonl").exists()
     write("project/settings.py", settings)
 
 
@@ -210,6 +214,22 @@ def check_clients(session, ended):
     assert status_of_notes(machine_token().json()["access_token"]) == 401
 
 
+def failed_way_back_changes_nothing():
+    users = sql("select * from auth_user order by id")
+    empty = f"sqlite://{FOLDER}/empty.db"
+    subprocess.run(["portcullis", "migrate"], env=os.environ | {"DATABASE_URL": empty},
+                   capture_output=True, check=True)
+
+    def way_back_fails(reason, **env):
+        output = guide.run("way-back", code=1, **env)
+        assert reason in output, output
+        assert sql("select * from auth_user order by id") == users, reason
+
+    way_back_fails("none.db", DATABASE_URL=f"sqlite://{FOLDER}/none.db")
+    way_back_fails("the export has no account of the users", DATABASE_URL=empty)
+    way_back_fails("1 users have no account: dora")
+
+
 def move_back():
     """Changes accounts at the service, then moves back."""
     token = {name: log_in(name)["access_token"] for name in ["pat", "dora"]}
@@ -224,7 +244,8 @@ def move_back():
     stop("service")
     stop("django")
     write_block("moving/management/commands/import_users.py")
-    guide.run("way-back")
+    failed_way_back_changes_nothing()
+    guide.run("way-back", change=("--deleted 0", "--deleted 1"))
     for path in ["project/urls.py", "project/settings.py"]:
         shutil.copy(PROJECT / path, FOLDER / path)
     start_django()

@@ -84,8 +84,8 @@ def order(token, item):
     assert reply.status_code == 201, f"{reply.status_code} {reply.text}"
 
 
-def sql(text):
-    done = subprocess.run(["psql", OLD, "--no-psqlrc", "--no-align", "--tuples-only", "-c", text],
+def sql(text, database=OLD):
+    done = subprocess.run(["psql", database, "--no-psqlrc", "--no-align", "--tuples-only", "-c", text],
                           capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
@@ -116,10 +116,18 @@ def move_users():
     guide.run("dump")
     refused = guide.run("dry-run", code=5)
     assert "ZOE.OLD: an earlier row has the same username" in refused, refused
+    # A stranger registers a name of the old system first.
+    subprocess.run(["portcullis", "user", "create", "bob"], text=True,
+                   input=PASSWORD, capture_output=True, check=True)
+    refused = guide.run("import", code=5)
+    assert "bob: an account with another external_id has the username" in refused, refused
+    assert (FOLDER / "users.jsonl").exists()
+    subprocess.run(["portcullis", "user", "delete", "bob"], capture_output=True, check=True)
     sql("update users set username = 'zoe' where username = 'ZOE.OLD'")
     guide.run("dump")
     guide.run("dry-run")
     guide.run("import")
+    assert not (FOLDER / "users.jsonl").exists()
 
 
 def check_service(old_replies, old_token):
@@ -189,6 +197,27 @@ def move_orders_to_public_keys():
     guide.run("retire")
 
 
+def failed_way_back_changes_nothing():
+    users = sql("select * from users order by id")
+    empty = f"sqlite://{FOLDER}/empty.db"
+    subprocess.run(["portcullis", "migrate"], env=os.environ | {"DATABASE_URL": empty},
+                   capture_output=True, check=True)
+
+    def way_back_fails(reason, code, **env):
+        output = guide.run("way-back", code, **env)
+        assert reason in output, output
+        assert sql("select * from users order by id") == users, reason
+        assert not (FOLDER / "ids.csv").exists(), reason
+
+    way_back_fails("none.db", code=1, DATABASE_URL=f"sqlite://{FOLDER}/none.db")
+    way_back_fails("export.jsonl has no account of accounts.jsonl", code=3, DATABASE_URL=empty)
+    rename = "update users set username = '{}' where username_key = 'eve'"
+    sql(rename.format("eve\u200b"), os.environ["DATABASE_URL"])
+    way_back_fails("1 accounts were left out", code=5)
+    sql(rename.format("eve"), os.environ["DATABASE_URL"])
+    way_back_fails("1 users have no account in export.jsonl", code=3)
+
+
 def move_back():
     """Changes accounts at the service, then moves back."""
     token = {name: log_in(URL, name, USERS[name]) for name in ["carol", "dave"]}
@@ -196,12 +225,15 @@ def move_back():
         "current_password": USERS["carol"], "new_password": "battery staple"}).raise_for_status()
     http.delete(f"{URL}/auth/me", headers=bearer(token["dave"]),
                     json={"password": USERS["dave"]}).raise_for_status()
-    subprocess.run(["portcullis", "user", "disable", "ann"], capture_output=True, check=True)
+    for change in [["disable", "ann"], ["set-external-id", "bob", "1000"],
+                   ["set-external-id", "carol"]]:
+        subprocess.run(["portcullis", "user", *change], capture_output=True, check=True)
     last_token = log_in(URL, "bob", USERS["bob"])
     stop("start-es256")
     stop("orders")
 
-    guide.run("way-back")
+    failed_way_back_changes_nothing()
+    guide.run("way-back", change=("--set deleted=0", "--set deleted=1"))
     guide.run("way-back-orders")
     shutil.copytree(APPS, FOLDER, dirs_exist_ok=True)
     app = (FOLDER / "app.py").read_text()

@@ -33,12 +33,20 @@ class Guide:
             text = text.replace(example, actual)
         return text
 
-    def run(self, name, code=0, **env):
-        """Runs a block as a reader does, in the folder of the test. Returns its standard output."""
-        done = subprocess.run(["bash", "-euo", "pipefail", "-c", self.block(name)], cwd=FOLDER,
-                              env=os.environ | env, capture_output=True, text=True)
+    def run(self, name, code=0, change=("", ""), **env):
+        """Runs a block as a reader does, in the folder of the test.
+
+        The shell is that of a reader: it goes on after a command that failed, and `code` is the
+        status of the last one. `change` is what the reader changes in the block, and to what.
+        Returns the standard output, and the errors, too, if the block has to fail.
+        """
+        before, after = change
+        text = self.block(name)
+        assert before in text, f"{name} has no {before}"
+        done = subprocess.run(["bash", "-c", text.replace(before, after) if before else text],
+                              cwd=FOLDER, env=os.environ | env, capture_output=True, text=True)
         assert done.returncode == code, f"{name}: {done.returncode}, {done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout + done.stderr if code else done.stdout
 
     def table(self, heading):
         """Returns the rows of the table below a heading, without the first two lines."""
