@@ -68,6 +68,7 @@ impl Password {
 
     /// Returns the bytes that may have been hashed: the input with the mappings and, if it differs,
     /// without them, as other systems hash it.
+    #[must_use]
     pub fn forms(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         [Some(&self.text), self.raw.as_ref()].into_iter().flatten().map(|form| form.as_bytes())
     }

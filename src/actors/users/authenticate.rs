@@ -17,11 +17,8 @@ use crate::metrics::Door;
 use crate::store::Credentials;
 use crate::telemetry::ErrorChain;
 
-/// Result of the check of a password.
-pub(super) enum Checked {
-    Accepted(User),
-    Refused(Refusal),
-}
+/// Result of the check of a password: the account, if the password is right.
+pub(super) type Checked = Result<User, Refusal>;
 
 /// Refusal of a password. It is counted and reported before it is waited for: a requester that left
 /// meanwhile would have learnt that the password is wrong, since a right one is accepted sooner.
@@ -50,8 +47,8 @@ impl UserActor {
         let user = self.store.find_user(id).await?.ok_or(AccountError::NotFound)?;
         let checked = self.check_in_session(permit, &user, password, requester).await;
         let (error, refusal) = match checked {
-            Ok(Checked::Accepted(user)) => return Ok(user),
-            Ok(Checked::Refused(refusal)) => (ActorError::InvalidCredentials, refusal),
+            Ok(Ok(user)) => return Ok(user),
+            Ok(Err(refusal)) => (ActorError::InvalidCredentials, refusal),
             Err(error @ ActorError::TooManyAttempts { .. }) => {
                 (error, Refusal { at: self.clock.uptime() + REFUSAL_DELAY })
             }
@@ -74,7 +71,7 @@ impl UserActor {
         let attempt = self.throttle.reserve_in_session(session, user.id).await?;
         let stored = self.store.find_credentials(&user.username).await?;
         let checked = self.verify(permit, stored, password, requester.into()).await?;
-        if let Checked::Accepted(_) = checked {
+        if checked.is_ok() {
             attempt.settle(AttemptResult::Success).await?;
             return Ok(checked);
         }
@@ -115,13 +112,13 @@ impl UserActor {
             |(stored, _): &(Credentials, _)| is_right && stored.user.disabled_at.is_none();
         let Some((Credentials { user, password_hash }, password)) = attempted.filter(is_accepted)
         else {
-            return Ok(Checked::Refused(Refusal { at: time.started_at + refusal_time }));
+            return Ok(Err(Refusal { at: time.started_at + refusal_time }));
         };
         if let Some(iterations) = self.hashing.replacement(&password_hash) {
             // Not awaited: the login succeeds whether or not this does.
             actix::spawn(self.clone().rehash(user.id, password, password_hash, iterations, share));
         }
-        Ok(Checked::Accepted(user))
+        Ok(Ok(user))
     }
 
     /// Waits for the time of a refusal, without a turn: others hash meanwhile.

@@ -6,7 +6,6 @@ use actix::{Handler, Message};
 use tokio::time::sleep;
 
 use super::UserActor;
-use super::authenticate::Checked;
 use super::throttle::ReservedAttempt;
 use crate::actors::hash_queue::REFUSAL_DELAY;
 use crate::actors::{ActorError, CancelOnDrop, HashPermit, Share};
@@ -88,7 +87,7 @@ impl UserActor {
         let checked = self.verify(permit, None, None, share).await?;
         let error = ActorError::InvalidCredentials;
         self.refusals.report(Door::Login, None, None, &error, requester);
-        if let Checked::Refused(refusal) = checked {
+        if let Err(refusal) = checked {
             self.wait_for(refusal).await;
         }
         Err(error)
@@ -151,11 +150,11 @@ impl UserActor {
         let is_new_network = !attempt.is_known_network;
         let account = stored.as_ref().map(|stored| stored.user.clone());
         match self.verify(permit, stored, Some(password.clone()), *share).await? {
-            Checked::Accepted(user) => {
+            Ok(user) => {
                 attempt.settle(AttemptResult::Success).await?;
                 Ok(LoggedIn { user, device, is_new_network })
             }
-            Checked::Refused(refusal) => {
+            Err(refusal) => {
                 attempt.settle(AttemptResult::Failure).await?;
                 let (error, now) = (ActorError::InvalidCredentials, self.clock.uptime());
                 self.network_pace.borrow_mut().record_failure(*share, username, now);
