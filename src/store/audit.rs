@@ -33,7 +33,7 @@ pub trait AuditStore {
 
     /// Finds an account that was deleted longer than `retention` ago, both by `now` and by the clock
     /// of the database, and whose name and addresses are still in the log. Its records are to be
-    /// redacted by [`Self::redact_records`].
+    /// redacted by [`Self::redact_records`]. One that was imported again with its id is left out.
     async fn find_redaction(
         &self,
         now: OffsetDateTime,

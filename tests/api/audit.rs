@@ -5,8 +5,10 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::commands::run;
 use crate::support::{
-    Reply, TestApp, TestDatabase, credentials, decode_claims, eventually, on_both_databases, send,
+    Process, Reply, TestApp, TestDatabase, credentials, decode_claims, eventually,
+    on_both_databases, send,
 };
 
 on_both_databases![
@@ -21,6 +23,7 @@ on_both_databases![
     audit_log_supports_pages_and_filters,
     old_records_are_deleted_after_retention,
     deleted_account_is_redacted_after_its_retention,
+    account_that_was_imported_again_is_not_redacted,
     long_log_of_a_deleted_account_is_redacted_in_batches,
     forwarded_address_requires_trusted_proxy,
 ];
@@ -346,12 +349,29 @@ async fn age_records(database: &TestDatabase, hours: u32) {
     database.execute(update).await;
 }
 
+/// Starts an instance that redacts accounts an hour after their deletion.
+async fn start_redacting(database: &TestDatabase) -> TestApp {
+    TestApp::start_with(database, |config| {
+        config.deleted_account_retention = Duration::from_hours(1);
+        config.revocations.sweep_interval = Duration::from_millis(20);
+    })
+    .await
+}
+
+fn id_of(token: &str) -> String {
+    decode_claims(token)["sub"].as_str().unwrap().to_owned()
+}
+
+/// Returns the record of the deletion of an account.
+async fn read_deletion(app: &TestApp, token: &str, id: &str) -> Value {
+    read_records(app, token, &format!("subject={id}&action=user.deleted")).await.remove(0)
+}
+
 async fn deleted_account_is_redacted_after_its_retention(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let root = app.register_admin(&database).await;
     let bob = app.register_and_log_in("bob").await;
     let alice = app.register_and_log_in("alice").await;
-    let id_of = |token: &str| decode_claims(token)["sub"].as_str().unwrap().to_owned();
     let path = format!("/admin/users/{}", id_of(&alice));
     let roles = json!({ "roles": ["user", "admin"] });
     send_successfully(&app, Method::PUT, &format!("{path}/roles"), &root, &roles).await;
@@ -373,35 +393,59 @@ async fn deleted_account_is_redacted_after_its_retention(database: TestDatabase)
     app.register_and_log_in("alice").await;
     let before = read_records(&app, &root, "limit=100").await;
 
-    let cleaning = TestApp::start_with(&database, |config| {
-        config.deleted_account_retention = Duration::from_hours(1);
-        config.revocations.sweep_interval = Duration::from_millis(20);
-    })
-    .await;
-    let deletion = format!("subject={}&action=user.deleted", id_of(&alice));
+    let cleaning = start_redacting(&database).await;
     eventually("the deletion is redacted", async || {
-        read_records(&cleaning, &root, &deletion).await[0]["detail"].is_null()
+        read_deletion(&cleaning, &root, &id_of(&alice)).await["detail"].is_null()
     })
     .await;
 
     let after = read_records(&app, &root, "limit=100").await;
+    assert_redacted(&json!(id_of(&alice)), &json!(id_of(&root)), before, &after);
+}
+
+/// Asserts that the records of Alice, and those alone, have lost her name and addresses.
+fn assert_redacted(alice: &Value, root: &Value, before: Vec<Value>, after: &[Value]) {
     assert_eq!(before.len(), after.len());
-    let (alice, root) = (json!(id_of(&alice)), json!(id_of(&root)));
-    for (mut record, redacted) in before.into_iter().zip(&after) {
-        if record["subject"] == alice {
+    for (mut record, redacted) in before.into_iter().zip(after) {
+        if record["subject"] == *alice {
             record["detail"] = Value::Null;
         }
-        let is_anonymous_about_alice = record["actor"].is_null() && record["subject"] == alice;
-        if record["actor"] == alice || is_anonymous_about_alice {
+        let is_anonymous_about_alice = record["actor"].is_null() && record["subject"] == *alice;
+        if record["actor"] == *alice || is_anonymous_about_alice {
             record["ip"] = Value::Null;
             record["user_agent"] = Value::Null;
         }
         assert_eq!(record, *redacted);
     }
-    let by_root = |record: &&Value| record["actor"] == root && record["subject"] == alice;
+    let by_root = |record: &&Value| record["actor"] == *root && record["subject"] == *alice;
     assert!(after.iter().filter(by_root).all(|record| record["ip"] == "127.0.0.1"), "{after:?}");
-    let on_bob = |record: &&Value| record["actor"] == alice && record["subject"] != alice;
+    let on_bob = |record: &&Value| record["actor"] == *alice && record["subject"] != *alice;
     assert_eq!(after.iter().find(on_bob).unwrap()["detail"], "bob");
+}
+
+async fn account_that_was_imported_again_is_not_redacted(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let root = app.register_admin(&database).await;
+    let [alice, bob] =
+        [app.register_and_log_in("alice").await, app.register_and_log_in("bob").await]
+            .map(|token| id_of(&token));
+    for id in [&alice, &bob] {
+        let path = format!("/admin/users/{id}");
+        send_successfully(&app, Method::DELETE, &path, &root, &json!({})).await;
+    }
+    let row = json!({ "username": "alice", "password_hash": "!", "id": alice });
+    let imported = run(&mut Process::command(&database), "user import -", &row.to_string()).await;
+    assert_eq!(imported.exit_code, Some(0), "{imported:?}");
+    age_records(&database, 2).await;
+
+    let cleaning = start_redacting(&database).await;
+
+    // Bob was deleted after Alice, and is redacted after her.
+    eventually("the other deletion is redacted", async || {
+        read_deletion(&cleaning, &root, &bob).await["detail"].is_null()
+    })
+    .await;
+    assert_eq!(read_deletion(&cleaning, &root, &alice).await["detail"], "alice");
 }
 
 async fn long_log_of_a_deleted_account_is_redacted_in_batches(database: TestDatabase) {

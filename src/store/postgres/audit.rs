@@ -126,6 +126,7 @@ impl AuditStore for PostgresStore {
         let select = self.executor.query(
             "select id, subject_id from audit_log
              where action = 'user.deleted' and detail is not null and subject_id is not null
+               and not exists (select 1 from users where users.id = subject_id)
                and at < least($1, clock_timestamp()) - make_interval(secs => $2)
              order by at limit 1",
         );

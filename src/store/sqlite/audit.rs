@@ -110,6 +110,7 @@ impl AuditStore for SqliteStore {
         let select = sqlx::query(AssertSqlSafe(format!(
             "select id, subject_id from audit_log
              where action = 'user.deleted' and detail is not null and subject_id is not null
+               and not exists (select 1 from users where users.id = subject_id)
                and at < min(?1, {NOW}) - ?2
              order by at limit 1"
         )));
