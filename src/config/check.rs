@@ -172,7 +172,10 @@ impl<'a> Checker<'a> {
     }
 
     fn copy_config(&mut self, args: &CopyArgs) -> Result<CopyConfig, Reported> {
-        let from = self.copied_database("--from", &args.from);
+        let from = match &args.from {
+            Some(url) => self.copied_database("--from", url),
+            None => self.database(),
+        };
         build!(CopyConfig {
             kept_secret: self.kept_secret(from.as_ref().ok()),
             from,

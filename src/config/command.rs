@@ -140,7 +140,7 @@ pub enum UserCommand {
     /// repeated. Exits with 5 if a row was refused
     Import(ImportArgs),
     /// Print all accounts with their password hashes, one JSON object a line, for `user import`. With
-    /// a username: all that is stored about the account, without its hash
+    /// a username: the account, its open sessions and its audit records, without its hash
     Export(ExportArgs),
     /// Clear the failed logins of an account, which delay its next ones
     Unthrottle {
@@ -158,7 +158,7 @@ pub struct ImportArgs {
     /// .csv, otherwise jsonl
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<RowFormat>,
-    /// Report what an import would do, and change nothing
+    /// Report what an import would do, and change nothing; the database must exist
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -365,10 +365,11 @@ pub enum DatabaseCommand {
 /// Arguments of `portcullis database copy`.
 #[derive(Clone, Debug, Args)]
 pub struct CopyArgs {
-    /// Database to copy: postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH
+    /// Database to copy: postgres://USER:PASSWORD@HOST/NAME or sqlite://PATH. The one at DATABASE_URL
+    /// by default
     #[arg(long, value_name = "URL")]
-    pub from: Secret,
-    /// Database to copy into, which is created or migrated; as the owner, with PostgreSQL
+    pub from: Option<Secret>,
+    /// Database to copy into, which gets its tables if it has none; as the owner, with PostgreSQL
     #[arg(long, value_name = "URL")]
     pub to: Secret,
 }

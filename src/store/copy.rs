@@ -50,7 +50,7 @@ pub enum CopyError {
     Commit { database: String, source: StoreError },
 }
 
-/// Copies all rows of a database into an empty one, which is created or migrated before, in one
+/// Copies all rows of a database into an empty one, which is created if it is missing, in one
 /// transaction. Returns the number of rows. `report` gets a sentence about each step that changes or
 /// delays something, and `progress` is called at least once a table, the last time with all of its
 /// rows.

@@ -12,6 +12,8 @@ use super::error::OpenFailure;
 pub enum SchemaPolicy {
     /// It is created or migrated.
     Migrate,
+    /// A missing one is created; an older one is refused.
+    Create,
     /// It is refused.
     Require,
 }
@@ -62,6 +64,22 @@ impl Migrations {
             }
         }
         Ok(SchemaState::Current)
+    }
+
+    /// Returns `true` if a schema is to be created or migrated.
+    ///
+    /// # Errors
+    /// Returns an error if the policy refuses it.
+    pub(super) fn must_run(
+        &self,
+        state: SchemaState,
+        policy: SchemaPolicy,
+    ) -> Result<bool, OpenFailure> {
+        match (policy, state) {
+            (_, SchemaState::Current) => Ok(false),
+            (SchemaPolicy::Migrate, _) | (SchemaPolicy::Create, SchemaState::Missing) => Ok(true),
+            _ => self.require(state).map(|()| false),
+        }
     }
 
     /// Refuses a schema that is missing or older.

@@ -20,6 +20,7 @@ on_both_databases![
     database_in_use_is_not_copied,
     target_with_rows_is_refused,
     older_source_is_refused,
+    older_target_is_refused,
     killed_copy_leaves_nothing,
     instance_that_starts_during_a_copy_changes_nothing,
     all_sessions_are_ended,
@@ -303,7 +304,8 @@ async fn target_with_rows_is_refused(source: TestDatabase) {
         assert_eq!(dump(&target).await, before);
     })
     .await;
-    let refused = copy(&source, &source).await;
+    // Without `--from`, the source is at DATABASE_URL.
+    let refused = run_command(&source, &format!("copy --to {}", source.url())).await;
     refused.assert_refused(2, "portcullis: the source and the target are the same database");
 }
 
@@ -317,6 +319,21 @@ async fn older_source_is_refused(source: TestDatabase) {
     assert_eq!(refused.exit_code, Some(1), "{refused:?}");
     assert!(refused.stderr.ends_with("; run `portcullis migrate`\n"), "{refused:?}");
     assert!(!target.path().exists());
+}
+
+async fn older_target_is_refused(source: TestDatabase) {
+    run(&mut Process::command(&source), "migrate", "").await;
+    with_each_target(async |target| {
+        run(&mut Process::command(&target), "migrate", "").await;
+        target.execute("delete from _sqlx_migrations where version > 4").await;
+
+        let refused = copy(&source, &target).await;
+
+        assert_eq!(refused.exit_code, Some(1), "{refused:?}");
+        assert!(refused.stderr.ends_with("; run `portcullis migrate`\n"), "{refused:?}");
+        assert_eq!(count(&target, "_sqlx_migrations").await, 4);
+    })
+    .await;
 }
 
 async fn killed_copy_leaves_nothing(source: TestDatabase) {

@@ -56,13 +56,14 @@ impl PostgresSource {
 }
 
 impl PostgresTarget {
-    /// Migrates a database and locks its tables.
+    /// Opens a database, with a new schema if it has none, and locks its tables. Its schema must be
+    /// the current one: one in use, or with rows, is not changed.
     pub(crate) async fn open(
         postgres: &PostgresSettings,
         settings: &DatabaseSettings,
         report: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, EndFailure> {
-        let store = PostgresStore::open(postgres, settings, SchemaPolicy::Migrate, report).await?;
+        let store = PostgresStore::open(postgres, settings, SchemaPolicy::Create, report).await?;
         let options: PgConnectOptions = store.options.clone();
         store.close().await;
         let wait = settings.acquire_timeout;

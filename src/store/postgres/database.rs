@@ -106,9 +106,7 @@ impl PostgresStore {
         let migrations = Migrations::new(MIGRATIONS);
         let applied = within(wait, applied_migrations(&mut connection)).await?;
         let state = migrations.state(&applied)?;
-        if policy == SchemaPolicy::Require {
-            migrations.require(state)?;
-        } else if state != SchemaState::Current {
+        if migrations.must_run(state, policy)? {
             let migration = migrate(&mut connection, &migrations, report);
             within(MIGRATION_TIMEOUT, migration).await?;
         }

@@ -54,13 +54,14 @@ impl SqliteSource {
 }
 
 impl SqliteTarget {
-    /// Creates or migrates a database and locks it.
+    /// Opens or creates a database and locks it. Its schema must be the current one: one in use, or
+    /// with rows, is not changed.
     pub(crate) async fn open(
         path: &Path,
         settings: &DatabaseSettings,
         report: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, EndFailure> {
-        let store = SqliteStore::open(path, settings, SchemaPolicy::Migrate, report).await?;
+        let store = SqliteStore::open(path, settings, SchemaPolicy::Create, report).await?;
         store.close().await;
         let connection = lock(path, settings.acquire_timeout).await?;
         Ok(Self { connection })

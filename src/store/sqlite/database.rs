@@ -23,7 +23,7 @@ use crate::domain::ServerId;
 use crate::store::columns::from_micros;
 use crate::store::database::{PoolStatus, Store};
 use crate::store::error::{OpenFailure, StoreError, is_busy, within};
-use crate::store::schema::{Migrations, SchemaPolicy, SchemaState};
+use crate::store::schema::{Migrations, SchemaPolicy};
 
 const MIGRATIONS: &[(i64, &str, &str)] = &[
     (
@@ -91,7 +91,9 @@ impl SqliteStore {
         match policy {
             SchemaPolicy::Require if !path.exists() => return Err(OpenFailure::Missing),
             SchemaPolicy::Require => {}
-            SchemaPolicy::Migrate => create_file(path).map_err(sqlx::Error::from)?,
+            SchemaPolicy::Migrate | SchemaPolicy::Create => {
+                create_file(path).map_err(sqlx::Error::from)?;
+            }
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -103,9 +105,7 @@ impl SqliteStore {
         let mut connection = within(settings.acquire_timeout, connect(&options)).await?;
         let migrations = Migrations::new(MIGRATIONS);
         let state = migrations.state(&applied_migrations(&mut connection).await?)?;
-        if policy == SchemaPolicy::Require {
-            migrations.require(state)?;
-        } else if state != SchemaState::Current {
+        if migrations.must_run(state, policy)? {
             migrate(&mut connection, &migrations, report).await?;
         }
         connection.close().await?;
