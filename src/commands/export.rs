@@ -29,7 +29,8 @@ struct ExportedAccount<'a> {
     id: UserId,
 }
 
-/// All that is stored about an account, without its password hash.
+/// An account, its open sessions and its audit records: what is stored under its id, without the
+/// password hash and what only keyed hashes tell.
 #[derive(Serialize)]
 struct AccountReport {
     account: ManagedAccountView,
@@ -69,7 +70,7 @@ pub(super) async fn all(store: &dyn Store, hashes: HashFormat) -> Result<(), Com
     if left_out > 0 { Err(CommandError::AccountsLeftOut(left_out)) } else { Ok(()) }
 }
 
-/// Prints all that is stored about an account.
+/// Prints an account, its open sessions and its audit records.
 pub(super) async fn one(
     store: &dyn Store,
     user: &User,
@@ -82,6 +83,10 @@ pub(super) async fn one(
     records.extend(audit_records(store, about_user).await?);
     records.sort_by_key(|record| -record.id);
     records.dedup_by_key(|record| record.id);
+    for record in records.iter_mut().filter(|record| record.actor.is_some_and(|id| id != user.id)) {
+        // Address and user agent of an administrator are data of another person.
+        record.origin = None;
+    }
     let report = AccountReport {
         account: user.into(),
         sessions: sessions.iter().map(|session| SessionView::new(session, None)).collect(),
