@@ -11,7 +11,7 @@ use super::error::CommandError;
 use super::import_row::{self, Row};
 use crate::clock::Clock;
 use crate::config::{ImportArgs, RowFormat};
-use crate::domain::User;
+use crate::domain::{ExternalId, User, UserId};
 use crate::store::{Credentials, ImportCommit, ImportOutcome, Store};
 
 /// Accounts of one commit.
@@ -34,10 +34,12 @@ pub(super) async fn run(
         commit,
         roles: roles.iter().map(|role| role.name.as_str().to_owned()).collect(),
         usernames: HashSet::new(),
+        external_ids: HashSet::new(),
+        ids: HashSet::new(),
         batch: Vec::new(),
         report: Report { json, lines: BufWriter::new(io::stdout()), counts: Counts::default() },
     };
-    for row in import_row::read(import_row::open(&file)?, format) {
+    for row in import_row::read(import_row::open(&file)?, format)? {
         import.take(row?)?;
         if import.batch.len() == BATCH {
             import.commit().await?;
@@ -59,8 +61,10 @@ struct Import<'a> {
     commit: ImportCommit,
     /// Roles that exist.
     roles: HashSet<String>,
-    /// Keys of the usernames so far.
+    /// Keys of the usernames of the rows so far.
     usernames: HashSet<String>,
+    external_ids: HashSet<ExternalId>,
+    ids: HashSet<UserId>,
     /// Accounts of the next commit, with their lines.
     batch: Vec<(u64, Credentials)>,
     report: Report,
@@ -83,15 +87,24 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// Checks that the roles exist, and that the file has the username once.
+    /// Checks that the roles exist, and that no earlier row has the username, external id or id.
     fn check(&mut self, new: Credentials) -> Result<Credentials, String> {
-        let User { username, roles, .. } = &new.user;
+        let User { id, username, external_id, roles, .. } = &new.user;
         if let Some(unknown) = roles.names().into_iter().find(|name| !self.roles.contains(*name)) {
             return Err(format!("there is no role `{unknown}`; `portcullis role set` creates it"));
         }
-        if !self.usernames.insert(username.key().to_owned()) {
-            return Err("an earlier row has the same username".to_owned());
+        let has_external_id = |id: &ExternalId| self.external_ids.contains(id);
+        let repeated = [
+            ("username", self.usernames.contains(username.key())),
+            ("external_id", external_id.as_ref().is_some_and(has_external_id)),
+            ("id", self.ids.contains(id)),
+        ];
+        if let Some((field, _)) = repeated.iter().find(|(_, is_repeated)| *is_repeated) {
+            return Err(format!("an earlier row has the same {field}"));
         }
+        self.usernames.insert(username.key().to_owned());
+        self.external_ids.extend(external_id.clone());
+        self.ids.insert(*id);
         Ok(new)
     }
 
@@ -145,7 +158,10 @@ impl Report {
                 self.counts.existing += 1;
                 return self.print(&Entry { line, username, outcome: "exists", reason: None });
             }
-            ImportOutcome::UsernameTaken => "an account with another external_id has the username",
+            ImportOutcome::UsernameTaken => {
+                "the username belongs to an account that may be of another person; if it is not, \
+                 leave the row out or give it the id of the account"
+            }
             ImportOutcome::ExternalIdTaken => "another account has the external_id",
             ImportOutcome::IdTaken => "another account has the id",
         };
@@ -167,7 +183,8 @@ impl Report {
         if let Some(username) = username {
             write!(self.lines, ": {}", username.escape_debug())?;
         }
-        writeln!(self.lines, ": {}", reason.unwrap_or("there already"))
+        // The reason may contain text of the file.
+        writeln!(self.lines, ": {}", reason.unwrap_or("there already").escape_debug())
     }
 
     /// Prints the numbers of rows.

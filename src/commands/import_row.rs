@@ -58,6 +58,9 @@ struct CsvAccount {
     id: Option<UserId>,
 }
 
+/// Maximum length of a line of JSON Lines, in bytes.
+const MAX_LINE: usize = 64 * 1024;
+
 /// Opens a file, or standard input for `-`.
 pub(super) fn open(file: &Path) -> io::Result<Box<dyn Read>> {
     if file == Path::new("-") {
@@ -67,37 +70,61 @@ pub(super) fn open(file: &Path) -> io::Result<Box<dyn Read>> {
 }
 
 /// Reads the rows of a file, one at a time.
+///
+/// # Errors
+/// Returns an error if the header of a CSV file cannot be read or has no `username`.
 pub(super) fn read(
     file: Box<dyn Read>,
     format: RowFormat,
-) -> Box<dyn Iterator<Item = io::Result<Row>>> {
-    match format {
+) -> io::Result<Box<dyn Iterator<Item = io::Result<Row>>>> {
+    Ok(match format {
         RowFormat::Jsonl => Box::new(read_json_lines(BufReader::new(file))),
-        RowFormat::Csv => Box::new(read_csv(file)),
-    }
+        RowFormat::Csv => Box::new(read_csv(file)?),
+    })
 }
 
 fn read_json_lines(mut file: impl BufRead) -> impl Iterator<Item = io::Result<Row>> {
     let mut line = 0;
     let lines = std::iter::from_fn(move || {
-        let mut text = Vec::new();
         line += 1;
-        match file.read_until(b'\n', &mut text) {
-            Ok(0) => None,
-            Ok(_) => Some(Ok((line, text))),
+        match read_line(&mut file) {
+            Ok(text) if text.is_empty() => None,
+            Ok(text) => Some(Ok((line, text))),
             Err(error) => Some(Err(error)),
         }
     });
-    let is_blank = |text: &[u8]| text.trim_ascii().is_empty();
-    lines.filter(move |read| !read.as_ref().is_ok_and(|(_, text)| is_blank(text))).map(|read| {
+    let is_too_long = |text: &[u8]| text.len() > MAX_LINE;
+    let is_blank = move |text: &[u8]| !is_too_long(text) && text.trim_ascii().is_empty();
+    let is_row = move |read: &io::Result<(u64, Vec<u8>)>| {
+        !read.as_ref().is_ok_and(|(_, text)| is_blank(text))
+    };
+    lines.filter(is_row).map(move |read| {
         let (line, text) = read?;
-        let account = serde_json::from_slice(&text).map_err(|error| error.to_string());
+        let account = if is_too_long(&text) {
+            Err(format!("the line is longer than {MAX_LINE} bytes"))
+        } else {
+            serde_json::from_slice(&text).map_err(|error| error.to_string())
+        };
         Ok(Row { line, account })
     })
 }
 
-fn read_csv(file: impl Read) -> impl Iterator<Item = io::Result<Row>> {
-    csv::Reader::from_reader(file).into_deserialize().enumerate().map(|(index, read)| {
+/// Reads a line with its end; of one that is too long, [`MAX_LINE`] bytes and one more.
+fn read_line(file: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.by_ref().take(MAX_LINE as u64 + 1).read_until(b'\n', &mut text)?;
+    if text.len() > MAX_LINE && !text.ends_with(b"\n") {
+        file.skip_until(b'\n')?;
+    }
+    Ok(text)
+}
+
+fn read_csv(file: impl Read) -> io::Result<impl Iterator<Item = io::Result<Row>>> {
+    let mut reader = csv::Reader::from_reader(file);
+    if !reader.headers()?.iter().any(|name| name == "username") {
+        return Err(io::Error::other("the first line is no CSV header with a `username`"));
+    }
+    let rows = reader.into_deserialize().enumerate().map(|(index, read)| {
         // Below the header. Fields with line breaks move later rows down.
         let line = index as u64 + 2;
         match read {
@@ -105,7 +132,8 @@ fn read_csv(file: impl Read) -> impl Iterator<Item = io::Result<Row>> {
             Err(error) if error.is_io_error() => Err(error.into()),
             Err(error) => Ok(Row { line, account: Err(error.to_string()) }),
         }
-    })
+    });
+    Ok(rows)
 }
 
 impl RawAccount {
@@ -202,7 +230,7 @@ mod tests {
 
     fn rows(file: &str, format: RowFormat) -> Vec<(u64, Result<Credentials, String>)> {
         let file = file.replace("HASH", HASH).into_bytes();
-        let rows = read(Box::new(io::Cursor::new(file)), format);
+        let rows = read(Box::new(io::Cursor::new(file)), format).unwrap();
         rows.map(Result::unwrap)
             .map(|row| (row.line, row.account.and_then(|account| account.parse(NOW))))
             .collect()
@@ -250,6 +278,29 @@ mod tests {
 
         let good: Vec<_> = rows.iter().filter(|row| row.1.is_ok()).map(|row| row.0).collect();
         assert_eq!((good, rows.len()), (vec![1, 10], 9));
+    }
+
+    #[test]
+    fn line_that_is_too_long_spoils_no_other() {
+        let row = |username: &str| format!(r#"{{"username":"{username}","password_hash":"HASH"}}"#);
+        let padding = " ".repeat(200_000);
+        let file =
+            [row("alice"), padding.clone() + &row("bob"), row("carol"), row("dave") + &padding];
+
+        let rows = rows(&file.join("\n"), RowFormat::Jsonl);
+
+        let good: Vec<_> = rows.iter().filter(|row| row.1.is_ok()).map(|row| row.0).collect();
+        assert_eq!((good, rows.len()), (vec![1, 3], 4));
+        assert_eq!(rows[3].1.as_ref().unwrap_err(), "the line is longer than 65536 bytes");
+    }
+
+    #[test]
+    fn csv_without_username_is_refused_as_a_whole() {
+        for file in ["", r#"{"username":"alice","password_hash":"x"}"#, "name,password_hash\na,b\n"]
+        {
+            let file = Box::new(io::Cursor::new(file.as_bytes().to_vec()));
+            assert!(read(file, RowFormat::Csv).is_err());
+        }
     }
 
     #[test]

@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{
-    ClientArgs, Config, CopyConfig, DatabaseSettings, KeyArgs, ManagementConfig, RoleArgs,
-    UserArgs, UserCommand,
+    ClientArgs, Config, CopyConfig, DatabaseSettings, ImportArgs, KeyArgs, ManagementConfig,
+    RoleArgs, UserArgs, UserCommand,
 };
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
@@ -32,8 +32,8 @@ use output::Printer;
 
 pub use error::CommandError;
 
-/// Runs `portcullis user`. Only `user create` and `user import` create a missing
-/// database.
+/// Runs `portcullis user`. Only `user create` and `user import` create a missing database; a dry run
+/// does not.
 ///
 /// # Errors
 /// Returns an error if the arguments are invalid, if the account does not allow the operation, or
@@ -44,7 +44,9 @@ pub async fn user(
     clock: Arc<dyn Clock>,
 ) -> Result<(), CommandError> {
     let policy = match args.command {
-        UserCommand::Create { .. } | UserCommand::Import(_) => SchemaPolicy::Migrate,
+        UserCommand::Create { .. } | UserCommand::Import(ImportArgs { dry_run: false, .. }) => {
+            SchemaPolicy::Migrate
+        }
         _ => SchemaPolicy::Require,
     };
     on_database(&config.database, policy, async |store| {

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-/// JSON object about an account, for administrators and for the APIs behind the service. At most 4 KiB
-/// without insignificant whitespace.
+/// JSON object about an account, for administrators and for the APIs behind the service. At most
+/// 4 KiB without insignificant whitespace. An integer of more than 64 bits becomes a floating-point
+/// number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Metadata(Map<String, Value>);

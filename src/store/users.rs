@@ -7,6 +7,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::columns::to_micros;
 use super::error::StoreError;
 use super::requesters::parse_roles;
 use super::revocations::CommittedRevocations;
@@ -45,8 +46,9 @@ pub trait UserStore {
         record: &AuditRecord,
     ) -> Result<User, WriteError>;
 
-    /// Inserts accounts that other systems had, and their audit records, in one commit, or in none for
-    /// a rehearsal. Returns what became of each.
+    /// Inserts accounts that other systems had, and their audit records, in one commit, or in none
+    /// for a rehearsal. Returns what became of each. No two of them have the same id, username or
+    /// external id.
     ///
     /// Returns [`AccountError::UnknownRoles`] if one of their roles does not exist.
     async fn import_users(
@@ -166,9 +168,10 @@ pub enum ImportCommit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImportOutcome {
     Added,
-    /// An account has the username, and the same external id or the same id.
+    /// The same account has the username: it has the same id or the same external id or, if both
+    /// have no external id, the same time of registration or the same password hash.
     Exists,
-    /// An account with another external id or id has the username.
+    /// An account has the username, and may belong to another person.
     UsernameTaken,
     /// An account with another username has the external id.
     ExternalIdTaken,
@@ -260,18 +263,40 @@ pub(super) struct Conflict {
     pub(super) id: Uuid,
     pub(super) username_key: String,
     pub(super) external_id: Option<String>,
+    /// `None` if it does not parse.
+    pub(super) created_at: Option<OffsetDateTime>,
+    pub(super) password_hash: String,
+}
+
+impl Conflict {
+    /// Returns `true` if an account with the same username is the imported one. The username alone
+    /// does not tell: a stranger may have registered it.
+    fn is_same(&self, imported: &Credentials) -> bool {
+        let Credentials { user, password_hash } = imported;
+        if self.id == user.id.as_uuid() {
+            return true;
+        }
+        match (&self.external_id, &user.external_id) {
+            (None, None) => {
+                self.created_at.map(to_micros) == Some(to_micros(user.created_at))
+                    || self.password_hash == password_hash.to_string()
+            }
+            (external_id, imported) => {
+                external_id.as_deref() == imported.as_ref().map(ExternalId::as_str)
+            }
+        }
+    }
 }
 
 impl ImportOutcome {
     /// Returns the outcome of an account that was not added because of one of the conflicts.
-    pub(super) fn of_conflict(imported: &User, conflicts: &[Conflict]) -> Self {
-        let username = &imported.username;
+    pub(super) fn of_conflict(imported: &Credentials, conflicts: &[Conflict]) -> Self {
+        let User { username, external_id, .. } = &imported.user;
         let keys = [username.key(), username.unfolded_key()];
-        let external_id = imported.external_id.as_ref().map(ExternalId::as_str);
-        let has_id = |other: &Conflict| other.id == imported.id.as_uuid();
+        let external_id = external_id.as_ref().map(ExternalId::as_str);
         let has_external_id = |other: &Conflict| other.external_id.as_deref() == external_id;
         match conflicts.iter().find(|other| keys.contains(&other.username_key.as_str())) {
-            Some(other) if has_id(other) || has_external_id(other) => Self::Exists,
+            Some(other) if other.is_same(imported) => Self::Exists,
             Some(_) => Self::UsernameTaken,
             None if external_id.is_some() && conflicts.iter().any(has_external_id) => {
                 Self::ExternalIdTaken

@@ -18,12 +18,19 @@ on_both_databases![
     malformed_details_are_refused,
     imported_account_logs_in,
     import_leaves_existing_accounts_as_they_are,
+    account_of_a_stranger_is_not_taken_for_the_imported_one,
+    row_that_repeats_an_earlier_one_is_refused,
+    text_of_the_file_is_escaped_in_the_report,
     rows_that_cannot_be_imported_are_reported,
     dry_run_changes_nothing,
     killed_import_goes_on,
     exported_accounts_log_in_elsewhere,
     report_about_an_account_has_all_but_the_hash,
 ];
+
+/// Reason for a row whose username an account has that may not be the same.
+const MAY_BE_ANOTHER: &str = "the username belongs to an account that may be of another person; if it is not, leave the row \
+     out or give it the id of the account";
 
 /// The exit code and the output of a command.
 #[derive(Debug)]
@@ -123,6 +130,8 @@ async fn external_id_and_metadata_are_set_and_shown(database: TestDatabase) {
     assert_eq!(none.body["users"], json!([]));
     let listed = run(&database, &["user", "list", "--external-id", "43", "--json"], "").await;
     assert_eq!(listed.json_lines()[0]["metadata"], metadata["metadata"]);
+    let other_prefix = ["user", "list", "--external-id", "43", "--prefix", "bob", "--json"];
+    assert_eq!(run(&database, &other_prefix, "").await.stdout, "");
 
     put(&app, &admin, &format!("{path}/external-id"), &json!({ "external_id": null })).await;
     let set = ["user", "set-metadata", "alice", r#"{"plan":"free"}"#];
@@ -177,6 +186,11 @@ async fn malformed_details_are_refused(database: TestDatabase) {
     put(&app, &admin, &metadata, &json!({})).await.assert_code(400, "invalid_body");
 }
 
+/// Returns the reasons for the rows that were not added.
+fn reasons(imported: &Outcome) -> Vec<Value> {
+    imported.json_lines().iter().map(|row| row["reason"].clone()).collect()
+}
+
 async fn imported_account_logs_in(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let hash = hash_of_password(&database, &app).await;
@@ -217,12 +231,15 @@ async fn imported_account_logs_in(database: TestDatabase) {
 async fn import_leaves_existing_accounts_as_they_are(database: TestDatabase) {
     let app = TestApp::start(&database).await;
     let hash = hash_of_password(&database, &app).await;
-    app.register("alice", "password of alice").await;
     let row = |username, external_id| json!({ "username": username, "password_hash": hash, "external_id": external_id });
-    let rows = [row("bob", Some("2")), row("carol", Some("3"))];
+    let rows = [row("bob", Some("2")), row("alice", None), row("carol", Some("3"))];
     import(&database, &rows).await;
+    let token = app.log_in_for_token("bob").await;
+    let passwords =
+        json!({ "current_password": "correct horse", "new_password": "password of bob" });
+    put(&app, &token, "/auth/password", &passwords).await;
 
-    let again = import(&database, &[rows[0].clone(), row("ALICE", None), rows[1].clone()]).await;
+    let again = import(&database, &[rows[0].clone(), row("ALICE", None), rows[2].clone()]).await;
     let others = import(&database, &[row("bob", Some("4")), row("dave", Some("3"))]).await;
 
     assert_eq!(again.summary(), "0 added, 3 there already, 0 refused");
@@ -233,14 +250,85 @@ async fn import_leaves_existing_accounts_as_they_are(database: TestDatabase) {
             "line": 2, "username": "ALICE", "outcome": "exists", "reason": null,
         })
     );
-    assert_eq!(app.log_in("alice", "password of alice").await.status, 200);
-    app.log_in("alice", "correct horse").await.assert_code(401, "invalid_credentials");
-    let reasons: Vec<_> = others.json_lines().iter().map(|row| row["reason"].clone()).collect();
-    let expected = [
-        "an account with another external_id has the username",
-        "another account has the external_id",
+    assert_eq!(app.log_in("bob", "password of bob").await.status, 200);
+    app.log_in("bob", "correct horse").await.assert_code(401, "invalid_credentials");
+    let expected = [MAY_BE_ANOTHER, "another account has the external_id"];
+    assert_eq!((others.exit_code, reasons(&others)), (Some(5), expected.map(Value::from).to_vec()));
+}
+
+async fn account_of_a_stranger_is_not_taken_for_the_imported_one(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let hash = hash_of_password(&database, &app).await;
+    let created_at = "2020-05-01T10:00:00.5Z";
+    let with_time = json!({ "username": "bob", "password_hash": hash, "created_at": created_at });
+    import(&database, std::slice::from_ref(&with_time)).await;
+    for name in ["alice", "bob"] {
+        app.register(name, "password of a stranger").await;
+    }
+    let alice = json!({ "username": "alice", "password_hash": hash });
+    // Another hash, as after a change of the password.
+    let bob = |created_at| {
+        json!({
+            "username": "bob", "password_hash": "!", "created_at": created_at,
+        })
+    };
+    let rows = [alice.clone(), bob(created_at)];
+
+    let imported = import(&database, &rows).await;
+    let other_time = import(&database, &[bob("2020-05-01T10:00:01.5Z")]).await;
+    let users = run(&database, &["user", "list", "--prefix", "alice", "--json"], "").await;
+    let mut same = alice;
+    same["id"] = users.json_lines()[0]["id"].clone();
+    let same = import(&database, &[same]).await;
+
+    assert_eq!(imported.summary(), "0 added, 1 there already, 1 refused");
+    let outcomes: Vec<_> = imported.json_lines().iter().map(|row| row["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["refused", "exists"]);
+    for refused in [&imported, &other_time] {
+        assert_eq!(reasons(refused)[0], MAY_BE_ANOTHER);
+    }
+    assert_eq!(same.summary(), "0 added, 1 there already, 0 refused");
+}
+
+async fn row_that_repeats_an_earlier_one_is_refused(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let hash = hash_of_password(&database, &app).await;
+    let row = |username: &str, field: &str, value: &Value| {
+        let mut row = json!({ "username": username, "password_hash": hash });
+        row[field] = value.clone();
+        row
+    };
+    let id = json!("6f2a1f0e-6a5c-4a52-9d2e-0d3a5b7c9e11");
+    let rows = [
+        row("zoe", "external_id", &json!(1)),
+        row("adam", "external_id", &json!(1)),
+        row("yve", "id", &id),
+        row("bert", "id", &id),
+        row("Zoe", "external_id", &json!(2)),
+        row("carl", "external_id", &json!(2)),
     ];
-    assert_eq!((others.exit_code, reasons), (Some(5), expected.map(Value::from).to_vec()));
+
+    let imported = import(&database, &rows).await;
+
+    assert_eq!(imported.summary(), "3 added, 0 there already, 3 refused");
+    let expected = ["external_id", "id", "username"];
+    assert_eq!(
+        reasons(&imported),
+        expected.map(|field| format!("an earlier row has the same {field}"))
+    );
+    for name in ["zoe", "yve", "carl"] {
+        assert_eq!(app.log_in(name, "correct horse").await.status, 200, "{name}");
+    }
+}
+
+async fn text_of_the_file_is_escaped_in_the_report(database: TestDatabase) {
+    let _app = TestApp::start(&database).await;
+    let row = "{\"\\u001b[31m\":1}\n";
+
+    let refused = run(&database, &["user", "import", "-"], row).await;
+
+    assert_eq!(refused.exit_code, Some(5), "{refused:?}");
+    assert!(refused.stdout.contains("`\\u{1b}[31m`"), "{refused:?}");
 }
 
 async fn rows_that_cannot_be_imported_are_reported(database: TestDatabase) {
@@ -279,6 +367,11 @@ async fn rows_that_cannot_be_imported_are_reported(database: TestDatabase) {
 }
 
 async fn dry_run_changes_nothing(database: TestDatabase) {
+    let on_none = run(&database, &["user", "import", "-", "--dry-run"], "").await;
+    let list = run(&database, &["user", "list"], "").await;
+    assert_eq!((on_none.exit_code, list.exit_code), (Some(1), Some(1)), "{on_none:?}");
+    assert!(on_none.stderr.contains("it does not exist"), "{on_none:?}");
+
     let app = TestApp::start(&database).await;
     let hash = hash_of_password(&database, &app).await;
     let csv =
@@ -300,7 +393,8 @@ async fn killed_import_goes_on(database: TestDatabase) {
     let rows: Vec<_> = (0..2_500)
         .map(|id| json!({ "username": format!("user{id}"), "password_hash": hash, "external_id": id }))
         .collect();
-    let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
+    let lines = lines.join("\n");
     let mut child = spawn(&database, &["user", "import", "-"]);
     let mut stdin = child.stdin.take().unwrap();
     // The rest does not arrive, so that the import is under way when it is killed.
@@ -344,8 +438,12 @@ async fn exported_accounts_log_in_elsewhere(database: TestDatabase) {
 
 async fn report_about_an_account_has_all_but_the_hash(database: TestDatabase) {
     let app = TestApp::start(&database).await;
-    app.register_and_open_session("alice").await;
+    let alice = app.register_and_open_session("alice").await;
     app.register_and_open_session("bob").await;
+    let root = app.register_admin(&database).await;
+    let own = app.send_with_token(Method::GET, "/auth/me", &alice.access_token()).await;
+    let path = format!("/admin/users/{}/metadata", own.body["id"].as_str().unwrap());
+    put(&app, &root, &path, &json!({ "metadata": { "plan": "pro" } })).await;
 
     let report = run(&database, &["user", "export", "alice"], "").await;
     let none = run(&database, &["user", "export", "carol"], "").await;
@@ -354,12 +452,14 @@ async fn report_about_an_account_has_all_but_the_hash(database: TestDatabase) {
     let report: Value = serde_json::from_str(&report.stdout).unwrap();
     assert_eq!(report["account"]["username"], "alice");
     assert_eq!(report["sessions"].as_array().map(Vec::len), Some(1));
-    let actions: Vec<_> = report["audit_records"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|record| &record["action"])
-        .collect();
-    assert_eq!(actions, ["session.opened", "user.registered"]);
+    let records = report["audit_records"].as_array().unwrap();
+    let records: Vec<_> = records.iter().map(|record| [&record["action"], &record["ip"]]).collect();
+    // The address of the administrator is not given to the user.
+    let expected = [
+        [json!("user.metadata_changed"), Value::Null],
+        [json!("session.opened"), json!("127.0.0.1")],
+        [json!("user.registered"), json!("127.0.0.1")],
+    ];
+    assert_eq!(json!(records), json!(expected));
     assert_eq!(none.exit_code, Some(3));
 }

@@ -120,7 +120,7 @@ def move_users():
     subprocess.run(["portcullis", "user", "create", "bob"], text=True,
                    input=PASSWORD, capture_output=True, check=True)
     refused = guide.run("import", code=5)
-    assert "bob: an account with another external_id has the username" in refused, refused
+    assert "bob: the username belongs to an account that may be of another" in refused, refused
     assert (FOLDER / "users.jsonl").exists()
     subprocess.run(["portcullis", "user", "delete", "bob"], capture_output=True, check=True)
     sql("update users set username = 'zoe' where username = 'ZOE.OLD'")

@@ -113,7 +113,7 @@ impl UserStore for PostgresStore {
             if is_added(&new) {
                 ImportOutcome::Added
             } else {
-                ImportOutcome::of_conflict(&new.user, &conflicts)
+                ImportOutcome::of_conflict(new, &conflicts)
             }
         };
         Ok(imported.iter().map(outcome).collect())
@@ -397,7 +397,8 @@ impl PostgresStore {
             columns!(),
             r#" from users
                where username_key collate "C" >= case when $8::text is null then $1 else
-                         (select username_key from users where external_id = $8) end
+                         (select greatest($1, username_key collate "C") from users
+                          where external_id = $8) end
                  and username_key collate "C" <= $2 and username_key collate "C" > $3
                  and ($4::text[] is null or username_key = any ($4))
                  and ($5::text is null or $5 = any (roles))
@@ -464,10 +465,11 @@ impl PostgresStore {
         imported: &[Credentials],
     ) -> Result<Vec<Conflict>, StoreError> {
         let select = self.executor.query(
-            "select id, username_key, external_id from users where username_key = any ($1)
-             union select id, username_key, external_id from users where username_key = any ($2)
-             union select id, username_key, external_id from users where external_id = any ($3)
-             union select id, username_key, external_id from users where id = any ($4)",
+            "select id, username_key, external_id, created_at, password_hash from users
+             where id in (select id from users where username_key = any ($1)
+                          union select id from users where username_key = any ($2)
+                          union select id from users where external_id = any ($3)
+                          union select id from users where id = any ($4))",
         );
         let rows = select
             .bind(values(imported, |new| new.user.username.key().to_owned()))
@@ -477,11 +479,12 @@ impl PostgresStore {
             .fetch_all(connection)
             .await?;
         let conflict = |row: &PgRow| {
-            let username_key = row.try_get("username_key")?;
             Ok(Conflict {
                 id: row.try_get("id")?,
-                username_key,
+                username_key: row.try_get("username_key")?,
                 external_id: row.try_get("external_id")?,
+                created_at: time_column(row, "users", "created_at").ok(),
+                password_hash: row.try_get("password_hash")?,
             })
         };
         rows.iter().map(conflict).collect()

@@ -83,7 +83,8 @@ impl UserStore for SqliteStore {
         let roles = Roles::parse(roles).unwrap_or_default();
         permissions_of_roles(&mut transaction, &roles).await?;
         let mut outcomes = Vec::with_capacity(imported.len());
-        for Credentials { user, password_hash } in imported {
+        for new in imported {
+            let Credentials { user, password_hash } = new;
             let insert = sqlx::query(concat!(insert!(), " on conflict do nothing"));
             let insert = bind_new(insert, user, password_hash);
             if insert.execute(&mut *transaction).await?.rows_affected() == 1 {
@@ -91,7 +92,7 @@ impl UserStore for SqliteStore {
                 outcomes.push(ImportOutcome::Added);
             } else {
                 let conflicts = find_conflicts(&mut transaction, user).await?;
-                outcomes.push(ImportOutcome::of_conflict(user, &conflicts));
+                outcomes.push(ImportOutcome::of_conflict(new, &conflicts));
             }
         }
         match commit {
@@ -208,7 +209,7 @@ impl SqliteStore {
             columns!(),
             " from users
              where username_key >= case when ?9 is null then ?1 else
-                       (select username_key from users where external_id = ?9) end
+                       (select max(?1, username_key) from users where external_id = ?9) end
                and username_key <= ?2 and username_key > ?3
                and (?4 is null or username_key in (?4, ?5))
                and (?6 is null or instr(' ' || roles || ' ', ' ' || ?6 || ' ') > 0)
@@ -258,7 +259,7 @@ async fn find_conflicts(
     imported: &User,
 ) -> Result<Vec<Conflict>, StoreError> {
     let select = sqlx::query(
-        "select id, username_key, external_id from users
+        "select id, username_key, external_id, created_at, password_hash from users
          where username_key in (?1, ?2) or external_id = ?3 or id = ?4",
     );
     let rows = select
@@ -269,11 +270,15 @@ async fn find_conflicts(
         .fetch_all(connection)
         .await?;
     let conflict = |row: &SqliteRow| {
-        let username_key = row.try_get("username_key")?;
+        let created_at = column(row, "users", "created_at");
         Ok(Conflict {
             id: row.try_get("id")?,
-            username_key,
+            username_key: row.try_get("username_key")?,
             external_id: row.try_get("external_id")?,
+            created_at: created_at
+                .and_then(|micros| from_micros("users", "created_at", micros))
+                .ok(),
+            password_hash: row.try_get("password_hash")?,
         })
     };
     rows.iter().map(conflict).collect()
