@@ -1,14 +1,12 @@
 //! The administrative command line, with and without a running service.
 
-use std::process::Stdio;
-
 use reqwest::Method;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::support::{
-    Process, TestApp, TestDatabase, credentials, document, eventually, on_both_databases, send,
+    Outcome, Process, TestApp, TestDatabase, credentials, document, eventually, on_both_databases,
+    run_command, send,
 };
 
 on_both_databases![
@@ -27,43 +25,9 @@ on_both_databases![
     reset_code_is_printed,
 ];
 
-/// The exit code and the output of a command.
-#[derive(Debug)]
-pub struct Outcome {
-    pub exit_code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Outcome {
-    /// Parses one JSON value for each line of output.
-    pub fn json_lines(&self) -> Vec<Value> {
-        assert_eq!(self.exit_code, Some(0), "{self:?}");
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    #[track_caller]
-    pub fn assert_refused(&self, exit_code: i32, message: &str) {
-        let last_line = self.stderr.lines().next_back();
-        let actual = (self.exit_code, last_line, self.stdout.as_str());
-        assert_eq!(actual, (Some(exit_code), Some(message), ""));
-    }
-}
-
 /// Runs a command line with a text on standard input.
 pub async fn run(command: &mut Command, arguments: &str, input: &str) -> Outcome {
-    command.args(arguments.split(' ')).stdin(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // Fails if the command reads no input and has closed it.
-    let _ = stdin.write_all(input.as_bytes()).await;
-    drop(stdin);
-    let output = child.wait_with_output().await.unwrap();
-    Outcome {
-        exit_code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    run_command(command.args(arguments.split(' ')), input).await
 }
 
 async fn run_user_command(database: &TestDatabase, arguments: &str, input: &str) -> Outcome {

@@ -11,8 +11,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Row};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
-use crate::commands::{Outcome, run};
-use crate::support::{Process, TestApp, TestDatabase, eventually, on_both_databases};
+use crate::commands::run;
+use crate::support::{Outcome, Process, TestApp, TestDatabase, eventually, on_both_databases};
 
 on_both_databases![
     copied_sessions_tokens_and_logouts_are_as_before,

@@ -6,10 +6,11 @@ use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::support::{
-    Process, Reply, TestApp, TestDatabase, credentials, eventually, on_both_databases, send,
+    Outcome, Process, Reply, TestApp, TestDatabase, credentials, eventually, on_both_databases,
+    run_command, send,
 };
 
 on_both_databases![
@@ -32,43 +33,19 @@ on_both_databases![
 const MAY_BE_ANOTHER: &str = "the username belongs to an account that may be of another person; if it is not, leave the row \
      out or give it the id of the account";
 
-/// The exit code and the output of a command.
-#[derive(Debug)]
-struct Outcome {
-    exit_code: Option<i32>,
-    stdout: String,
-    stderr: String,
+/// Returns what the command prints about the numbers of rows.
+fn summary(outcome: &Outcome) -> &str {
+    outcome.stderr.lines().find(|line| line.contains(" refused")).unwrap_or_default()
 }
 
-impl Outcome {
-    fn json_lines(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    /// Returns the last line on standard error.
-    fn summary(&self) -> &str {
-        self.stderr.lines().find(|line| line.contains(" refused")).unwrap_or_default()
-    }
-}
-
-fn spawn(database: &TestDatabase, arguments: &[&str]) -> Child {
-    let mut command: Command = Process::command(database);
+fn command(database: &TestDatabase, arguments: &[&str]) -> Command {
+    let mut command = Process::command(database);
     command.env_remove("JWT_SECRET_KEY").args(arguments);
-    command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    command
 }
 
 async fn run(database: &TestDatabase, arguments: &[&str], input: &str) -> Outcome {
-    let mut child = spawn(database, arguments);
-    let mut stdin = child.stdin.take().unwrap();
-    // Fails if the command reads no input and has closed it.
-    let _ = stdin.write_all(input.as_bytes()).await;
-    drop(stdin);
-    let output = child.wait_with_output().await.unwrap();
-    Outcome {
-        exit_code: output.status.code(),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    run_command(&mut command(database, arguments), input).await
 }
 
 async fn import(database: &TestDatabase, rows: &[Value]) -> Outcome {
@@ -202,7 +179,7 @@ async fn imported_account_logs_in(database: TestDatabase) {
 
     let imported = import(&database, &[john, retired]).await;
 
-    assert_eq!(imported.summary(), "2 added, 0 there already, 0 refused");
+    assert_eq!(summary(&imported), "2 added, 0 there already, 0 refused");
     for name in ["John Doe", "john doe", " JOHN\u{a0} Doe "] {
         assert_eq!(app.log_in(name, "correct horse").await.status, 200, "{name:?}");
     }
@@ -242,7 +219,7 @@ async fn import_leaves_existing_accounts_as_they_are(database: TestDatabase) {
     let again = import(&database, &[rows[0].clone(), row("ALICE", None), rows[2].clone()]).await;
     let others = import(&database, &[row("bob", Some("4")), row("dave", Some("3"))]).await;
 
-    assert_eq!(again.summary(), "0 added, 3 there already, 0 refused");
+    assert_eq!(summary(&again), "0 added, 3 there already, 0 refused");
     assert_eq!(again.exit_code, Some(0));
     assert_eq!(
         again.json_lines()[1],
@@ -281,13 +258,13 @@ async fn account_of_a_stranger_is_not_taken_for_the_imported_one(database: TestD
     same["id"] = users.json_lines()[0]["id"].clone();
     let same = import(&database, &[same]).await;
 
-    assert_eq!(imported.summary(), "0 added, 1 there already, 1 refused");
+    assert_eq!(summary(&imported), "0 added, 1 there already, 1 refused");
     let outcomes: Vec<_> = imported.json_lines().iter().map(|row| row["outcome"].clone()).collect();
     assert_eq!(outcomes, ["refused", "exists"]);
     for refused in [&imported, &other_time] {
         assert_eq!(reasons(refused)[0], MAY_BE_ANOTHER);
     }
-    assert_eq!(same.summary(), "0 added, 1 there already, 0 refused");
+    assert_eq!(summary(&same), "0 added, 1 there already, 0 refused");
 }
 
 async fn row_that_repeats_an_earlier_one_is_refused(database: TestDatabase) {
@@ -310,7 +287,7 @@ async fn row_that_repeats_an_earlier_one_is_refused(database: TestDatabase) {
 
     let imported = import(&database, &rows).await;
 
-    assert_eq!(imported.summary(), "3 added, 0 there already, 3 refused");
+    assert_eq!(summary(&imported), "3 added, 0 there already, 3 refused");
     let expected = ["external_id", "id", "username"];
     assert_eq!(
         reasons(&imported),
@@ -355,7 +332,7 @@ async fn rows_that_cannot_be_imported_are_reported(database: TestDatabase) {
 
     let imported = import(&database, &rows).await;
 
-    assert_eq!(imported.summary(), "3 added, 0 there already, 7 refused");
+    assert_eq!(summary(&imported), "3 added, 0 there already, 7 refused");
     assert_eq!(imported.exit_code, Some(5));
     let lines: Vec<_> = imported.json_lines().iter().map(|row| row["line"].clone()).collect();
     assert_eq!(json!(lines), json!([2, 4, 5, 6, 7, 8, 9]));
@@ -380,10 +357,10 @@ async fn dry_run_changes_nothing(database: TestDatabase) {
     let dry = ["user", "import", "-", "--format", "csv", "--dry-run", "--json"];
     let dry = run(&database, &dry, &csv).await;
 
-    assert_eq!(dry.summary(), "1 to be added, 1 there already, 1 refused");
+    assert_eq!(summary(&dry), "1 to be added, 1 there already, 1 refused");
     app.log_in("alice", "correct horse").await.assert_code(401, "invalid_credentials");
     let imported = run(&database, &["user", "import", "-", "--format", "csv"], &csv).await;
-    assert_eq!(imported.summary(), "1 added, 1 there already, 1 refused");
+    assert_eq!(summary(&imported), "1 added, 1 there already, 1 refused");
     assert_eq!(app.log_in("alice", "correct horse").await.status, 200);
 }
 
@@ -395,7 +372,8 @@ async fn killed_import_goes_on(database: TestDatabase) {
         .collect();
     let lines: Vec<_> = rows.iter().map(Value::to_string).collect();
     let lines = lines.join("\n");
-    let mut child = spawn(&database, &["user", "import", "-"]);
+    let mut import_command = command(&database, &["user", "import", "-"]);
+    let mut child = import_command.stdin(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     // The rest does not arrive, so that the import is under way when it is killed.
     let half = &lines[..lines.len() / 2];
@@ -408,7 +386,7 @@ async fn killed_import_goes_on(database: TestDatabase) {
 
     let again = import(&database, &rows).await;
 
-    assert_eq!(again.summary(), "1500 added, 1000 there already, 0 refused");
+    assert_eq!(summary(&again), "1500 added, 1000 there already, 0 refused");
     assert_eq!(app.log_in("user2499", "correct horse").await.status, 200);
 }
 
@@ -425,7 +403,7 @@ async fn exported_accounts_log_in_elsewhere(database: TestDatabase) {
 
     let imported = run(&elsewhere, &["user", "import", "-"], &exported.stdout).await;
 
-    assert_eq!(imported.summary(), "1 added, 0 there already, 0 refused");
+    assert_eq!(summary(&imported), "1 added, 0 there already, 0 refused");
     let there = other.log_in_for_token("ALICE").await;
     let mut accounts = Vec::new();
     for (app, token) in [(&app, &token), (&other, &there)] {

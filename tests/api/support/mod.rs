@@ -3,6 +3,7 @@
 mod app;
 mod clock;
 mod cluster;
+mod command_line;
 mod database;
 mod document;
 mod pgbouncer;
@@ -15,6 +16,7 @@ pub use app::{
 };
 pub use clock::{ManualClock, elapsed_since};
 pub use cluster::{Cluster, wait_past_the_bound};
+pub use command_line::{Outcome, run_command};
 pub use database::TestDatabase;
 pub use document::{assert_documented, document};
 pub use pgbouncer::PgBouncer;
