@@ -241,3 +241,19 @@ async fn request_logs_carry_ids_but_no_secrets(database: TestDatabase) {
         assert!(line["span"]["request.id"].is_string(), "{line}");
     }
 }
+
+#[test]
+fn every_alert_links_its_section_of_the_runbook() {
+    let (alerts, runbook) =
+        (include_str!("../../monitoring/alerts.yml"), include_str!("../../docs/runbook.md"));
+    let after = |text: &'static str, prefix: &'static str| -> Vec<&str> {
+        text.lines().filter_map(|line| line.trim().strip_prefix(prefix)).collect()
+    };
+
+    let names = after(alerts, "- alert: ");
+    let anchors: Vec<_> = names.iter().map(|name| name.to_lowercase()).collect();
+
+    assert!(!names.is_empty());
+    assert_eq!(after(alerts, "runbook: docs/runbook.md#"), anchors);
+    assert_eq!(after(runbook, "## "), names);
+}
