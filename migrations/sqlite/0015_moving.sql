@@ -8,7 +8,7 @@ alter table users add metadata text not null default '{}';
 -- takes. Null in a row that an older version wrote.
 alter table users add hash_cost text;
 update users set hash_cost = 'pbkdf2-sha256:' || substr(password_hash, 18, instr(password_hash, ',') - 18)
-where password_hash like '$pbkdf2-sha256$i=%';
+where password_hash like '_pbkdf2-sha256$i=%';
 create index users_hash_cost on users (hash_cost);
 
 -- Deletions after which names and addresses have not yet been removed from the audit log.

@@ -222,14 +222,14 @@ async fn start_beside_a_costly_hash(database: &TestDatabase) -> TestApp {
         config.http.request_timeout = Duration::from_secs(4);
     };
     let app = TestApp::start_with(database, set_timeout).await;
-    let waits = async || outlasts_logins(&app, "unknown").await;
+    let waits = async || outlasts_logins(&app, "unknown", "wrong password").await;
     eventually("the costs have been read", waits).await;
     app
 }
 
-/// Returns `true` if several logins, one after the other, succeed before a wrong password is refused.
-async fn outlasts_logins(app: &TestApp, username: &str) -> bool {
-    let refused = app.log_in(username, "wrong password");
+/// Returns `true` if several logins, one after the other, succeed before a password is refused.
+async fn outlasts_logins(app: &TestApp, username: &str, password: &str) -> bool {
+    let refused = app.log_in(username, password);
     let logins = async {
         for _ in 0..5 {
             assert_eq!(app.log_in("carol", "correct horse").await.status, 200);
@@ -246,10 +246,14 @@ async fn refusals_wait_for_the_slowest_hash_in_the_database(database: TestDataba
     let app = start_beside_a_costly_hash(&database).await;
 
     for username in ["alice", "bob", "not\u{200b}a\u{200b}name", "unknown"] {
-        let waits = async || outlasts_logins(&app, username).await;
+        let waits = async || outlasts_logins(&app, username, "wrong password").await;
         eventually("the refusal waits", waits).await;
     }
     assert_refused(&app.log_in("unknown", "wrong password").await);
+    let disable = "update users set disabled_at = created_at where username = 'alice'";
+    database.execute(disable).await;
+    let waits = async || outlasts_logins(&app, "alice", "correct horse").await;
+    eventually("the refusal of a right password waits", waits).await;
 }
 
 /// A right password is accepted before a wrong one is refused, so that a client could leave
