@@ -204,13 +204,15 @@ impl UserStore for SqliteStore {
 
 impl SqliteStore {
     async fn select_users(&self, query: &UserQuery) -> Result<Vec<SqliteRow>, StoreError> {
+        // SQLite seeks one lower bound in the index: the `+` keeps it from taking the lesser one,
+        // which would read all earlier pages again.
         let select = sqlx::query(concat!(
             "select username_key, password_hash, ",
             columns!(),
             " from users
-             where username_key >= case when ?9 is null then ?1 else
-                       (select max(?1, username_key) from users where external_id = ?9) end
-               and username_key <= ?2 and username_key > ?3
+             where username_key >= case when ?9 is null then max(?1, ?3) else
+                       (select max(?1, ?3, username_key) from users where external_id = ?9) end
+               and username_key <= ?2 and +username_key > ?3
                and (?4 is null or username_key in (?4, ?5))
                and (?6 is null or instr(' ' || roles || ' ', ' ' || ?6 || ' ') > 0)
                and (?7 is null or (disabled_at is not null) = ?7)
