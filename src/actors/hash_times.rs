@@ -1,4 +1,4 @@
-//! How long the hashes in the database take. A refusal must not tell which hash an account has, or
+//! Durations of the hashes in the database. A refusal must not tell which hash an account has, or
 //! that there is no account: if the hashes differ, every refusal takes as long as the slowest.
 
 use std::collections::{HashMap, HashSet};
@@ -56,8 +56,8 @@ impl HashTimes {
         self.processor.retain(|cost, _| self.present.contains(cost));
     }
 
-    /// Returns the costs to measure: the greatest of each algorithm that has no time yet, at most
-    /// eight. If all hashes have one cost, no time is needed.
+    /// Returns the costs to measure: the greatest of each algorithm, unless it has a time. If all
+    /// hashes have one cost, no time is needed.
     pub(super) fn unmeasured(&self) -> Vec<HashCost> {
         let is_greatest = |cost: &&HashCost| {
             let same_algorithm = self.present.iter().filter(|other| other.has_algorithm_of(**cost));

@@ -106,6 +106,11 @@ impl Roles {
         self.0.iter().map(RoleName::as_str).collect()
     }
 
+    /// Returns the roles.
+    pub fn iter(&self) -> impl Iterator<Item = &RoleName> {
+        self.0.iter()
+    }
+
     /// Returns the permissions that the built-in roles of the set always have.
     #[must_use]
     pub fn built_in_permissions(&self) -> Permissions {

@@ -40,7 +40,7 @@ def talk_to(url, name):
                 "secret")
     client.post("log in without a password", "/auth/login", name, "")
     client.post("log in with a wrong password", "/auth/login", name, "wrong")
-    client.post("log in with a wrong name", "/auth/login", "nobody", "wrong")
+    client.post("log in with a wrong name", "/auth/login", "unknown", "wrong")
     client.post("log in as `Zoe`, registered as `zoe`", "/auth/login", name.title(), PASSWORD)
     token = client.post("log in", "/auth/login", name, PASSWORD)["access_token"]
 

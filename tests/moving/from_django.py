@@ -193,7 +193,7 @@ def check_clients(session, ended):
     post(f"{URL}/auth/logout", token).raise_for_status()
     eventually(lambda: status_of_notes(token) == 401)
     assert status_of_notes("x") == 401 == http.get(NOTES).status_code
-    # A user whom Django has deactivated.
+    # A user that is deactivated in Django.
     token = log_in("pat")["access_token"]
     for is_active, status in [("false", 401), ("true", 200)]:
         sql(f"update auth_user set is_active = {is_active} where username = 'pat'")

@@ -1,4 +1,4 @@
-//! Reads which costs the hashes in the database have, and measures those that are new.
+//! Reads the costs of the hashes in the database, and measures new ones.
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 

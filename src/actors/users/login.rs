@@ -6,6 +6,7 @@ use actix::{Handler, Message};
 use tokio::time::sleep;
 
 use super::UserActor;
+use super::authenticate::Refusal;
 use super::throttle::ReservedAttempt;
 use crate::actors::hash_queue::REFUSAL_DELAY;
 use crate::actors::{ActorError, CancelOnDrop, HashPermit, Share};
@@ -132,11 +133,18 @@ impl UserActor {
             reserved.inspect_err(|error| self.report(login, user.as_ref(), error, requester));
         let Some(attempt) = reserved? else { return Ok(None) };
         reading.await;
-        self.check(login, permit, attempt, stored, device, requester).await.map(Some)
+        let refusal = match self.check(login, permit, attempt, stored, device).await? {
+            Ok(logged_in) => return Ok(Some(logged_in)),
+            Err(refusal) => refusal,
+        };
+        let (error, now) = (ActorError::InvalidCredentials, self.clock.uptime());
+        self.network_pace.borrow_mut().record_failure(*share, username, now);
+        self.report(login, user.as_ref(), &error, requester);
+        self.wait_for(refusal).await;
+        Err(error)
     }
 
-    /// Hashes the password and counts the result. A refusal is counted and reported before it is
-    /// waited for.
+    /// Hashes the password and counts the result.
     async fn check(
         &self,
         login: &Attempted,
@@ -144,25 +152,13 @@ impl UserActor {
         attempt: ReservedAttempt,
         stored: Option<Credentials>,
         device: Option<Device>,
-        requester: &Requester,
-    ) -> Result<LoggedIn, ActorError> {
-        let Attempted { username, password, share, .. } = login;
+    ) -> Result<Result<LoggedIn, Refusal>, ActorError> {
         let is_new_network = !attempt.is_known_network;
-        let account = stored.as_ref().map(|stored| stored.user.clone());
-        match self.verify(permit, stored, Some(password.clone()), *share).await? {
-            Ok(user) => {
-                attempt.settle(AttemptResult::Success).await?;
-                Ok(LoggedIn { user, device, is_new_network })
-            }
-            Err(refusal) => {
-                attempt.settle(AttemptResult::Failure).await?;
-                let (error, now) = (ActorError::InvalidCredentials, self.clock.uptime());
-                self.network_pace.borrow_mut().record_failure(*share, username, now);
-                self.report(login, account.as_ref(), &error, requester);
-                self.wait_for(refusal).await;
-                Err(error)
-            }
-        }
+        let checked =
+            self.verify(permit, stored, Some(login.password.clone()), login.share).await?;
+        let result = if checked.is_ok() { AttemptResult::Success } else { AttemptResult::Failure };
+        attempt.settle(result).await?;
+        Ok(checked.map(|user| LoggedIn { user, device, is_new_network }))
     }
 
     /// Checks the pace of the network.

@@ -94,8 +94,7 @@ impl UserStore for PostgresStore {
         let mut lease = self.executor.lease().await?;
         let mut transaction =
             lease.connection()?.begin_with(self.executor.begin_statement()).await?;
-        let roles = imported.iter().flat_map(|new| new.user.roles.names());
-        let roles = Roles::parse(roles).unwrap_or_default();
+        let roles: Roles = imported.iter().flat_map(|new| new.user.roles.iter().cloned()).collect();
         self.permissions_of_roles(&mut transaction, &roles).await?;
         let added = self.insert_imported(&mut transaction, imported).await?;
         let conflicts = self.find_conflicts(&mut transaction, imported).await?;

@@ -79,8 +79,7 @@ impl UserStore for SqliteStore {
         at: OffsetDateTime,
     ) -> Result<Vec<ImportOutcome>, WriteError> {
         let mut transaction = self.begin_write().await?;
-        let roles = imported.iter().flat_map(|new| new.user.roles.names());
-        let roles = Roles::parse(roles).unwrap_or_default();
+        let roles: Roles = imported.iter().flat_map(|new| new.user.roles.iter().cloned()).collect();
         permissions_of_roles(&mut transaction, &roles).await?;
         let mut outcomes = Vec::with_capacity(imported.len());
         for new in imported {
