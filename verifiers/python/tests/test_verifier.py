@@ -28,7 +28,7 @@ from portcullis_verifier import (
 from portcullis_verifier import verifier as verifier_module
 from portcullis_verifier.clock import Stamp
 from portcullis_verifier.follower import Follower
-from portcullis_verifier.http import RequestFailed, Service
+from portcullis_verifier.http import Connection, RequestFailed, Service
 from portcullis_verifier.receiver import Receiver
 
 
@@ -204,12 +204,22 @@ def test_introspection_that_trickles_in_is_given_up(
     head: bool,
 ) -> None:
     monkeypatch.setattr(verifier_module, "INTROSPECTION_TIMEOUT", 0.3)
+    was_reported = threading.Event()
+    abort = Connection.abort
+
+    def abort_slowly(connection: Connection) -> None:
+        # The reader can notice the end before the thread that caused it goes on.
+        abort(connection)
+        was_reported.wait(10)
+
+    monkeypatch.setattr(Connection, "abort", abort_slowly)
     verifier = new_verifier(introspect=True)
     service.faults["/revocations"] = refuse(503)
     service.faults["/oauth/introspect"] = trickle(head)
     # It reads the keys.
     with pytest.raises(Unavailable, match="takes too long"):
         verifier.verify(service.issue())
+    was_reported.set()
 
 
 def test_keys_are_read_again_before_their_age_is_reached(

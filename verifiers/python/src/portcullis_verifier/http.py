@@ -107,7 +107,8 @@ class Connection:
             return self._exchange(method, path, headers, form, wait)
         except (OSError, HTTPException, zlib.error) as error:
             self.close()
-            reason = repr(error) if watch.is_alive() else "the reply takes too long"
+            is_late = time.monotonic() >= self._deadline
+            reason = "the reply takes too long" if is_late else repr(error)
             raise RequestFailed(f"failed to read {path.partition('?')[0]}: {reason}") from error
         except RequestFailed:
             self.close()
