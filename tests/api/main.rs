@@ -25,6 +25,7 @@ mod commands;
 mod connections;
 mod cors;
 mod database;
+mod documents;
 mod errors;
 mod faults;
 mod guessing;
