@@ -39,6 +39,11 @@ export class Follower {
   #readAgainAt = -Infinity
   /** @type {Promise<void>} */
   #readAgain = Promise.resolve()
+  #setTried = () => {}
+  /** @type {Promise<void>} Resolves when the first attempt at both has ended. */
+  #firstAttempt = new Promise((resolve) => (this.#setTried = resolve))
+  /** Whether the first attempt has ended. */
+  hasTried = false
   /** @type {KeySet | undefined} Replaced as a whole; `undefined` before the first read. */
   keys
   /** @type {string | undefined} Cause of the latest failure, until a read succeeds. */
@@ -68,8 +73,20 @@ export class Follower {
     if (!this.#stopping.signal.aborted) this.#following ??= this.#follow()
   }
 
+  /**
+   * Waits for the end of the first attempt to read, whether it succeeds or not.
+   *
+   * @param {number} timeout In seconds.
+   */
+  async waitUntilTried(timeout) {
+    const overdue = new AbortController()
+    const late = delay(timeout * 1000, undefined, { signal: overdue.signal })
+    await Promise.race([this.#firstAttempt, late]).finally(() => overdue.abort())
+  }
+
   /** Ends the request that is under way, and all further ones. */
   async close() {
+    this.hasTried = true
     this.#stopping.abort()
     await this.#following
   }
@@ -101,6 +118,9 @@ export class Follower {
       } catch (error) {
         if (signal.aborted) return
         pause = this.#failed(/** @type {Error} */ (error), failures++)
+      } finally {
+        this.hasTried = true
+        this.#setTried()
       }
       if (pause > 0) await delay(pause * 1000, undefined, { signal }).catch(() => {})
     }

@@ -14,6 +14,8 @@ import { TokenRules } from './tokens.js'
 const LOG_INTERVAL = 1
 /** Longest wait for an introspection, in seconds. */
 const INTROSPECTION_TIMEOUT = 2
+/** Longest wait of a token for the first read, in seconds. */
+const FIRST_READ_TIMEOUT = 2
 /** The service keeps a revocation for so much longer than its tokens live, in seconds. */
 const LARGEST_LEEWAY = 60
 
@@ -102,7 +104,8 @@ export class Verifier {
   /**
    * Returns the claims of a token that is good and has the permissions.
    *
-   * It does no I/O, unless the key is unknown or the memory too old.
+   * It does no I/O, unless the key is unknown or the memory too old. The first tokens wait for the
+   * first read, for up to 2 s.
    *
    * @param {string} token
    * @param {...string} permissions
@@ -141,6 +144,11 @@ export class Verifier {
    * @returns {Promise<Claims>}
    */
   async #verify(token) {
+    if (!this.#follower.hasTried) {
+      // Otherwise the first tokens after the start would be refused.
+      this.#follower.start()
+      await this.#follower.waitUntilTried(FIRST_READ_TIMEOUT)
+    }
     const { claims, key, keys } = await this.#verifySignature(token)
     const verdict = this.#receiver.check([claims.jti, claims.sid, key.revocationId])
     if (verdict === 'revoked') throw new TokenRevoked('the token was revoked')
@@ -159,7 +167,6 @@ export class Verifier {
       if (!(error instanceof UnknownKey)) throw error
     }
     // The key may be new.
-    this.#follower.start()
     await this.#follower.readKeysAgain().catch((error) => {
       throw new Unavailable(error.message)
     })
@@ -189,7 +196,6 @@ export class Verifier {
    * @param {string} id
    */
   async #introspect(token, id) {
-    this.#follower.start()
     if (!this.#introspects) {
       const problem = this.#follower.problem ?? 'no reply of the revocation feed'
       throw new Unavailable(`what is known is ${this.staleness.toFixed(1)} s old: ${problem}`)

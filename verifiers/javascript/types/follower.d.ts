@@ -11,6 +11,8 @@ export class Follower {
     constructor(service: Service, receiver: Receiver, clock: Clock, maxStaleness: number, keys: KeySet | undefined, onProblem: (message: string) => void);
     /** @type {Promise<void>} Resolves once the first complete read and the keys are there. */
     ready: Promise<void>;
+    /** Whether the first attempt has ended. */
+    hasTried: boolean;
     /** @type {KeySet | undefined} Replaced as a whole; `undefined` before the first read. */
     keys: KeySet | undefined;
     /** @type {string | undefined} Cause of the latest failure, until a read succeeds. */
@@ -24,6 +26,12 @@ export class Follower {
     };
     /** Starts to follow, unless it does or was closed. */
     start(): void;
+    /**
+     * Waits for the end of the first attempt to read, whether it succeeds or not.
+     *
+     * @param {number} timeout In seconds.
+     */
+    waitUntilTried(timeout: number): Promise<void>;
     /** Ends the request that is under way, and all further ones. */
     close(): Promise<void>;
     /**

@@ -33,7 +33,8 @@ export class Verifier {
     /**
      * Returns the claims of a token that is good and has the permissions.
      *
-     * It does no I/O, unless the key is unknown or the memory too old.
+     * It does no I/O, unless the key is unknown or the memory too old. The first tokens wait for the
+     * first read, for up to 2 s.
      *
      * @param {string} token
      * @param {...string} permissions

@@ -59,6 +59,8 @@ class Follower:
         self._stopping = threading.Event()
         # Set once the first complete read and the keys are there.
         self._ready = threading.Event()
+        # Set once the first attempt at both has ended.
+        self._tried = threading.Event()
         self._starting = threading.Lock()
         self._reading_again = threading.Lock()
         self._connection = self._service.connect(self._timeout)
@@ -75,11 +77,13 @@ class Follower:
     def restart_after_fork(self) -> None:
         """Start a thread in a forked process. What the parent knew stays known."""
         was_following = self._thread is not None and not self._stopping.is_set()
-        was_ready = self._ready.is_set()
+        was_ready, had_tried = self._ready.is_set(), self._tried.is_set()
         self._connection.close_inherited()
         self._set_up()
         if was_ready:
             self._ready.set()
+        if had_tried:
+            self._tried.set()
         if was_following:
             self.start()
 
@@ -87,8 +91,13 @@ class Follower:
         """Wait for the first complete read and the keys."""
         return self._ready.wait(timeout)
 
+    def wait_until_tried(self, timeout: float) -> None:
+        """Wait for the end of the first attempt to read, whether it succeeds or not."""
+        self._tried.wait(timeout)
+
     def close(self) -> None:
         """End the thread."""
+        self._tried.set()
         self._stopping.set()
         self._connection.abort()
         thread = self._thread
@@ -131,6 +140,7 @@ class Follower:
                     return
                 pause = self._failed(error, failures)
                 failures += 1
+            self._tried.set()
             self._stopping.wait(pause)
         self._connection.close()
 

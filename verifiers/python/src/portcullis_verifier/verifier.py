@@ -29,6 +29,8 @@ logger = logging.getLogger("portcullis_verifier")
 LOG_INTERVAL = 1.0
 # Longest wait for an introspection, in seconds.
 INTROSPECTION_TIMEOUT = 2.0
+# Longest wait of a token for the first read, in seconds.
+FIRST_READ_TIMEOUT = 2.0
 # The service keeps a revocation for so much longer than its tokens live, in seconds.
 LARGEST_LEEWAY = 60
 
@@ -109,8 +111,9 @@ class Verifier:
         """Return the claims of a token that is good and has the permissions.
 
         It takes some 0.1 ms, most of it for the signature, and does no I/O, unless the key is
-        unknown or the memory too old. Raises `TokenInvalid`, `TokenRevoked`, `PermissionMissing` or
-        `Unavailable`, whose `status` is the HTTP status to answer with.
+        unknown or the memory too old. The first tokens wait for the first read, for up to 2 s.
+        Raises `TokenInvalid`, `TokenRevoked`, `PermissionMissing` or `Unavailable`, whose `status`
+        is the HTTP status to answer with.
         """
         try:
             try:
@@ -177,6 +180,8 @@ class Verifier:
 
     def _verify_with_request(self, token: str) -> Claims:
         self._follower.start()
+        # Otherwise the first tokens after the start would be refused.
+        self._follower.wait_until_tried(FIRST_READ_TIMEOUT)
         try:
             try:
                 return self._verify_in_memory(token)
