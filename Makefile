@@ -67,6 +67,10 @@ interop-gateways: ## Put gateways in front of an API (needs Python, nginx, HAPro
 interop-proxies: ## Put reverse proxies in front of the service (needs Python, nginx, HAProxy, OpenSSL)
 	tests/interop/proxies.sh
 
+.PHONY: test-documents
+test-documents: ## Run every command of README.md and docs (needs Python)
+	tests/documents.sh
+
 .PHONY: interop-moving
 interop-moving: ## Move users from Flask and Django to the service and back (needs Python)
 	tests/moving.sh

@@ -16,8 +16,12 @@ pub(super) const VARIABLES: &[&str] = &[
 ];
 
 /// Variables of `.env` that only `docker-compose.yml` uses, apart from those of Compose itself.
-const COMPOSE: &[&str] =
-    &["GRAFANA_ADMIN_PASSWORD", "PGADMIN_DEFAULT_PASSWORD", "POSTGRES_PASSWORD"];
+const COMPOSE: &[&str] = &[
+    "GRAFANA_ADMIN_PASSWORD",
+    "PGADMIN_DEFAULT_PASSWORD",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_SERVICE_PASSWORD",
+];
 
 /// Names that other services use, each with the setting here.
 const FOREIGN: &[(&str, &str)] = &[("JWT_ISSUER", "PUBLIC_URL")];
@@ -143,6 +147,17 @@ mod tests {
         let settings = settings();
         let all: Vec<_> = settings.iter().map(String::as_str).collect();
         assert_eq!(warnings_about(&all), [""; 0]);
+    }
+
+    #[test]
+    fn every_variable_of_the_example_file_is_known() {
+        let example = include_str!("../../.env.example");
+        let lines = example.lines().map(|line| line.strip_prefix("# ").unwrap_or(line));
+        let is_variable = |line: &&str| line.starts_with(char::is_uppercase) && !line.contains(' ');
+        let text: Vec<_> = lines.filter(is_variable).collect();
+        assert!(text.len() > 40);
+        let file = EnvFile::parse(&Secret::new(text.join("\n")), |_| false).unwrap();
+        assert_eq!(warnings(&settings(), &file, std::iter::empty()), [""; 0]);
     }
 
     #[test]
