@@ -75,7 +75,7 @@ class Page:
 
     def shell(self, block, input=""):
         """Runs a block in a shell, keeps its variables, and returns the output."""
-        script = f"set -a\n{block}\nstatus=$?\nenv --null > environment\nexit $status"
+        script = f"set -ae\n{block}\nenv --null > environment"
         done = subprocess.run(["bash", "-c", script], cwd=self.folder, env=self.env, text=True,
                               input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert done.returncode == 0, f"{self._name}: {block}\n{done.returncode}: {done.stdout}"
@@ -103,12 +103,14 @@ class Page:
         output = self.output = self.shell("\n".join(before if server else lines), input)
         if server:
             self.start(server)
-        replies = find_objects(output)
-        for line in lines:
-            if line.startswith("# {"):
-                example = json.loads(line[2:])
-                assert any(is_like(example, reply) for reply in replies), \
-                    f"{self._name}: no reply is like {line[2:]}\n{block}\n{output}"
+        examples = [json.loads(line[2:]) for line in lines if line.startswith("# {")]
+        replies = list(find_objects(output))
+        for example in examples:
+            found = [reply for reply in replies if is_like(example, reply)]
+            assert found, f"{self._name}: no reply is like {example}\n{block}\n{output}"
+            replies.remove(found[0])
+        errors = [reply for reply in replies if "code" in reply]
+        assert not errors, f"{self._name}: {errors}\n{block}"
 
 
 def find_objects(output):
