@@ -27,6 +27,7 @@ generated: ## Rewrite docs/openapi.json and docs/help.txt
 
 .PHONY: audit
 audit: ## Check licences, sources and advisories of the dependencies (needs cargo-deny)
+	@. tests/shared/programs.sh; require_programs cargo-deny
 	cargo deny --locked check licenses bans sources
 	@if cargo deny --locked fetch db; then cargo deny --locked check advisories; else \
 		printf '%s\n' '' \
@@ -40,6 +41,7 @@ audit: ## Check licences, sources and advisories of the dependencies (needs carg
 
 .PHONY: bench
 bench: ## Measure the service against controls; takes minutes (needs wrk, pgbench, Python)
+	@. tests/shared/programs.sh; require_programs python3 wrk pgbench
 	cargo build --release --locked --bins --example control
 	TEST_POSTGRES_FSYNC=on tests/with-postgres.sh benches/service/run.py
 
@@ -96,6 +98,7 @@ demo: ## Show how a logout ends at APIs and a gateway (needs Python, Node, nginx
 
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
+	@. tests/shared/programs.sh; require_programs docker
 	@# Adds the secrets that a newer version needs.
 	@grep -E '^[A-Z_]+=$$' .env.example | while IFS= read -r line; do \
 		grep -q "^$$line" .env || echo "$$line$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" >> .env; \

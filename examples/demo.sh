@@ -5,13 +5,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/shared/programs.sh
+require_programs python3-venv npm node nginx curl
+
 tools=$PWD/target/demo
 program=$PWD/target/release/portcullis
 
 echo 'building and installing'
 cargo build --quiet --release --locked
-. tests/shared/programs.sh
-require_programs nginx
 mkdir -p "$tools"
 [ -d "$tools/venv" ] || python3 -m venv "$tools/venv"
 (cd examples/fastapi && "$tools/venv/bin/pip" install --quiet --requirement requirements.txt)

@@ -9,9 +9,9 @@ rounds=10
 program=target/release/portcullis
 
 if [ -z "${TEST_DATABASE_URL:-}" ]; then
-    cargo build --release --locked
     . tests/shared/programs.sh
-    require_programs haproxy
+    require_programs curl haproxy
+    cargo build --release --locked
     exec tests/with-postgres.sh "$0"
 fi
 

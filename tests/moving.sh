@@ -6,14 +6,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/shared/programs.sh
+require_programs python3-venv curl patch
+
 tools=$PWD/target/interop-moving
 program=${PROGRAM:-$PWD/target/release/portcullis}
 [ -n "${PROGRAM:-}" ] || cargo build --quiet --release --locked
 
 [ -d "$tools" ] || python3 -m venv "$tools"
 "$tools/bin/pip" install --quiet --requirement tests/moving/requirements.txt
-. tests/shared/programs.sh
-require_programs curl patch
 mkdir -p "$tools/program"
 ln --force --symbolic "$program" "$tools/program/portcullis"
 export PATH=$tools/program:$PATH PYTHONPATH=$PWD/tests/shared

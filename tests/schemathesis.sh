@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/shared/programs.sh
+require_programs python3-venv curl
+
 version=4.32.5
 venv=$PWD/target/schemathesis-$version
 export PROGRAM=$PWD/target/release/portcullis

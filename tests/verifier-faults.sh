@@ -5,6 +5,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/shared/programs.sh
+require_programs python3-venv npm node haproxy nginx
+
 tools=$PWD/target/verifiers
 export PROGRAM=$PWD/target/release/portcullis VERIFIER=$tools/javascript/src/index.js
 
@@ -14,8 +17,6 @@ mkdir -p "$tools"
 "$tools/venv/bin/pip" install --quiet requests ./verifiers/python
 cp -r verifiers/javascript "$tools"
 npm install --silent --prefix "$tools/javascript"
-. tests/shared/programs.sh
-require_programs haproxy nginx
 
 export PYTHONPATH=$PWD/tests/shared
 # -B: no compiled files beside the sources.

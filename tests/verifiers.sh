@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/shared/programs.sh
+require_programs python3-venv npm node
+
 tools=$PWD/target/verifiers
 export PORTCULLIS=$PWD/target/debug/portcullis PYTHONDONTWRITEBYTECODE=1
 

@@ -58,7 +58,7 @@ if [ -z "$bin" ]; then
     bin=$(find_postgres)
 fi
 if [ -z "$bin" ]; then
-    echo 'failed to install a Postgres server, which the tests need: install version 13 or later,' >&2
+    echo 'a Postgres server, version 13 or later, is missing: apt install postgresql, or brew install postgresql,' >&2
     echo 'or set TEST_DATABASE_URL=postgres://USER:PASSWORD@HOST/NAME to use another server' >&2
     exit 1
 fi

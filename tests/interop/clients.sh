@@ -6,6 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+. tests/shared/programs.sh
+require_programs python3-venv npm node chromium curl jq
+
 tools=$PWD/target/interop-clients
 program=${PROGRAM:-$PWD/target/release/portcullis}
 
@@ -14,8 +17,6 @@ program=${PROGRAM:-$PWD/target/release/portcullis}
 "$tools/bin/pip" install --quiet --requirement tests/interop/clients_requirements.txt
 cp tests/interop/clients_package.json "$tools/package.json"
 npm install --silent --prefix "$tools"
-. tests/shared/programs.sh
-require_programs chromium
 
 folder=$(mktemp -d)
 pids=()

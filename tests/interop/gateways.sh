@@ -5,14 +5,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+. tests/shared/programs.sh
+require_programs python3-venv nginx haproxy
+
 tools=$PWD/target/interop-gateways
 [ -n "${PROGRAM:-}" ] || cargo build --release --locked
 export PROGRAM=${PROGRAM:-$PWD/target/release/portcullis} PYTHONPATH=$PWD/tests/shared
 
 [ -d "$tools" ] || python3 -m venv "$tools"
 "$tools/bin/pip" install --quiet --requirement tests/interop/gateways_requirements.txt
-. tests/shared/programs.sh
-require_programs nginx haproxy
 
 # -B: no compiled files beside the sources.
 exec tests/with-postgres.sh "$tools/bin/python" -B tests/interop/gateways.py "$@"
