@@ -96,6 +96,14 @@ verifier-faults: ## Measure how soon a logout holds at the verifiers, and under 
 demo: ## Show how a logout ends at APIs and a gateway (needs Python, Node, nginx)
 	examples/demo.sh
 
+.PHONY: dashboard-image
+dashboard-image: ## Draw docs/images/dashboard.png from eight minutes of traffic (needs Python, Prometheus)
+	@. tests/shared/programs.sh; require_programs python3-venv prometheus
+	cargo build --release --locked
+	[ -d target/dashboard-image ] || python3 -m venv target/dashboard-image
+	target/dashboard-image/bin/pip install --quiet matplotlib requests
+	tests/with-postgres.sh target/dashboard-image/bin/python -B monitoring/grafana/draw.py
+
 .PHONY: up
 up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	@. tests/shared/programs.sh; require_programs docker
