@@ -18,6 +18,7 @@ import matplotlib.dates
 import matplotlib.pyplot as plt
 import requests
 from matplotlib.transforms import IdentityTransform
+from PIL import Image
 from processes import FOLDER, ending, eventually, free_port, run, run_main, write
 
 ROOT = Path(__file__).parents[2]
@@ -103,7 +104,8 @@ class Prometheus:
                   "rule_files": [str(ROOT / "monitoring/alerts.yml")],
                   "scrape_configs": [{"job_name": "portcullis", "static_configs": [{"targets": targets}]}]}
         run("prometheus", ["prometheus", f"--config.file={write('prometheus.yml', json.dumps(config))}",
-                           f"--storage.tsdb.path={FOLDER}/tsdb", f"--web.listen-address=127.0.0.1:{self.port}"], self.port)
+                           f"--storage.tsdb.path={FOLDER}/tsdb", f"--web.listen-address=127.0.0.1:{self.port}"],
+            self.port)
 
     def query(self, kind, expr, **parameters):
         values = {"$__rate_interval": f"{4 * SCRAPE_INTERVAL}s", "$__range": f"{SECONDS}s", "$instance": ".*"}
@@ -183,12 +185,17 @@ def draw_graph(figure, box, panel, prometheus, end):
     axes.spines[:].set_visible(False)
     axes.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M"))
     axes.xaxis.set_major_locator(matplotlib.dates.MinuteLocator(interval=2))
-    axes.yaxis.set_major_locator(plt.MaxNLocator(4))
+    if "scaleDistribution" in fields["custom"]:
+        axes.set_yscale("log")
+        axes.minorticks_off()
+    else:
+        axes.yaxis.set_major_locator(plt.MaxNLocator(4))
+        axes.set_ylim(bottom=0, top=fields.get("max"))
     axes.yaxis.set_major_formatter(lambda value, _: formatted(value, fields["unit"]))
     axes.set_xlim(dates[0], dates[-1])
-    axes.set_ylim(bottom=0, top=fields.get("max"))
-    axes.legend(loc="lower left", bbox_to_anchor=(left + 8, bottom + 2), bbox_transform=IdentityTransform(), ncols=columns, frameon=False,
-                labelcolor=TEXT, fontsize=10, borderaxespad=0, handlelength=0.8, columnspacing=1.2, handletextpad=0.4)
+    axes.legend(loc="lower left", bbox_to_anchor=(left + 8, bottom + 2), bbox_transform=IdentityTransform(),
+                ncols=columns, frameon=False, labelcolor=TEXT, fontsize=10, borderaxespad=0, handlelength=0.8,
+                columnspacing=1.2, handletextpad=0.4)
 
 
 def draw(prometheus, end):
@@ -215,7 +222,10 @@ def draw(prometheus, end):
         else:
             draw_graph(figure, box, panel, prometheus, end)
     figure.text(12 / width, 12 / height, "Collapsed rows:  " + "  ·  ".join(closed), color=MUTED, size=12)
-    figure.savefig(ROOT / "docs/images/dashboard.png", facecolor=BACKGROUND)
+    image = FOLDER / "dashboard.png"
+    figure.savefig(image, facecolor=BACKGROUND)
+    # Half the size, with as many colours as it needs.
+    Image.open(image).convert("RGB").quantize(128).save(ROOT / "docs/images/dashboard.png", optimize=True)
 
 
 def main():
