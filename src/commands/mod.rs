@@ -182,5 +182,5 @@ pub fn generate_secret() -> Result<(), CommandError> {
 /// # Errors
 /// Returns an error if standard output fails.
 pub fn openapi() -> Result<(), CommandError> {
-    Ok(writeln!(io::stdout(), "{}", http::openapi(None))?)
+    Ok(write!(io::stdout(), "{}", http::openapi(None))?)
 }

@@ -1,6 +1,6 @@
 //! `/auth/me` and `/auth/password`: the requester's own account.
 
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -9,6 +9,7 @@ use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::credentials::{parse_current_password, parse_new_password};
 use super::error::ApiError;
+use super::json::Json;
 use super::refused::{
     BadJson, BadPassword, BadToken, LastAdmin, MissingPassword, NotUser, Overloaded, Refused,
     TooManyAttempts, TooManyPasswordChanges, WrongPassword,

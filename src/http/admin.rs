@@ -1,7 +1,7 @@
 //! `/admin/users`: administration of all accounts.
 
 use actix_web::http::header::LOCATION;
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,6 +11,7 @@ use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::credentials::{RawCredentials, parse_new_password};
 use super::error::ApiError;
+use super::json::{Json, reply_json};
 use super::page::{NoQuery, invalid_after, next_after, parse_limit};
 use super::refused::{
     BadExternalId, BadJson, BadMetadata, BadPassword, BadQuery, BadRoles, BadToken, BadUsername,
@@ -175,9 +176,9 @@ pub(super) async fn create(
 
     tracing::info!(requester.id = %bearer.claims.subject, subject.id = %user.id, "account created");
     let location = format!("/admin/users/{}", user.id);
-    Ok(HttpResponse::Created()
-        .insert_header((LOCATION, location))
-        .json(ManagedAccountView::from(&user)))
+    let mut reply = HttpResponse::Created();
+    reply.insert_header((LOCATION, location));
+    Ok(reply_json(&mut reply, &ManagedAccountView::from(&user)))
 }
 
 /// Read an account

@@ -1,7 +1,7 @@
 //! `/admin/clients`: administration of the clients.
 
 use actix_web::http::header::LOCATION;
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::json::{Json, reply_json};
 use super::page::NoQuery;
 use super::refused::{
     BadClient, BadJson, BadToken, ClientExists, MissingPermissions, NeedsClientsRead,
@@ -140,7 +141,7 @@ pub(super) async fn create(
 
     let location = format!("/admin/clients/{client_id}");
     let view = NewClientView::new(&client, api.tokens.issuer(), secret);
-    Ok(HttpResponse::Created().insert_header((LOCATION, location)).json(view))
+    Ok(reply_json(HttpResponse::Created().insert_header((LOCATION, location)), &view))
 }
 
 /// Read a client
@@ -289,7 +290,10 @@ pub(super) async fn add_secret(
     let (secret, new_secret) = generate_secret().map_err(|_| ApiError::no_random_bytes())?;
 
     let client = change(&api, &bearer, origin, *id, ClientEdit::AddSecret(new_secret)).await?;
-    Ok(HttpResponse::Created().json(NewClientView::new(&client, api.tokens.issuer(), secret)))
+    Ok(reply_json(
+        &mut HttpResponse::Created(),
+        &NewClientView::new(&client, api.tokens.issuer(), secret),
+    ))
 }
 
 /// Remove a secret of a client

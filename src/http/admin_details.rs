@@ -2,7 +2,7 @@
 //! APIs behind the service.
 
 use actix_web::Responder;
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -11,6 +11,7 @@ use super::admin::change;
 use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::json::Json;
 use super::page::NoQuery;
 use super::refused::{
     BadExternalId, BadJson, BadMetadata, BadToken, ExternalIdTaken, LacksPermissions,

@@ -1,12 +1,13 @@
 //! `/admin/keys`: administration of the signing keys.
 
 use actix_web::Responder;
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
+use super::json::Json;
 use super::page::NoQuery;
 use super::refused::{
     BadToken, KeyTooNew, KeysNotUsed, NeedsKeysRead, NeedsKeysWrite, NoParameters, NotFound,

@@ -1,7 +1,7 @@
 //! `/admin/roles`: administration of the roles.
 
 use actix_web::http::StatusCode;
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, HttpResponseBuilder, Responder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::json::{Json, reply_json};
 use super::page::NoQuery;
 use super::refused::{
     BadJson, BadPermissions, BadRoleName, BadToken, BuiltInRole, LacksPermissions,
@@ -127,7 +128,7 @@ pub(super) async fn set(
         Some(AuditAction::RoleCreated) => StatusCode::CREATED,
         _ => StatusCode::OK,
     };
-    Ok(HttpResponseBuilder::new(status).json(RoleView::from(&changed.role)))
+    Ok(reply_json(&mut HttpResponseBuilder::new(status), &RoleView::from(&changed.role)))
 }
 
 /// Delete a role

@@ -1,11 +1,12 @@
 //! `/admin/users/{id}/sessions`: administration of the sessions of all accounts.
 
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, Responder};
 
 use super::admin::change;
 use super::authenticated::Authenticated;
 use super::error::ApiError;
+use super::json::Json;
 use super::page::NoQuery;
 use super::refused::{
     BadQuery, BadToken, NeedsUsersRead, NeedsUsersWrite, NoParameters, NotFound, Refused,

@@ -1,7 +1,7 @@
 //! `/admin/audit`: the audit log.
 
 use actix_web::Responder;
-use actix_web::web::{Data, Json, Query};
+use actix_web::web::{Data, Query};
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
@@ -9,6 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
+use super::json::Json;
 use super::page::{next_after, parse_limit};
 use super::refused::{BadQuery, BadToken, NeedsAuditRead, Refused};
 use super::state::Api;

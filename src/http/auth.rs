@@ -10,6 +10,7 @@ use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::credentials::RawCredentials;
 use super::error::ApiError;
+use super::json::reply_json;
 use super::refused::{
     ActorFailed, BadAudience, BadJson, BadPassword, BadToken, BadUsername, MissingCredentials,
     MissingRefreshToken, NotUser, Overloaded, Refused, RegistrationClosed, ScopeTooLong, Stale,
@@ -131,7 +132,7 @@ pub(super) async fn register(
     let user = registered?;
 
     tracing::info!(user.id = %user.id, "user registered");
-    Ok(HttpResponse::Created().json(REGISTERED))
+    Ok(reply_json(&mut HttpResponse::Created(), &REGISTERED))
 }
 
 /// Log in
@@ -178,7 +179,7 @@ pub(super) async fn login(
     tracing::info!(user.id = %user.id, session.id = %session_id, client.address = %address, "user logged in");
     let tokens = issue_tokens(&api, &grant)?;
     let device_token = api.tokens.device_token(device, &grant.user, grant.issued_at);
-    Ok(HttpResponse::Ok().json(LoginView { tokens, device_token }))
+    Ok(reply_json(&mut HttpResponse::Ok(), &LoginView { tokens, device_token }))
 }
 
 /// Exchange a refresh token for new tokens
@@ -205,7 +206,7 @@ pub(super) async fn refresh(
     let granted = exchange_refresh_token(&api, &token, origin).await;
     api.metrics.refreshes.inc(refresh_outcome(&granted));
     match granted {
-        Ok(grant) => Ok(HttpResponse::Ok().json(issue_tokens(&api, &grant)?)),
+        Ok(grant) => Ok(reply_json(&mut HttpResponse::Ok(), &issue_tokens(&api, &grant)?)),
         Err(ActorError::SessionNotFound) => Err(ApiError::InvalidRefreshToken),
         Err(error) => Err(error.into()),
     }
@@ -235,7 +236,7 @@ pub(super) async fn logout(
     api.sessions.ask(LogOut { session_id, user_id, requester }).await?;
 
     tracing::info!(user.id = %user_id, "user logged out");
-    Ok(HttpResponse::Ok().json(LOGGED_OUT))
+    Ok(reply_json(&mut HttpResponse::Ok(), &LOGGED_OUT))
 }
 
 /// Returns the device of a device token that is valid for the username.

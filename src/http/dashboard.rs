@@ -1,12 +1,12 @@
 //! `/protected/dashboard`: an example of a protected resource.
 
 use actix_web::Responder;
-use actix_web::web::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
+use super::json::Json;
 use super::refused::{BadToken, NeedsDashboardRead, Refused};
 use crate::domain::Permission;
 

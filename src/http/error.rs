@@ -10,6 +10,7 @@ use serde::Serialize;
 use thiserror::Error;
 use utoipa::ToSchema;
 
+use super::json::reply_json;
 use crate::actors::ActorError;
 use crate::domain::{
     AccountError, AudienceError, ClientError, ClientNameError, ExternalIdError, KeyError,
@@ -430,7 +431,7 @@ impl ResponseError for ApiError {
         if let Self::MethodNotAllowed(allowed) = self {
             reply.insert_header((ALLOW, allowed.as_str()));
         }
-        reply.json(self.body())
+        reply_json(&mut reply, &self.body())
     }
 }
 

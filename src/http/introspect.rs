@@ -1,6 +1,6 @@
 //! `/oauth/introspect` (RFC 7662).
 
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, Responder};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,6 +9,7 @@ use super::authenticated::{is_revoked, verify_token};
 use super::body::FormBody;
 use super::caller::{Caller, ClientForm, non_empty};
 use super::error::ApiError;
+use super::json::Json;
 use super::refused::{
     BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused, TwoCredentials, WrongClient,
 };

@@ -25,6 +25,7 @@ mod docs;
 mod error;
 mod failures;
 mod introspect;
+mod json;
 mod metrics;
 mod oauth_error;
 mod observe;

@@ -7,6 +7,7 @@ use actix_web::middleware::Next;
 use serde::Serialize;
 
 use super::error::{ApiError, ErrorBody};
+use super::json::to_json;
 
 /// Error body with the fields of RFC 6749 section 5.2.
 #[derive(Serialize)]
@@ -27,7 +28,7 @@ pub(super) async fn add_oauth_fields(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let reply = next.call(request).await?;
     let error = reply.response().error().and_then(|error| error.as_error::<ApiError>());
-    let Some(body) = error.map(|error| serde_json::to_string(&OAuthErrorBody::from(error))) else {
+    let Some(body) = error.map(|error| to_json(&OAuthErrorBody::from(error))) else {
         return Ok(reply.map_into_boxed_body());
     };
     let body = body?;

@@ -1,9 +1,10 @@
 //! `/`, `/health/live` and `/health/ready`: probes for orchestrators and load balancers.
 
 use actix_web::Responder;
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 
 use super::error::ApiError;
+use super::json::Json;
 use super::refused::{Internal, NotReady, Refused};
 use super::state::Api;
 use super::views::Message;

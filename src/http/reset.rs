@@ -1,6 +1,6 @@
 //! `/admin/users/{id}/reset` and `/auth/reset`: reset codes, with which users set a new password.
 
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, Responder};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -10,6 +10,7 @@ use super::authenticated::Authenticated;
 use super::body::JsonBody;
 use super::credentials::parse_new_password;
 use super::error::ApiError;
+use super::json::{Json, reply_json};
 use super::page::NoQuery;
 use super::refused::{
     ActorFailed, BadJson, BadPassword, BadToken, LacksPermissions, MissingPassword,
@@ -59,7 +60,7 @@ pub(super) async fn create_code(
 ) -> Result<impl Responder, ApiError> {
     let (code, hash) = generate_reset_code().map_err(|_| ApiError::no_random_bytes())?;
     admin::change(&api, &bearer, origin, *id, UserEdit::ResetCode(hash)).await?;
-    Ok(HttpResponse::Created().json(ResetCodeView::new(&code)))
+    Ok(reply_json(&mut HttpResponse::Created(), &ResetCodeView::new(&code)))
 }
 
 /// Set a new password with a reset code

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::error::ApiError;
+use super::json::to_json;
 use super::refused::{
     BadQuery, BadToken, NeedsRevocationsRead, Overloaded, Refused, Stale, WrongClient,
 };
@@ -214,9 +215,9 @@ async fn reply_with_later(
     let kind = if len == 0 { ReceiverReply::Empty } else { ReceiverReply::Incremental };
     let reply = RevocationsView::new(api, request, later, false)?;
     let json = if len > LONG_REPLY {
-        in_background(move || Ok(serde_json::to_vec(&reply)?)).await?
+        in_background(move || Ok(to_json(&reply)?)).await?
     } else {
-        serde_json::to_vec(&reply).map_err(io::Error::from)?
+        to_json(&reply).map_err(io::Error::from)?
     };
     api.metrics.receiver_replies.inc(kind);
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(json))
@@ -229,7 +230,7 @@ async fn reply_with_all(api: &Api, request: &FeedRequest) -> Result<HttpResponse
     let later = api.replica.log().latest().reply(&complete.cursor, request.arrived_at);
     let later = later.ok_or_else(|| ApiError::Unavailable("the log has moved on".into()))?;
     let reply = RevocationsView::new(api, request, later, true)?;
-    let json = serde_json::to_vec(&reply).map_err(io::Error::from)?;
+    let json = to_json(&reply).map_err(io::Error::from)?;
     api.metrics.receiver_replies.inc(ReceiverReply::Complete);
     Ok(complete.respond(json, request.accepts_gzip)?)
 }

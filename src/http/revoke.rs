@@ -1,7 +1,7 @@
 //! `/oauth/revoke` (RFC 7009).
 
 use actix_web::http::header::AUTHORIZATION;
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, Responder};
 
 use super::authenticated::{is_revoked, verify_token};
@@ -9,6 +9,7 @@ use super::body::FormBody;
 use super::caller::{Caller, ClientForm};
 use super::error::{ApiError, AuthorizationHeaderError};
 use super::introspect::RawToken;
+use super::json::Json;
 use super::refused::{
     BadForm, BadToken, MissingToken, NeedsTokensRevoke, Refused, TwoCredentials, WrongClient,
 };

@@ -1,12 +1,13 @@
 //! `/auth/sessions` and `/auth/logout-all`: the requester's own sessions.
 
-use actix_web::web::{Data, Json, Path, Query};
+use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpResponse, Responder};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::authenticated::Authenticated;
 use super::error::ApiError;
+use super::json::Json;
 use super::page::{invalid_after, parse_limit};
 use super::refused::{BadQuery, BadToken, NotFound, NotUser, Refused};
 use super::state::Api;

@@ -1,6 +1,6 @@
 //! `/oauth/token`: access tokens for clients (RFC 6749 section 4.4).
 
-use actix_web::web::{Data, Json};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, Responder};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::body::FormBody;
 use super::caller::{Caller, ClientForm, non_empty};
 use super::error::ApiError;
+use super::json::Json;
 use super::refused::{
     BadForm, BadGrant, Internal, Refused, Stale, TooManyTokens, TwoCredentials, WrongClient,
 };

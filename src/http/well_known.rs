@@ -1,12 +1,13 @@
 //! `/.well-known/jwks.json` (RFC 7517) and `/.well-known/oauth-authorization-server` (RFC 8414).
 
 use actix_web::http::header::{CACHE_CONTROL, ContentType, ETag, EntityTag, IfNoneMatch};
-use actix_web::web::{self, Data, Json};
+use actix_web::web::{self, Data};
 use actix_web::{HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::json::Json;
 use super::refused::{Internal, NoPublicUrl, Refused, Stale};
 use super::state::Api;
 

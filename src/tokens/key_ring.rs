@@ -46,6 +46,7 @@ pub(super) struct RingKey {
 /// Public keys as a JWK set (RFC 7517 section 5).
 #[derive(Clone, Debug)]
 pub struct JwksDocument {
+    /// JSON that ends with a newline.
     pub body: String,
     /// Entity tag, without quotes (RFC 9110 section 8.8.3).
     pub etag: String,
@@ -185,7 +186,7 @@ impl JwksDocument {
         struct Jwks {
             keys: Vec<Jwk>,
         }
-        let body = serde_json::to_string(&Jwks { keys }).unwrap_or_default();
+        let body = serde_json::to_string(&Jwks { keys }).unwrap_or_default() + "\n";
         let digest = digest(&SHA256, body.as_bytes());
         let etag = URL_SAFE_NO_PAD.encode(digest);
         Self { body, etag }

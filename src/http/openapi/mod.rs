@@ -129,8 +129,8 @@ struct Document;
 #[derive(Default)]
 pub(super) struct CachedDocument(OnceLock<Bytes>);
 
-/// Returns the OpenAPI 3.1 document of the API at a URL, as JSON. Without a URL, the addresses in it
-/// are relative.
+/// Returns the OpenAPI 3.1 document of the API at a URL, as JSON that ends with a newline. Without a
+/// URL, the addresses in it are relative.
 #[must_use]
 pub fn openapi(public_url: Option<&str>) -> String {
     let mut document = Document::openapi();
@@ -138,7 +138,7 @@ pub fn openapi(public_url: Option<&str>) -> String {
     document.paths.paths.values_mut().flat_map(operations).for_each(security::admit_clients);
     security::add_schemes(&mut document, public_url.unwrap_or_default());
     // No part of the document can fail to serialize. If one did, every test would find it empty.
-    document.to_pretty_json().unwrap_or_default()
+    document.to_pretty_json().unwrap_or_default() + "\n"
 }
 
 /// Read the OpenAPI document

@@ -26,7 +26,7 @@ use crate::revocation::{LogReply, LogView, Replica};
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
 /// End of a reply: that of the list, and of the object.
-const END: &[u8] = b"]}";
+const END: &[u8] = b"]}\n";
 
 /// Number of revocations that are serialized at a time.
 const CHUNK: usize = 1_024;

@@ -14,7 +14,7 @@ use portcullis::config::{
 use portcullis::domain::{Audience, FailureLimits, PasswordPolicy, SecretKey};
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
-use reqwest::header::HeaderMap;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use ring::hmac;
 use serde_json::{Value, json};
@@ -233,6 +233,11 @@ pub async fn try_send(request: RequestBuilder) -> Result<Reply, reqwest::Error> 
     let headers = response.headers().clone();
     let text = response.text().await?;
     let body = serde_json::from_str(&text).unwrap_or_default();
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    assert!(
+        !is_json || method == Method::HEAD || text.ends_with("}\n"),
+        "{method} {path}: {text:?}"
+    );
     let reply = Reply { status, headers, body, text };
     assert_documented(&method, &path, &reply);
     Ok(reply)
