@@ -1,5 +1,6 @@
 //! Logging: structured lines on standard output.
 
+mod json_lines;
 mod log_writer;
 
 use std::error::Error;
@@ -10,11 +11,13 @@ use prometheus::IntCounter;
 use thiserror::Error as ThisError;
 use tracing::Metadata;
 use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{fmt::layer, registry};
 
 use crate::config::{LogFormat, LogSettings};
+use json_lines::JsonLines;
 use log_writer::LogWriter;
 
 pub use log_writer::LogGuard;
@@ -50,10 +53,17 @@ pub fn install(settings: &LogSettings, dropped: IntCounter) -> Result<LogGuard, 
         let layer = layer().with_ansi(is_terminal).with_target(false).with_writer(writer);
         registry.with(layer).try_init()?;
     } else {
-        let layer = layer().json().flatten_event(true).with_span_list(false).with_writer(writer);
-        registry.with(layer).try_init()?;
+        let layer = layer().fmt_fields(JsonFields::new()).event_format(JsonLines);
+        registry.with(layer.with_writer(writer)).try_init()?;
     }
-    panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    panic::set_hook(Box::new(|panic| {
+        let error = panic.payload_as_str();
+        tracing::error!(
+            error,
+            location = panic.location().map(tracing::field::display),
+            "panicked"
+        );
+    }));
     Ok(guard)
 }
 

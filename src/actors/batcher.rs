@@ -2,6 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tracing::Span;
 
 use super::{ActorError, AskError};
 use crate::telemetry::ErrorChain;
@@ -23,6 +24,8 @@ enum Request<T, V> {
 pub(super) struct Pending<T, V> {
     pub(super) item: T,
     caller: oneshot::Sender<Result<V, ActorError>>,
+    /// Span of the caller's request.
+    span: Span,
 }
 
 impl<T: 'static, V: 'static> Batcher<T, V> {
@@ -59,7 +62,7 @@ impl<T: 'static, V: 'static> Batcher<T, V> {
         item: T,
     ) -> impl Future<Output = Result<V, ActorError>> + use<T, V> {
         let (caller, result) = oneshot::channel();
-        self.pass_on(Pending { item, caller });
+        self.pass_on(Pending { item, caller, span: Span::current() });
         async move { result.await.unwrap_or(Err(AskError::Stopped.into())) }
     }
 
@@ -91,6 +94,7 @@ impl<T, V> Pending<T, V> {
     /// Sends the result to the caller. A failure is logged if the caller has left.
     pub(super) fn complete(self, result: Result<V, ActorError>) {
         if let Err(Err(error)) = self.caller.send(result) {
+            let _entered = self.span.enter();
             let error = ErrorChain(&error);
             tracing::warn!(%error, "failed to process an item whose caller has left");
         }

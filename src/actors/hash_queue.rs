@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::fair_queue::{FairQueue, Share};
 use super::hash_times::{ASSUMED_PER_ITERATION, JobTime};
-use super::{ActorError, AskError, Mailbox};
+use super::mailbox::{Mailbox, accept_deliveries};
+use super::{ActorError, AskError};
 use crate::clock::Clock;
 use crate::config::HashSettings;
 use crate::domain::{HashCost, Password, PasswordHash};
@@ -207,6 +208,8 @@ impl Drop for HashPermit {
 struct HashThread {
     hasher: Arc<PasswordHasher>,
 }
+
+accept_deliveries!(HashThread);
 
 impl Actor for HashThread {
     type Context = SyncContext<Self>;

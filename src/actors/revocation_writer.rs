@@ -9,6 +9,7 @@ use super::batcher::{Batcher, Pending};
 use super::deadline::with_deadline;
 use super::{ActorError, AskError};
 use time::OffsetDateTime;
+use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::TokenSettings;
@@ -135,12 +136,13 @@ impl RevocationWriter {
         let store = Arc::clone(&self.store);
         let replica = Arc::clone(&self.replica);
         let timeout = self.timeout;
-        let changed = actix::spawn(async move {
+        let change = async move {
             let ChangedUser { user, ended } =
                 with_deadline(timeout, store.change_user(&change)).await?;
             replica.apply_own(&ended.revocations, ended.committed_at);
             Ok(user)
-        });
+        };
+        let changed = actix::spawn(change.in_current_span());
         changed.await.unwrap_or(Err(AskError::Stopped.into()))
     }
 

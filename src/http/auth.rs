@@ -3,7 +3,6 @@
 use actix_web::web::Data;
 use actix_web::{HttpResponse, Responder};
 use serde::{Deserialize, Serialize};
-use tracing::Span;
 use utoipa::ToSchema;
 
 use super::authenticated::Authenticated;
@@ -269,8 +268,7 @@ async fn exchange_refresh_token(
     let Some((session_id, presented)) = api.tokens.verify_refresh_token(token) else {
         return Err(ActorError::SessionNotFound);
     };
-    let span = Span::current();
-    api.sessions.ask(Refresh { session_id, presented, origin, span }).await
+    api.sessions.ask(Refresh { session_id, presented, origin }).await
 }
 
 /// Issues the tokens of a grant.

@@ -13,6 +13,7 @@ use actix_web::middleware::Next;
 
 use super::error::ApiError;
 use super::request_id::X_REQUEST_ID;
+use super::trace_context::{TRACEPARENT, TRACESTATE};
 
 /// Time for which a browser may keep the reply to a preflight, in seconds. Chromium keeps none for
 /// longer than two hours.
@@ -23,6 +24,7 @@ pub(super) fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
         .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
         .allowed_headers([AUTHORIZATION, CONTENT_TYPE, IF_NONE_MATCH, X_REQUEST_ID])
+        .allowed_headers([TRACEPARENT, TRACESTATE])
         .expose_headers([X_REQUEST_ID, RETRY_AFTER, WWW_AUTHENTICATE])
         .max_age(MAX_AGE);
     origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))

@@ -46,6 +46,7 @@ mod server;
 mod sessions;
 mod state;
 mod token;
+mod trace_context;
 mod views;
 mod well_known;
 

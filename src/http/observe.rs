@@ -76,6 +76,6 @@ fn record<B>(api: &Api, response: &ServiceResponse<B>, duration: Duration) {
     if let Some(cause) = error.and_then(ApiError::cause).map(ErrorChain) {
         api.failures.record(method, route, status, &cause.to_string());
     } else {
-        tracing::debug!(method, route, status, took = ?duration, "request answered");
+        tracing::debug!(method, route, status, elapsed = ?duration, "request answered");
     }
 }

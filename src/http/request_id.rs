@@ -8,6 +8,8 @@ use tracing::Span;
 use tracing_actix_web::RootSpanBuilder;
 use uuid::fmt::Hyphenated;
 
+use super::trace_context::TraceContext;
+
 /// Header of the request id, in requests and replies.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -38,16 +40,18 @@ fn is_well_formed(id: &str) -> bool {
     (1..=MAX_LENGTH).contains(&id.len()) && id.bytes().all(is_safe)
 }
 
-/// Builder of the span of a request, which contains only the request id. The default builder
-/// formats a dozen fields, which costs more than a whole token check.
+/// Builder of the span of a request, which contains only the request id, and the ids of a trace. The
+/// default builder formats a dozen fields, which costs more than a whole token check.
 pub(super) struct RootSpan;
 
 impl RootSpanBuilder for RootSpan {
     fn on_request_start(request: &ServiceRequest) -> Span {
         let mut buffer = [0; Hyphenated::LENGTH];
         let id = request_id(request.request(), &mut buffer);
-        // At error level, so that no log filter removes the id.
-        tracing::error_span!("request", request.id = id)
+        let trace = TraceContext::from_headers(request.headers());
+        let (trace_id, span_id) = trace.map(|trace| (trace.trace_id, trace.span_id)).unzip();
+        // At error level, so that no log filter removes the ids.
+        tracing::error_span!("request", request.id = id, trace_id, span_id)
     }
 
     fn on_request_end<B: MessageBody>(_: Span, _: &Result<ServiceResponse<B>, Error>) {}

@@ -124,7 +124,7 @@ async fn revoke_access_token(
         }
     }
 
-    tracing::info!(requester.id = ?requester_id, subject.id = %claims.subject, "token revoked");
+    tracing::info!(requester.id = requester_id.map(tracing::field::display), subject.id = %claims.subject, "token revoked");
     Ok(())
 }
 
@@ -144,7 +144,7 @@ async fn end_session(
     let requester_id = requester.id();
     match api.sessions.ask(EndSession { session_id, owner, requester }).await {
         Ok(()) => {
-            tracing::info!(requester.id = ?requester_id, session.id = %session_id, "session ended");
+            tracing::info!(requester.id = requester_id.map(tracing::field::display), session.id = %session_id, "session ended");
             Ok(())
         }
         Err(ActorError::SessionNotFound) => Ok(()),

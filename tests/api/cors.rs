@@ -159,7 +159,7 @@ async fn preflight_of_listed_origin_is_granted(database: TestDatabase) {
     let app = start(&database).await;
 
     for method in ["GET", "POST", "PUT", "DELETE"] {
-        let headers = "authorization, content-type, x-request-id";
+        let headers = "authorization, content-type, x-request-id, traceparent, tracestate";
         let reply = preflight(&app, "/auth/me", ORIGIN, method, headers).await;
 
         assert_eq!((reply.status.as_u16(), reply.text.as_str()), (200, ""));

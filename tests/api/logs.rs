@@ -17,6 +17,33 @@ async fn spawn_unread(database: &TestDatabase) -> (Process, Lines<BufReader<Chil
     Process::spawn_unread(command.env("RUST_LOG", "trace")).await
 }
 
+/// Names of the first fields of every line.
+const COMMON_FIELDS: [&str; 4] = ["timestamp", "level", "target", "message"];
+
+#[actix_web::test]
+async fn every_line_begins_with_the_same_fields() {
+    let database = TestDatabase::sqlite();
+    let mut command = Process::command(&database);
+    let mut process = Process::spawn(command.env("RUST_LOG", "trace")).await;
+    process.app.register_and_log_in("alice").await;
+    process.app.log_in("alice", "wrong battery").await;
+    process.send_signal(Signal::TERM);
+    process.wait_for_exit().await;
+
+    let log = process.log();
+    for line in log.lines() {
+        let (mut rest, parsed) = (line, serde_json::from_str::<Value>(line).expect("it is JSON"));
+        for name in COMMON_FIELDS {
+            assert!(parsed[name].is_string(), "{line}");
+            let (_, after) = rest.split_once(&format!("\"{name}\":\"")).expect("it is in order");
+            rest = after;
+        }
+    }
+    for part in ["portcullis::", "sqlx::", "actix_server::"] {
+        assert!(log.contains(&format!("\"target\":\"{part}")), "{part}");
+    }
+}
+
 /// Sends requests until log lines are dropped.
 async fn overflow_log(app: &TestApp) {
     eventually("lines are dropped", async || {

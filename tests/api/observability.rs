@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Process, TestApp, TestDatabase, decode_claims, eventually, on_both_databases, send,
+    Process, TestApp, TestDatabase, credentials, decode_claims, eventually, on_both_databases, send,
 };
 
 on_both_databases![
@@ -20,6 +20,7 @@ on_both_databases![
     logins_registrations_and_revocations_are_counted,
     expired_revocations_are_deleted,
     request_logs_carry_ids_but_no_secrets,
+    lines_of_a_request_have_the_ids_of_its_trace,
 ];
 
 const DASHBOARD: &str = "monitoring/grafana/dashboards/portcullis.json";
@@ -246,7 +247,51 @@ async fn request_logs_carry_ids_but_no_secrets(database: TestDatabase) {
     let handled: Vec<_> = lines.filter(is_handled).collect();
     assert!(handled.len() >= 6, "{log}");
     for line in handled {
-        assert!(line["span"]["request.id"].is_string(), "{line}");
+        assert!(line["request.id"].is_string(), "{line}");
+    }
+}
+
+/// The handlers of the actors, their tasks, and statements of the database log, too.
+async fn lines_of_a_request_have_the_ids_of_its_trace(database: TestDatabase) {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let mut command = Process::command(&database);
+    let process = Process::spawn(command.env("RUST_LOG", "debug")).await;
+    let app = &process.app;
+    app.register_and_log_in("alice").await;
+    let log_in = |id: &str, trace: &str| {
+        let request = app.request(Method::POST, "/auth/login").header("x-request-id", id);
+        let request = request.header("traceparent", trace);
+        send(request.json(&credentials("alice", "wrong battery")))
+    };
+
+    log_in("traced", &format!("00-{TRACE}-00f067aa0ba902b7-01")).await;
+    log_in("untraced", &format!("ff-{TRACE}-00f067aa0ba902b7-01")).await;
+
+    let lines_of = |id: &str| -> Vec<Value> {
+        let log = process.log();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter(|line| line["request.id"] == id).collect()
+    };
+    let targets = ["observe", "users::refusals", "sqlx::query"];
+    for id in ["traced", "untraced"] {
+        for target in targets {
+            let is_logged = |line: &Value| line["target"].as_str().unwrap().ends_with(target);
+            eventually(&format!("{target} logs"), async || lines_of(id).iter().any(is_logged))
+                .await;
+        }
+        eventually("the audit record is written", async || {
+            lines_of(id).iter().any(|line| line["summary"].to_string().contains("into audit_log"))
+        })
+        .await;
+    }
+    for line in lines_of("traced") {
+        assert_eq!(
+            (&line["trace_id"], &line["span_id"]),
+            (&json!(TRACE), &json!("00f067aa0ba902b7"))
+        );
+    }
+    for line in lines_of("untraced") {
+        assert_eq!((&line["trace_id"], &line["span_id"]), (&Value::Null, &Value::Null));
     }
 }
 

@@ -9,6 +9,7 @@ use actix::{Actor, Context};
 use super::admission::Admission;
 use super::reader::{self, Reloads};
 use super::writer::ClientWriter;
+use crate::actors::mailbox::accept_deliveries;
 use crate::actors::{RevocationWriter, SharedState};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -49,6 +50,8 @@ impl ClientActor {
         }
     }
 }
+
+accept_deliveries!(ClientActor);
 
 impl Actor for ClientActor {
     type Context = Context<Self>;

@@ -9,6 +9,7 @@ use super::maintain::Maintenance;
 use super::reader::{self, Reloads};
 use super::writer::KeyWriter;
 use crate::actors::SharedState;
+use crate::actors::mailbox::accept_deliveries;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys::Keys;
@@ -52,6 +53,8 @@ impl KeyActor {
         }));
     }
 }
+
+accept_deliveries!(KeyActor);
 
 impl Actor for KeyActor {
     type Context = Context<Self>;

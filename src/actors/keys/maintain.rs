@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use strum::IntoStaticStr;
 use tokio::time::sleep;
 
 use super::writer::KeyWriter;
@@ -14,7 +15,8 @@ use crate::telemetry::ErrorChain;
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Change that the keys need.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 enum Change {
     Provide,
     Extend,
@@ -34,12 +36,13 @@ impl Maintenance {
     pub(super) async fn run(self) {
         let mut has_failed = false;
         for change in self.due_changes() {
+            let action = <&str>::from(change);
             match self.change(change).await {
                 // Another instance may have been faster.
                 Ok(()) | Err(ActorError::Key(KeyError::TooEarly(_))) => {}
                 Err(error) => {
                     let error = ErrorChain(&error);
-                    tracing::warn!(%error, ?change, "failed to maintain the signing keys");
+                    tracing::warn!(%error, action, "failed to maintain the signing keys");
                     has_failed = true;
                 }
             }
@@ -77,7 +80,7 @@ impl Maintenance {
             Change::Delete => KeyEdit::DeleteExpired,
         };
         if self.writer.apply(keys.change(edit, Requester::SERVICE)).await?.is_some() {
-            tracing::info!(?change, "the signing keys have changed");
+            tracing::info!(action = <&str>::from(change), "signing keys changed");
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use actix::{Actor, AsyncContext, Context, WrapFuture};
 use tokio::sync::{Notify, watch};
 
 use super::ending::Ending;
+use crate::actors::mailbox::accept_deliveries;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
@@ -48,6 +49,8 @@ impl RoleActor {
         Self { store, changed, timeout, ending }
     }
 }
+
+accept_deliveries!(RoleActor);
 
 impl Actor for RoleActor {
     type Context = Context<Self>;

@@ -11,6 +11,7 @@ use super::cleanup::Cleanup;
 use super::exchange::{self, Exchanges};
 use super::lookup::{self, Lookups};
 use super::reports::Reports;
+use crate::actors::mailbox::accept_deliveries;
 use crate::actors::{RevocationWriter, SharedState, follower};
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, TokenSettings};
@@ -120,6 +121,8 @@ impl SessionActor {
             || self.followers.iter().any(JoinHandle::is_finished)
     }
 }
+
+accept_deliveries!(SessionActor);
 
 impl Actor for SessionActor {
     type Context = Context<Self>;

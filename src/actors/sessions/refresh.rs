@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use actix::{Handler, Message, ResponseFuture};
-use tracing::{Instrument, Span};
 
 use super::exchange::Exchanged;
 use super::{SessionActor, TokenGrant};
@@ -22,8 +21,6 @@ pub struct Refresh {
     /// Generation that the presented token is valid for.
     pub presented: Generation,
     pub origin: RequestOrigin,
-    /// Span of the request: a replay is logged even if the client has disconnected.
-    pub span: Span,
 }
 
 impl Handler<Refresh> for SessionActor {
@@ -31,12 +28,12 @@ impl Handler<Refresh> for SessionActor {
     type Result = ResponseFuture<Result<TokenGrant, ActorError>>;
 
     fn handle(&mut self, message: Refresh, _: &mut Self::Context) -> Self::Result {
-        let Refresh { session_id, presented, origin, span } = message;
+        let Refresh { session_id, presented, origin } = message;
         let token = PresentedToken { generation: presented, origin: origin.clone() };
         let exchange = self.exchanges.submit((session_id, token));
         let revocations = Arc::clone(&self.revocations);
         let reports = self.reports.clone();
-        let refresh = async move {
+        Box::pin(async move {
             let exchanged = exchange.await?.ok_or(ActorError::SessionNotFound)?;
             let Exchanged { rotation, at, token_expires_at } = exchanged;
             let user_id = rotation.user.id;
@@ -61,7 +58,6 @@ impl Handler<Refresh> for SessionActor {
                 token_expires_at,
                 generation: rotation.generation,
             })
-        };
-        Box::pin(refresh.instrument(span))
+        })
     }
 }

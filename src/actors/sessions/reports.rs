@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use crate::actors::limiter::{Limiter, REPORTS, TOTAL_REPORTS};
 use crate::clock::Clock;
 use crate::domain::{AuditAction, AuditRecord, RequestOrigin, Requester, SessionId, UserId};
@@ -67,7 +69,7 @@ impl Reports {
             detail: (unreported > 0).then(|| format!("{unreported} more since the last record")),
         };
         // Not awaited: the retry succeeds whether or not this does.
-        actix::spawn(self.clone().record(user_id, record));
+        actix::spawn(self.clone().record(user_id, record).in_current_span());
     }
 
     async fn record(self, user_id: UserId, record: AuditRecord) {

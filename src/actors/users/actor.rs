@@ -12,6 +12,7 @@ use super::refusals::Refusals;
 use super::throttle::Throttle;
 use crate::actors::hash_times::HashTimes;
 use crate::actors::limiter::{Limiter, REPORTS, RESETS, UNLIMITED};
+use crate::actors::mailbox::accept_deliveries;
 use crate::actors::network_pace::NetworkPace;
 use crate::actors::{HashQueue, RevocationWriter};
 use crate::clock::Clock;
@@ -84,6 +85,8 @@ impl UserActor {
         }
     }
 }
+
+accept_deliveries!(UserActor);
 
 impl Actor for UserActor {
     type Context = Context<Self>;

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tracing::Instrument;
 
 use super::UserActor;
 use crate::actors::hash_queue::{HashJobResult, REFUSAL_DELAY};
@@ -116,7 +117,8 @@ impl UserActor {
         };
         if let Some(iterations) = self.hashing.replacement(&password_hash) {
             // Not awaited: the login succeeds whether or not this does.
-            actix::spawn(self.clone().rehash(user.id, password, password_hash, iterations, share));
+            let rehash = self.clone().rehash(user.id, password, password_hash, iterations, share);
+            actix::spawn(rehash.in_current_span());
         }
         Ok(Ok(user))
     }

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use crate::actors::ActorError;
 use crate::actors::limiter::{Limiter, REPORTS, TOTAL_REPORTS};
 use crate::clock::Clock;
@@ -61,7 +63,7 @@ impl Refusals {
             requester: requester.clone(),
         };
         // Not awaited: the time of the reply must not tell that the account exists.
-        actix::spawn(self.clone().write(refusal));
+        actix::spawn(self.clone().write(refusal).in_current_span());
     }
 
     async fn write(self, refusal: Refusal) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing::Instrument;
 
 use crate::actors::deadline::with_deadline;
 use crate::actors::{ActorError, AskError};
@@ -107,7 +108,7 @@ impl Throttle {
     /// In a task of its own: a requester that leaves meanwhile would leave behind an attempt without
     /// a result.
     async fn reserve(&self, attempt: Attempt) -> Result<Option<ReservedAttempt>, ActorError> {
-        let reserved = actix::spawn(self.clone().reserve_and_settle(attempt));
+        let reserved = actix::spawn(self.clone().reserve_and_settle(attempt).in_current_span());
         reserved.await.unwrap_or(Err(AskError::Stopped.into()))
     }
 
@@ -136,7 +137,7 @@ impl Throttle {
     ) -> (oneshot::Sender<AttemptResult>, JoinHandle<Result<u32, ActorError>>) {
         let (sender, result) = oneshot::channel();
         let Self { store, timeout, .. } = self.clone();
-        let settled = actix::spawn(async move {
+        let settle = async move {
             let result = result.await.unwrap_or(AttemptResult::Abandoned);
             let is_success = result == AttemptResult::Success;
             let network = attempt.network.zip(attempt.user_id).filter(|_| is_success);
@@ -147,8 +148,8 @@ impl Throttle {
                 tracing::warn!(error = %ErrorChain(error), "failed to count the result of a login");
             }
             settled
-        });
-        (sender, settled)
+        };
+        (sender, actix::spawn(settle.in_current_span()))
     }
 }
 
