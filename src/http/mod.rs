@@ -16,6 +16,7 @@ mod authenticated;
 mod body;
 mod caller;
 mod check;
+mod compression;
 mod connection;
 mod connections;
 mod cors;

@@ -7,8 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::{AcceptEncoding, ContentType, Encoding};
-use actix_web::web::{Data, Header, Query};
+use actix_web::http::header::ContentType;
+use actix_web::web::{Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use prometheus::IntGauge;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::caller::Caller;
+use super::compression::AcceptsGzip;
 use super::error::ApiError;
 use super::json::to_json;
 use super::refused::{
@@ -123,15 +124,11 @@ pub(super) async fn follow(
     api: Data<Api>,
     request: HttpRequest,
     query: Query<RawFeedQuery>,
-    accepted: Option<Header<AcceptEncoding>>,
+    AcceptsGzip(accepts_gzip): AcceptsGzip,
 ) -> Result<HttpResponse, ApiError> {
     let arrived_at = api.clock.uptime();
     let caller = Caller::from_header(&api, &request).await?;
     caller.require_permission(Some(&Permission::REVOCATIONS_READ))?;
-    let accepts_gzip = accepted.is_some_and(|Header(accepted)| {
-        let supported = [Encoding::gzip(), Encoding::identity()];
-        accepted.negotiate(supported.iter()) == Some(Encoding::gzip())
-    });
     let request = FeedRequest::parse(query.into_inner(), &api, arrived_at, accepts_gzip)?;
     let result = answer(&api, &request).await;
     match &result {

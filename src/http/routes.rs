@@ -6,6 +6,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data, PathConfig, QueryConfig, ServiceConfig, to};
 use actix_web::{HttpResponse, Resource, Route, guard};
 
+use super::compression::compress;
 use super::cors::{convert_refusals, cors};
 use super::error::ApiError;
 use super::oauth_error::add_oauth_fields;
@@ -109,7 +110,7 @@ fn account_routes(config: &mut ServiceConfig) {
         ))
         .service(resource("/auth/password", [(Method::PUT, to(account::change_password))]))
         .service(resource("/auth/reset", [(Method::POST, to(reset::reset_password))]))
-        .service(resource("/auth/sessions", [(Method::GET, to(sessions::list))]))
+        .service(large(resource("/auth/sessions", [(Method::GET, to(sessions::list))])))
         .service(resource("/auth/sessions/{id}", [(Method::DELETE, to(sessions::end))]));
 }
 
@@ -136,16 +137,16 @@ fn admin_routes(config: &mut ServiceConfig) {
             ],
         ))
         .service(resource("/admin/keys/{kid}", [(Method::DELETE, to(admin_keys::revoke))]))
-        .service(resource("/admin/audit", [(Method::GET, to(audit::read))]));
+        .service(large(resource("/admin/audit", [(Method::GET, to(audit::read))])));
 }
 
 /// Configures the routes for the administration of accounts.
 fn user_routes(config: &mut ServiceConfig) {
     config
-        .service(resource(
+        .service(large(resource(
             "/admin/users",
             [(Method::GET, to(admin::list)), (Method::POST, to(admin::create))],
-        ))
+        )))
         .service(resource(
             "/admin/users/{id}",
             [(Method::GET, to(admin::read)), (Method::DELETE, to(admin::delete))],
@@ -164,13 +165,13 @@ fn user_routes(config: &mut ServiceConfig) {
         .service(resource("/admin/users/{id}/password", [(Method::PUT, to(admin::set_password))]))
         .service(resource("/admin/users/{id}/throttle", [(Method::DELETE, to(admin::unthrottle))]))
         .service(resource("/admin/users/{id}/reset", [(Method::POST, to(reset::create_code))]))
-        .service(resource(
+        .service(large(resource(
             "/admin/users/{id}/sessions",
             [
                 (Method::GET, to(admin_sessions::list)),
                 (Method::DELETE, to(admin_sessions::end_all)),
             ],
-        ))
+        )))
         .service(resource(
             "/admin/users/{id}/sessions/{session}",
             [(Method::DELETE, to(admin_sessions::end))],
@@ -227,15 +228,15 @@ fn operator_routes(config: &mut ServiceConfig) {
     config
         .service(resource("/health/live", [(Method::GET, to(probes::live))]))
         .service(resource("/health/ready", [(Method::GET, to(probes::ready))]))
-        .service(resource("/metrics", [(Method::GET, to(metrics::metrics))]));
+        .service(large(resource("/metrics", [(Method::GET, to(metrics::metrics))])));
 }
 
 /// Configures the documentation.
 fn documentation_routes(config: &mut ServiceConfig) {
     config
-        .service(resource("/openapi.json", [(Method::GET, to(openapi::document))]))
+        .service(large(resource("/openapi.json", [(Method::GET, to(openapi::document))])))
         .service(resource("/docs", [(Method::GET, to(docs::page))]))
-        .service(resource("/docs/{file}", [(Method::GET, to(docs::file))]));
+        .service(large(resource("/docs/{file}", [(Method::GET, to(docs::file))])));
 }
 
 /// Replaces the error replies of `actix-web` by [`ApiError`].
@@ -274,6 +275,11 @@ fn any_method(path: &'static str, route: Route) -> Resource {
 /// Builds the resource of a `POST` whose errors have the fields of RFC 6749, too.
 fn oauth_resource(path: &'static str, route: Route) -> impl HttpServiceFactory {
     resource(path, [(Method::POST, route)]).wrap(from_fn(add_oauth_fields))
+}
+
+/// Has large replies of a resource compressed. They must not have secrets.
+fn large(resource: Resource) -> impl HttpServiceFactory {
+    resource.wrap(from_fn(compress))
 }
 
 /// Returns the methods that a route answers: a route for `GET` also answers `HEAD`.

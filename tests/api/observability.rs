@@ -1,10 +1,13 @@
 //! Request IDs, metrics, probes and logs.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use flate2::read::GzDecoder;
 use reqwest::Method;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, VARY};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -15,6 +18,7 @@ on_both_databases![
     refused_login_is_logged_with_account_and_address,
     every_reply_has_a_request_id,
     replies_are_neither_sniffed_nor_stored,
+    large_replies_are_compressed_for_clients_that_accept_it,
     probes_report_alive_and_ready,
     requests_are_counted_by_route,
     logins_registrations_and_revocations_are_counted,
@@ -141,6 +145,63 @@ async fn replies_are_neither_sniffed_nor_stored(database: TestDatabase) {
     let script = app.get("/docs/swagger-ui-bundle.js").await;
     assert_eq!(script.header("x-content-type-options"), Some("nosniff"));
     assert_eq!(script.header("cache-control"), Some("public, max-age=3600"));
+}
+
+/// Asks for a reply, and returns its encoding and its text.
+async fn get_encoded(
+    app: &TestApp,
+    path: &str,
+    token: &str,
+    accepted: &str,
+) -> (Option<HeaderValue>, String) {
+    let request = app.request(Method::GET, path).bearer_auth(token);
+    let reply = request.header(ACCEPT_ENCODING, accepted).send().await.unwrap();
+    assert_eq!(reply.status(), 200, "{path}");
+    assert_eq!(reply.headers()[VARY], "accept-encoding", "{path}");
+    let encoding = reply.headers().get(CONTENT_ENCODING).cloned();
+    let body = reply.bytes().await.unwrap();
+    let mut text = String::new();
+    match encoding {
+        Some(_) => GzDecoder::new(&body[..]).read_to_string(&mut text).unwrap(),
+        None => (&body[..]).read_to_string(&mut text).unwrap(),
+    };
+    (encoding, text)
+}
+
+async fn large_replies_are_compressed_for_clients_that_accept_it(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let token = app.register_admin(&database).await;
+    for number in 0..8 {
+        app.register(&format!("user{number}"), "correct horse").await;
+    }
+
+    for path in ["/openapi.json", "/admin/users", "/admin/audit"] {
+        let (encoding, text) = get_encoded(&app, path, &token, "br, gzip").await;
+        assert_eq!(encoding.unwrap(), "gzip", "{path}");
+        for accepted in ["identity", "br", "gzip;q=0", "deflate, identity;q=0.5, gzip;q=0.1"] {
+            let plain = get_encoded(&app, path, &token, accepted).await;
+            assert_eq!(plain, (None, text.clone()), "{path}");
+        }
+    }
+    let (encoding, metrics) = get_encoded(&app, "/metrics", &token, "gzip").await;
+    assert_eq!(encoding.unwrap(), "gzip");
+    assert!(
+        metrics.contains("\nportcullis_registrations_total{outcome=\"success\"} 9\n"),
+        "{metrics}"
+    );
+    let (_, style_sheet) = get_encoded(&app, "/docs/swagger-ui.css", &token, "gzip").await;
+    assert!(style_sheet.contains(".swagger-ui"), "{style_sheet}");
+    let (encoding, _) = get_encoded(&app, "/admin/users?limit=1", &token, "gzip").await;
+    assert_eq!(encoding, None, "it is small");
+    let head = app.request(Method::HEAD, "/metrics").header(ACCEPT_ENCODING, "gzip");
+    let head = head.send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    assert_eq!(head.headers()[CONTENT_ENCODING], "gzip");
+
+    // A reply with tokens is not compressed.
+    let login = app.request(Method::POST, "/auth/login").header(ACCEPT_ENCODING, "gzip");
+    let login = send(login.json(&credentials("user0", "correct horse"))).await;
+    assert_eq!((login.header("content-encoding"), login.header("vary")), (None, None));
 }
 
 async fn probes_report_alive_and_ready(database: TestDatabase) {

@@ -5,12 +5,15 @@ mod schemas;
 mod security;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::iter;
 use std::sync::OnceLock;
 
-use actix_web::http::header::ContentType;
+use actix_web::http::header::{CONTENT_ENCODING, ContentType};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpResponse, Responder};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use utoipa::openapi::example::Example;
 use utoipa::openapi::extensions::Extensions;
 use utoipa::openapi::header::{Header, HeaderBuilder};
@@ -19,6 +22,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::{self, Components, RefOr, Response, Server};
 use utoipa::{Modify, OpenApi};
 
+use super::compression::AcceptsGzip;
 use super::error::ErrorBody;
 use super::refused::{ERROR_HEADERS, reference};
 use super::state::Api;
@@ -127,7 +131,23 @@ struct Document;
 /// The document as it is served. Generated at the first request: it takes more time and memory than
 /// the rest of the startup.
 #[derive(Default)]
-pub(super) struct CachedDocument(OnceLock<Bytes>);
+pub(super) struct CachedDocument(OnceLock<ServedDocument>);
+
+struct ServedDocument {
+    json: Bytes,
+    /// The JSON, compressed.
+    gzip: Bytes,
+}
+
+impl ServedDocument {
+    fn new(public_url: Option<&str>) -> Self {
+        let json = Bytes::from(openapi(public_url));
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        // Memory can always be written to.
+        let gzip = gzip.write_all(&json).and_then(|()| gzip.finish()).unwrap_or_default();
+        Self { json, gzip: gzip.into() }
+    }
+}
 
 /// Returns the OpenAPI 3.1 document of the API at a URL, as JSON that ends with a newline. Without a
 /// URL, the addresses in it are relative.
@@ -146,9 +166,19 @@ pub fn openapi(public_url: Option<&str>) -> String {
     get, path = "/openapi.json", operation_id = "openapi", tag = "documentation",
     responses((status = 200, description = "The document", body = Object)),
 )]
-pub(super) async fn document(api: Data<Api>, document: Data<CachedDocument>) -> impl Responder {
-    let json = document.0.get_or_init(|| openapi(api.public_url.as_deref()).into());
-    HttpResponse::Ok().content_type(ContentType::json()).body(json.clone())
+pub(super) async fn document(
+    api: Data<Api>,
+    document: Data<CachedDocument>,
+    AcceptsGzip(accepts_gzip): AcceptsGzip,
+) -> impl Responder {
+    let document = document.0.get_or_init(|| ServedDocument::new(api.public_url.as_deref()));
+    let mut reply = HttpResponse::Ok();
+    reply.content_type(ContentType::json());
+    if accepts_gzip {
+        reply.insert_header((CONTENT_ENCODING, "gzip"));
+        return reply.body(document.gzip.clone());
+    }
+    reply.body(document.json.clone())
 }
 
 /// Adds [`COMMON_HEADERS`] to every reply, and describes them and [`ERROR_HEADERS`].
