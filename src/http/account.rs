@@ -44,7 +44,7 @@ pub(super) struct RawDeletion {
 
 /// Read your account
 #[utoipa::path(
-    get, path = "/auth/me", tag = "account", security(("bearer" = [])),
+    get, path = "/auth/me", tag = "account", security(("access_token" = [])),
     responses(
         (status = 200, description = "The account", body = AccountView),
         Refused<(BadToken, NotUser)>,
@@ -61,7 +61,7 @@ pub(super) async fn me(api: Data<Api>, bearer: Authenticated) -> Result<impl Res
 ///
 /// Ends every other session of the account.
 #[utoipa::path(
-    put, path = "/auth/password", tag = "account", security(("bearer" = [])),
+    put, path = "/auth/password", tag = "account", security(("access_token" = [])),
     request_body = RawPasswordChange,
     responses(
         (
@@ -99,7 +99,7 @@ pub(super) async fn change_password(
 ///
 /// Ends its sessions and frees its username.
 #[utoipa::path(
-    delete, path = "/auth/me", tag = "account", security(("bearer" = [])),
+    delete, path = "/auth/me", tag = "account", security(("access_token" = [])),
     request_body = RawDeletion,
     responses(
         (status = 204, description = "The account was deleted"),

@@ -34,13 +34,13 @@ use crate::store::{ListedUser, UserQuery};
 #[serde(deny_unknown_fields)]
 pub(super) struct RawUserQuery {
     /// Prefix of the usernames, case-insensitive.
-    #[param(max_length = 150, example = "test")]
+    #[param(max_length = 150)]
     prefix: Option<String>,
     /// The username, case-insensitive.
-    #[param(max_length = 150, example = "testuser")]
+    #[param(max_length = 150)]
     username: Option<String>,
     /// Id of the account in another system.
-    #[param(max_length = 255, example = "42")]
+    #[param(max_length = 255)]
     external_id: Option<String>,
     /// Role that the accounts have.
     #[param(inline, value_type = Option<RoleName>)]
@@ -48,7 +48,7 @@ pub(super) struct RawUserQuery {
     /// `true` lists disabled accounts, `false` enabled ones.
     disabled: Option<bool>,
     /// `next` of the previous page.
-    #[param(pattern = r"^[^\u0000]*$", example = "alice")]
+    #[param(pattern = r"^[^\u0000]*$")]
     after: Option<String>,
     /// Maximum number of accounts.
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -57,7 +57,10 @@ pub(super) struct RawUserQuery {
 
 /// New account.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = NewAccount)]
+#[schema(
+    as = NewAccount,
+    example = json!({ "username": "alice", "password": "testpass", "roles": ["user"] })
+)]
 pub(super) struct RawUser {
     #[schema(value_type = Username)]
     username: Option<String>,
@@ -112,7 +115,7 @@ struct AccountListView {
 /// Ordered by username, a page at a time.
 #[utoipa::path(
     get, path = "/admin/users", operation_id = "list_users", tag = "administration",
-    security(("bearer" = ["users:read"])),
+    security(("access_token" = ["users:read"])),
     params(RawUserQuery),
     responses(
         (status = 200, description = "A page of accounts", body = AccountListView),
@@ -137,7 +140,7 @@ pub(super) async fn list(
 /// Create an account
 #[utoipa::path(
     post, path = "/admin/users", operation_id = "create_user", tag = "administration",
-    security(("bearer" = ["users:write"])),
+    security(("access_token" = ["users:write"])),
     request_body = RawUser,
     responses(
         (
@@ -184,7 +187,7 @@ pub(super) async fn create(
 /// Read an account
 #[utoipa::path(
     get, path = "/admin/users/{id}", operation_id = "read_user", tag = "administration",
-    security(("bearer" = ["users:read"])),
+    security(("access_token" = ["users:read"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 200, description = "The account", body = ManagedAccountView),
@@ -210,7 +213,7 @@ pub(super) async fn read(
 /// Ends its sessions and frees its username.
 #[utoipa::path(
     delete, path = "/admin/users/{id}", operation_id = "delete_user", tag = "administration",
-    security(("bearer" = ["users:write"])),
+    security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 204, description = "The account was deleted"),
@@ -233,7 +236,7 @@ pub(super) async fn delete(
 /// Refuses further logins and ends its sessions.
 #[utoipa::path(
     post, path = "/admin/users/{id}/disable", operation_id = "disable_user",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
@@ -255,7 +258,7 @@ pub(super) async fn disable(
 /// Allows logins again.
 #[utoipa::path(
     post, path = "/admin/users/{id}/enable", operation_id = "enable_user",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 200, description = "The changed account", body = ManagedAccountView),
@@ -277,7 +280,7 @@ pub(super) async fn enable(
 /// Ends its sessions.
 #[utoipa::path(
     put, path = "/admin/users/{id}/roles", operation_id = "set_roles", tag = "administration",
-    security(("bearer" = ["users:write"])),
+    security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     request_body = RawRoles,
     responses(
@@ -308,7 +311,7 @@ pub(super) async fn set_roles(
 /// Ends its sessions.
 #[utoipa::path(
     put, path = "/admin/users/{id}/password", operation_id = "set_password",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     request_body = RawPassword,
     responses(
@@ -342,7 +345,7 @@ pub(super) async fn set_password(
 /// Lets the user log in at once after too many failed attempts.
 #[utoipa::path(
     delete, path = "/admin/users/{id}/throttle", operation_id = "unthrottle_user",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 204, description = "The failed logins were cleared"),

@@ -29,7 +29,10 @@ use crate::domain::{
 /// New client.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = NewClient)]
+#[schema(
+    as = NewClient,
+    example = json!({ "name": "orders", "permissions": ["tokens:introspect"] })
+)]
 pub(super) struct RawClient {
     #[schema(value_type = ClientName)]
     name: Option<String>,
@@ -50,7 +53,7 @@ pub(super) struct RawClient {
 /// Rights of a client.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ClientRights)]
+#[schema(as = ClientRights, example = json!({ "permissions": ["tokens:introspect"] }))]
 pub(super) struct RawClientRights {
     // Of the client and of its tokens.
     #[schema(value_type = Permissions, inline)]
@@ -80,7 +83,7 @@ struct ClientListView {
 /// List clients
 #[utoipa::path(
     get, path = "/admin/clients", operation_id = "list_clients", tag = "administration",
-    security(("bearer" = ["clients:read"])),
+    security(("access_token" = ["clients:read"])),
     responses(
         (status = 200, description = "The clients", body = ClientListView),
         Refused<(BadToken, NoParameters, NeedsClientsRead)>,
@@ -105,7 +108,7 @@ pub(super) async fn list(
 /// The reply contains the secret, which is not shown again.
 #[utoipa::path(
     post, path = "/admin/clients", operation_id = "create_client", tag = "administration",
-    security(("bearer" = ["clients:write"])),
+    security(("access_token" = ["clients:write"])),
     request_body = RawClient,
     responses(
         (
@@ -147,7 +150,7 @@ pub(super) async fn create(
 /// Read a client
 #[utoipa::path(
     get, path = "/admin/clients/{id}", operation_id = "read_client", tag = "administration",
-    security(("bearer" = ["clients:read"])),
+    security(("access_token" = ["clients:read"])),
     params(("id" = inline(ClientId), Path, description = "Id of the client")),
     responses(
         (status = 200, description = "The client", body = ClientView),
@@ -174,7 +177,7 @@ pub(super) async fn read(
 /// If they are narrower in any way, its tokens end.
 #[utoipa::path(
     put, path = "/admin/clients/{id}", operation_id = "change_client", tag = "administration",
-    security(("bearer" = ["clients:write"])),
+    security(("access_token" = ["clients:write"])),
     params(("id" = inline(ClientId), Path, description = "Id of the client")),
     request_body = RawClientRights,
     responses(
@@ -204,7 +207,7 @@ pub(super) async fn set_rights(
 /// Its secrets are refused, and its tokens end.
 #[utoipa::path(
     delete, path = "/admin/clients/{id}", operation_id = "delete_client", tag = "administration",
-    security(("bearer" = ["clients:write"])),
+    security(("access_token" = ["clients:write"])),
     params(("id" = inline(ClientId), Path, description = "Id of the client")),
     responses(
         (status = 204, description = "The client was deleted"),
@@ -227,7 +230,7 @@ pub(super) async fn delete(
 /// Its secrets are refused, and its tokens end.
 #[utoipa::path(
     post, path = "/admin/clients/{id}/disable", operation_id = "disable_client",
-    tag = "administration", security(("bearer" = ["clients:write"])),
+    tag = "administration", security(("access_token" = ["clients:write"])),
     params(("id" = inline(ClientId), Path, description = "Id of the client")),
     responses(
         (status = 200, description = "The changed client", body = ClientView),
@@ -248,7 +251,7 @@ pub(super) async fn disable(
 /// Enable a client
 #[utoipa::path(
     post, path = "/admin/clients/{id}/enable", operation_id = "enable_client",
-    tag = "administration", security(("bearer" = ["clients:write"])),
+    tag = "administration", security(("access_token" = ["clients:write"])),
     params(("id" = inline(ClientId), Path, description = "Id of the client")),
     responses(
         (status = 200, description = "The changed client", body = ClientView),
@@ -272,7 +275,7 @@ pub(super) async fn enable(
 /// reply contains the secret, which is not shown again.
 #[utoipa::path(
     post, path = "/admin/clients/{id}/secrets", operation_id = "add_client_secret",
-    tag = "administration", security(("bearer" = ["clients:write"])),
+    tag = "administration", security(("access_token" = ["clients:write"])),
     params(("id" = inline(ClientId), Path, description = "Id of the client")),
     responses(
         (status = 201, description = "The changed client", body = NewClientView),
@@ -301,7 +304,7 @@ pub(super) async fn add_secret(
 /// The tokens that were issued for it end.
 #[utoipa::path(
     delete, path = "/admin/clients/{id}/secrets/{secret}", operation_id = "remove_client_secret",
-    tag = "administration", security(("bearer" = ["clients:write"])),
+    tag = "administration", security(("access_token" = ["clients:write"])),
     params(
         ("id" = inline(ClientId), Path, description = "Id of the client"),
         ("secret" = inline(SecretId), Path, description = "Id of the secret"),

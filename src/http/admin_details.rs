@@ -44,7 +44,7 @@ pub(super) struct RawMetadata {
 /// The id of the account in another system, unique among all accounts. No session ends.
 #[utoipa::path(
     put, path = "/admin/users/{id}/external-id", operation_id = "set_external_id",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     request_body = RawExternalId,
     responses(
@@ -75,7 +75,7 @@ pub(super) async fn set_external_id(
 /// Replaces the whole object. No session ends. The owner of the account can read it.
 #[utoipa::path(
     put, path = "/admin/users/{id}/metadata", operation_id = "set_metadata",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     request_body = RawMetadata,
     responses(

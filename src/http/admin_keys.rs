@@ -32,7 +32,7 @@ struct KeyListView {
 /// List the signing keys
 #[utoipa::path(
     get, path = "/admin/keys", operation_id = "list_keys", tag = "administration",
-    security(("bearer" = ["keys:read"])),
+    security(("access_token" = ["keys:read"])),
     responses(
         (status = 200, description = "The keys", body = KeyListView),
         Refused<(BadToken, NoParameters, NeedsKeysRead)>,
@@ -56,7 +56,7 @@ pub(super) async fn list(
 /// The pending key signs from now on, and a new one is published. No token ends.
 #[utoipa::path(
     post, path = "/admin/keys", operation_id = "rotate_keys", tag = "administration",
-    security(("bearer" = ["keys:write"])),
+    security(("access_token" = ["keys:write"])),
     responses(
         (status = 200, description = "The keys", body = KeyListView),
         Refused<(BadToken, NoParameters, NeedsKeysWrite, KeyTooNew, KeysNotUsed)>,
@@ -82,7 +82,7 @@ pub(super) async fn rotate(
 /// Every access token ends at once. Refresh tokens remain valid.
 #[utoipa::path(
     delete, path = "/admin/keys", operation_id = "revoke_keys", tag = "administration",
-    security(("bearer" = ["keys:write"])),
+    security(("access_token" = ["keys:write"])),
     responses(
         (status = 200, description = "The new keys", body = KeyListView),
         Refused<(BadToken, NoParameters, NeedsKeysWrite, KeysNotUsed)>,
@@ -103,7 +103,7 @@ pub(super) async fn revoke_all(
 /// Every access token that it signed ends at once. Refresh tokens remain valid.
 #[utoipa::path(
     delete, path = "/admin/keys/{kid}", operation_id = "revoke_key", tag = "administration",
-    security(("bearer" = ["keys:write"])),
+    security(("access_token" = ["keys:write"])),
     params(("kid" = inline(KeyId), Path, description = "Id of the key")),
     responses(
         (status = 200, description = "The remaining keys", body = KeyListView),

@@ -26,7 +26,7 @@ use crate::store::{ChangedRole, ListedRoles};
 
 /// New permissions.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = NewPermissions)]
+#[schema(as = NewPermissions, example = json!({ "permissions": ["dashboard:read"] }))]
 pub(super) struct RawPermissions {
     #[schema(value_type = Permissions, inline)]
     permissions: Option<Vec<String>>,
@@ -46,7 +46,7 @@ struct RoleListView {
 /// List the roles
 #[utoipa::path(
     get, path = "/admin/roles", operation_id = "list_roles", tag = "administration",
-    security(("bearer" = ["roles:read"])),
+    security(("access_token" = ["roles:read"])),
     responses(
         (status = 200, description = "The roles", body = RoleListView),
         Refused<(BadToken, NoParameters, NeedsRolesRead)>,
@@ -68,7 +68,7 @@ pub(super) async fn list(
 /// Read a role
 #[utoipa::path(
     get, path = "/admin/roles/{name}", operation_id = "read_role", tag = "administration",
-    security(("bearer" = ["roles:read"])),
+    security(("access_token" = ["roles:read"])),
     params(("name" = inline(RoleName), Path, description = "Name of the role")),
     responses(
         (status = 200, description = "The role", body = RoleView),
@@ -97,7 +97,7 @@ pub(super) async fn read(
 /// number of those that are left.
 #[utoipa::path(
     put, path = "/admin/roles/{name}", operation_id = "set_role", tag = "administration",
-    security(("bearer" = ["roles:write"])),
+    security(("access_token" = ["roles:write"])),
     params(("name" = inline(RoleName), Path, description = "Name of the role")),
     request_body = RawPermissions,
     responses(
@@ -136,7 +136,7 @@ pub(super) async fn set(
 /// Refused while an account has it.
 #[utoipa::path(
     delete, path = "/admin/roles/{name}", operation_id = "delete_role", tag = "administration",
-    security(("bearer" = ["roles:write"])),
+    security(("access_token" = ["roles:write"])),
     params(("name" = inline(RoleName), Path, description = "Name of the role")),
     responses(
         (status = 204, description = "The role was deleted"),

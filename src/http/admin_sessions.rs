@@ -22,7 +22,7 @@ use crate::domain::{Permission, RequestOrigin, SessionId, UserEdit, UserId};
 /// Most recently used first, a page at a time.
 #[utoipa::path(
     get, path = "/admin/users/{id}/sessions", operation_id = "list_sessions_of_user",
-    tag = "administration", security(("bearer" = ["users:read"])),
+    tag = "administration", security(("access_token" = ["users:read"])),
     params(("id" = inline(UserId), Path, description = "Id of the account"), RawSessionQuery),
     responses(
         (status = 200, description = "A page of the open sessions", body = SessionListView),
@@ -49,7 +49,7 @@ pub(super) async fn list(
 /// End every session of a user
 #[utoipa::path(
     delete, path = "/admin/users/{id}/sessions", operation_id = "end_sessions_of_user",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 204, description = "Every session has ended"),
@@ -70,7 +70,7 @@ pub(super) async fn end_all(
 /// End one session of a user
 #[utoipa::path(
     delete, path = "/admin/users/{id}/sessions/{session}", operation_id = "end_session_of_user",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(
         ("id" = inline(UserId), Path, description = "Id of the account"),
         ("session" = inline(SessionId), Path, description = "Id of the session"),

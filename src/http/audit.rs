@@ -96,7 +96,7 @@ pub struct AuditRecordView {
 /// Latest record first, a page at a time.
 #[utoipa::path(
     get, path = "/admin/audit", operation_id = "audit", tag = "administration",
-    security(("bearer" = ["audit:read"])), params(RawAuditQuery),
+    security(("access_token" = ["audit:read"])), params(RawAuditQuery),
     responses(
         (status = 200, description = "A page of the audit log", body = AuditLogView),
         Refused<(BadToken, NeedsAuditRead, BadQuery)>,

@@ -32,7 +32,7 @@ const LOGGED_OUT: Message = Message { msg: "Successfully logged out" };
 
 /// Username and password, and the audience of the access tokens.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = Login)]
+#[schema(as = Login, example = json!({ "username": "testuser", "password": "testpass" }))]
 pub(super) struct RawLogin {
     #[schema(value_type = Username)]
     username: Option<String>,
@@ -40,7 +40,6 @@ pub(super) struct RawLogin {
     password: Option<String>,
     /// Recipients of the access tokens (`aud`), from the default ones: the issuer and
     /// `JWT_AUDIENCE`. Without the issuer, this service does not accept the access tokens.
-    #[schema(example = json!(["portcullis"]))]
     audience: Option<Vec<String>>,
     /// `device_token` of an earlier login on this device. Failed logins elsewhere then do not delay
     /// this one. A token that is not valid is ignored.
@@ -51,7 +50,10 @@ pub(super) struct RawLogin {
 #[derive(Deserialize, ToSchema)]
 #[schema(as = RefreshToken)]
 pub(super) struct RawRefreshToken {
-    #[schema(value_type = String, max_length = 75, min_length = 75)]
+    #[schema(
+        value_type = String, max_length = 75, min_length = 75,
+        example = "rLVu0mXvTMK0dFhrA0nW4gAAAAAAAAABb2Zmc3ByaW5nIG9mIGEga2V5IGFuZCBhIHNlc3Npb24"
+    )]
     refresh_token: Option<String>,
 }
 
@@ -92,7 +94,7 @@ struct LoginView {
 
 /// Register an account
 #[utoipa::path(
-    post, path = "/auth/register", tag = "account", request_body = RawCredentials,
+    post, path = "/auth/register", tag = "authentication", request_body = RawCredentials,
     responses(
         (
             status = 201, description = "The account was created", body = Message,
@@ -138,7 +140,7 @@ pub(super) async fn register(
 ///
 /// Opens a session.
 #[utoipa::path(
-    post, path = "/auth/login", tag = "sessions", request_body = RawLogin,
+    post, path = "/auth/login", tag = "authentication", request_body = RawLogin,
     responses(
         (
             status = 200, description = "The first tokens of the session", body = LoginView,
@@ -183,7 +185,7 @@ pub(super) async fn login(
 
 /// Exchange a refresh token for new tokens
 #[utoipa::path(
-    post, path = "/auth/refresh", tag = "sessions", request_body = RawRefreshToken,
+    post, path = "/auth/refresh", tag = "authentication", request_body = RawRefreshToken,
     responses(
         (
             status = 200, description = "The next tokens of the session", body = TokensView,
@@ -215,7 +217,7 @@ pub(super) async fn refresh(
 ///
 /// Ends the session of the access token and revokes all its tokens.
 #[utoipa::path(
-    post, path = "/auth/logout", tag = "sessions", security(("bearer" = [])),
+    post, path = "/auth/logout", tag = "authentication", security(("access_token" = [])),
     responses(
         (
             status = 200, description = "The session has ended", body = Message,

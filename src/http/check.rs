@@ -41,7 +41,7 @@ struct RequireHeader {
     /// Permissions that the bearer has to have, all of them, separated by spaces or commas.
     #[param(
         rename = "X-Auth-Require",
-        example = "orders:read orders:write",
+        example = "dashboard:read",
         pattern = r"^[!#-+\--\[\]-~]{1,64}([ ,]+[!#-+\--\[\]-~]{1,64})*$"
     )]
     x_auth_require: Option<String>,
@@ -53,11 +53,11 @@ struct RequireHeader {
 /// passes the request on if the reply is 200. Every method is answered alike.
 #[utoipa::path(
     get, path = "/auth/check", operation_id = "check", tag = "gateways",
-    security(("bearer" = []), ("client_credentials" = [])),
+    security(("access_token" = []), ("client_token" = [])),
     extensions(("x-any-method" = json!(true))),
     params(
         (
-            "permission" = inline(Option<Vec<Permission>>), Query, example = json!(["orders:read"]),
+            "permission" = inline(Option<Vec<Permission>>), Query, example = json!(["dashboard:read"]),
             description = "Permissions that the bearer has to have, all of them. Other parameters \
                            are refused.",
         ),
@@ -85,9 +85,11 @@ pub(super) async fn check(
 /// method is answered alike.
 #[utoipa::path(
     get, path = "/auth/check/{rest}", operation_id = "check_path", tag = "gateways",
-    security(("bearer" = []), ("client_credentials" = [])),
+    security(("access_token" = []), ("client_token" = [])),
     extensions(("x-any-method" = json!(true))),
-    params(("rest" = String, Path, description = "Ignored"), RequireHeader),
+    params(
+        ("rest" = String, Path, description = "Ignored", example = "orders/7"), RequireHeader,
+    ),
     responses(Allowed, Refused<(BadToken, BadRequirement, NeedsRequired)>),
 )]
 pub(super) async fn check_path(

@@ -9,7 +9,7 @@ use crate::domain::{NewPassword, Password, PasswordPolicy, Username};
 
 /// Username and password of a new account.
 #[derive(Deserialize, ToSchema)]
-#[schema(as = Credentials)]
+#[schema(as = Credentials, example = json!({ "username": "testuser", "password": "testpass" }))]
 pub(super) struct RawCredentials {
     #[schema(value_type = Username)]
     pub(super) username: Option<String>,

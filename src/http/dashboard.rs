@@ -20,7 +20,7 @@ struct Dashboard {
 /// Read the dashboard
 #[utoipa::path(
     get, path = "/protected/dashboard", tag = "protected",
-    security(("bearer" = ["dashboard:read"])),
+    security(("access_token" = ["dashboard:read"])),
     responses(
         (status = 200, description = "The dashboard", body = Dashboard),
         Refused<(BadToken, NeedsDashboardRead)>,

@@ -16,6 +16,9 @@ const PAGE: &str = include_str!("docs/page.html");
 /// Script of the page. A separate file, because the content security policy forbids inline scripts.
 const SCRIPT: &str = include_str!("docs/start.js");
 
+/// Style of the page, beside that of Swagger UI.
+const STYLE: &str = include_str!("docs/style.css");
+
 /// Content security policy: allows the page's own files and requests to this service. The style
 /// sheet contains its images as `data:` URLs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
@@ -53,6 +56,7 @@ pub(super) async fn page() -> impl Responder {
 pub(super) async fn file(name: Path<String>) -> Result<impl Responder, ApiError> {
     match name.as_str() {
         "start.js" => Ok(reply().content_type("text/javascript; charset=utf-8").body(SCRIPT)),
+        "style.css" => Ok(reply().content_type("text/css; charset=utf-8").body(STYLE)),
         name @ ("swagger-ui.css" | "swagger-ui-bundle.js") => swagger_ui_file(name),
         _ => Err(ApiError::NotFound),
     }

@@ -22,11 +22,16 @@ use crate::tokens::{AccessClaims, Subject};
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Token)]
 pub(super) struct RawToken {
-    #[schema(value_type = String)]
+    #[schema(
+        value_type = String,
+        example = "eyJ0eXAiOiJhdCtqd3QiLCJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJwb3J0Y3VsbGlzIn0.c2lnbmF0dXJl"
+    )]
     pub(super) token: Option<String>,
     /// Id of the client, without an `Authorization` header.
+    #[schema(example = "")]
     client_id: Option<String>,
     /// Secret of the client, without an `Authorization` header.
+    #[schema(example = "")]
     client_secret: Option<String>,
 }
 
@@ -96,7 +101,7 @@ struct AccountDetails {
 /// `resource`, so are the tokens for other audiences.
 #[utoipa::path(
     post, path = "/oauth/introspect", tag = "oauth",
-    security((), ("basic" = []), ("bearer" = ["tokens:introspect"])),
+    security((), ("client_secret" = []), ("access_token" = ["tokens:introspect"])),
     request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
     responses(
         (

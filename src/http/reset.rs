@@ -42,7 +42,7 @@ pub(super) struct RawReset {
 /// change of the account voids it. Sessions go on until the reset.
 #[utoipa::path(
     post, path = "/admin/users/{id}/reset", operation_id = "create_reset_code",
-    tag = "administration", security(("bearer" = ["users:write"])),
+    tag = "administration", security(("access_token" = ["users:write"])),
     params(("id" = inline(UserId), Path, description = "Id of the account")),
     responses(
         (status = 201, description = "The reset code", body = ResetCodeView),

@@ -114,7 +114,7 @@ struct Waiting(IntGauge);
 /// the latest revocations closes the connection, so that the next request reaches another one.
 #[utoipa::path(
     get, path = "/revocations", operation_id = "revocations", tag = "oauth",
-    security(("basic" = []), ("bearer" = ["revocations:read"])), params(RawFeedQuery),
+    security(("client_secret" = []), ("access_token" = ["revocations:read"])), params(RawFeedQuery),
     responses(
         (status = 200, description = "The revocations", body = RevocationsView),
         Refused<(BadToken, WrongClient, BadQuery, NeedsRevocationsRead, Stale, Overloaded)>,

@@ -27,7 +27,7 @@ const REVOKED: Message = Message { msg: "Token revoked" };
 /// permission `tokens:revoke`. Succeeds also if the token is invalid or already revoked. Without
 /// credentials, a valid refresh token still ends its session.
 #[utoipa::path(
-    post, path = "/oauth/revoke", tag = "oauth", security((), ("basic" = []), ("bearer" = [])),
+    post, path = "/oauth/revoke", tag = "oauth", security((), ("client_secret" = []), ("access_token" = [])),
     request_body(content = RawToken, content_type = "application/x-www-form-urlencoded"),
     responses(
         (

@@ -35,7 +35,7 @@ pub(super) struct RawSessionQuery {
 ///
 /// Ends every session of the user and revokes all their tokens.
 #[utoipa::path(
-    post, path = "/auth/logout-all", tag = "sessions", security(("bearer" = [])),
+    post, path = "/auth/logout-all", tag = "authentication", security(("access_token" = [])),
     responses(
         (
             status = 200, description = "Every session has ended", body = Message,
@@ -62,8 +62,8 @@ pub(super) async fn logout_all(
 ///
 /// Most recently used first, a page at a time.
 #[utoipa::path(
-    get, path = "/auth/sessions", operation_id = "list_sessions", tag = "sessions",
-    security(("bearer" = [])), params(RawSessionQuery),
+    get, path = "/auth/sessions", operation_id = "list_sessions", tag = "account",
+    security(("access_token" = [])), params(RawSessionQuery),
     responses(
         (
             status = 200, description = "A page of the open sessions", body = SessionListView,
@@ -88,8 +88,8 @@ pub(super) async fn list(
 
 /// End one of your sessions
 #[utoipa::path(
-    delete, path = "/auth/sessions/{id}", operation_id = "end_session", tag = "sessions",
-    security(("bearer" = [])),
+    delete, path = "/auth/sessions/{id}", operation_id = "end_session", tag = "account",
+    security(("access_token" = [])),
     params(("id" = inline(SessionId), Path, description = "Id of the session")),
     responses(
         (status = 204, description = "The session has ended"),

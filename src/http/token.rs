@@ -26,11 +26,13 @@ pub(super) struct RawTokenRequest {
     #[schema(value_type = String, example = "client_credentials")]
     grant_type: Option<String>,
     /// Permissions of the token, separated by spaces; all of the client by default.
-    #[schema(example = "orders:read")]
+    #[schema(example = "")]
     scope: Option<String>,
     /// Id of the client, without HTTP Basic.
+    #[schema(example = "")]
     client_id: Option<String>,
     /// Secret of the client, without HTTP Basic.
+    #[schema(example = "")]
     client_secret: Option<String>,
 }
 
@@ -53,7 +55,7 @@ struct TokenView {
 ///
 /// The client authenticates with HTTP Basic or with `client_id` and `client_secret` in the form.
 #[utoipa::path(
-    post, path = "/oauth/token", tag = "oauth", security((), ("basic" = [])),
+    post, path = "/oauth/token", tag = "oauth", security((), ("client_secret" = [])),
     request_body(content = RawTokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (

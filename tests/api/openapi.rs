@@ -14,6 +14,7 @@ on_both_databases![
     served_document_names_the_public_url,
     docs_page_loads_only_its_own_files,
     docs_can_be_switched_off,
+    examples_can_be_sent_as_they_are,
 ];
 
 /// Source file with the table of routes.
@@ -79,14 +80,14 @@ fn error_replies_share_one_schema() {
 #[test]
 fn operations_that_need_a_permission_are_open_to_clients() {
     let schemes = &document()["components"]["securitySchemes"];
-    let scopes = &schemes["client_credentials"]["flows"]["clientCredentials"]["scopes"];
+    let scopes = &schemes["client_token"]["flows"]["clientCredentials"]["scopes"];
 
     let audit = &document()["paths"]["/admin/audit"]["get"]["security"];
     let me = &document()["paths"]["/auth/me"]["get"]["security"];
 
     let permission = json!(["audit:read"]);
-    assert_eq!(audit, &json!([{ "bearer": permission }, { "client_credentials": permission }]));
-    assert_eq!(me, &json!([{ "bearer": [] }]));
+    assert_eq!(audit, &json!([{ "access_token": permission }, { "client_token": permission }]));
+    assert_eq!(me, &json!([{ "access_token": [] }]));
     assert!(scopes.get("audit:read").is_some(), "{scopes}");
 }
 
@@ -127,7 +128,7 @@ async fn served_document_names_the_public_url(database: TestDatabase) {
     let document = app.get("/openapi.json").await.body;
 
     assert_eq!(document["servers"], json!([{ "url": "https://auth.example.com/portcullis" }]));
-    let scheme = &document["components"]["securitySchemes"]["client_credentials"];
+    let scheme = &document["components"]["securitySchemes"]["client_token"];
     let token_url = &scheme["flows"]["clientCredentials"]["tokenUrl"];
     assert_eq!(token_url, "https://auth.example.com/portcullis/oauth/token");
 }
@@ -147,6 +148,32 @@ async fn docs_page_loads_only_its_own_files(database: TestDatabase) {
     }
     assert!(!page.text.contains("//"), "{}", page.text);
     app.get("/docs/index.html").await.assert_error(404, "not_found", "Not found");
+}
+
+async fn examples_can_be_sent_as_they_are(database: TestDatabase) {
+    let app = TestApp::start(&database).await;
+    let admin = app.register_admin(&database).await;
+    let schemas = &document()["components"]["schemas"];
+    let example = |name: &str| &schemas[name]["example"];
+
+    let registered = app.post("/auth/register", example("Credentials")).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
+    let token = app.post("/auth/login", example("Login")).await.access_token();
+    let parameters = &document()["paths"]["/auth/check"]["get"]["parameters"];
+    let permission = parameters[0]["example"][0].as_str().expect("there is an example");
+    let check = app.request(Method::GET, &format!("/auth/check?permission={permission}"));
+    let required = parameters[1]["example"].as_str().expect("there is an example");
+    let check = send(check.bearer_auth(&token).header("x-auth-require", required)).await;
+    assert_eq!(check.status, 200, "{check:?}");
+    for (method, path, schema, status) in [
+        (Method::POST, "/admin/users", "NewAccount", 201),
+        (Method::POST, "/admin/clients", "NewClient", 201),
+        (Method::PUT, "/admin/roles/reader", "NewPermissions", 201),
+    ] {
+        let request = app.request(method, path).bearer_auth(&admin).json(example(schema));
+        let reply = send(request).await;
+        assert_eq!(reply.status, status, "{path}: {reply:?}");
+    }
 }
 
 async fn docs_can_be_switched_off(database: TestDatabase) {

@@ -64,9 +64,25 @@ async function swaggerUi(browser) {
   await button.click();
   const dialog = await page.waitForSelector('.dialog-ux .modal-ux-content');
   const text = await dialog.evaluate((element) => element.innerText);
-  for (const part of ['bearer', 'POST /auth/login', 'client_credentials', '/oauth/token', 'basic']) {
+  for (const part of ['access_token', 'POST /auth/login', 'client_token', '/oauth/token', 'client_secret']) {
     assert(text.includes(part), `${part} is not in: ${text}`);
   }
+  await (await page.$('.close-modal')).click();
+
+  // What the page shows can be executed as it is: after the login it has the token.
+  for (const operation of ['register', 'login', 'me', 'dashboard', 'check']) {
+    const block = await page.waitForSelector(`[id$="-${operation}"]`);
+    const click = async (selector) => {
+      await block.waitForSelector(selector);
+      await block.$eval(selector, (element) => element.click());
+    };
+    await click('.opblock-summary-control');
+    await click('.try-out__btn');
+    await click('.execute');
+    const status = await block.waitForSelector('.live-responses-table tbody .response-col_status');
+    assert.match(await status.evaluate((element) => element.innerText), /^20[01]/, operation);
+  }
+  assert.equal(await page.evaluate(() => localStorage.length + sessionStorage.length), 0);
   assert.deepEqual(problems, []);
 }
 
@@ -85,7 +101,7 @@ try {
   await unlistedApplication(await application(browser, 'data:text/html,'), credentials);
   console.log('other origins can read nothing');
   await swaggerUi(browser);
-  console.log("Swagger UI's dialog names the ways to log in");
+  console.log("Swagger UI's dialog names the ways to log in, and its examples work");
 } finally {
   await browser.close();
 }

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import portcullis_client
 from portcullis_client import AuthenticatedClient, Client
-from portcullis_client.api.account import register
+from portcullis_client.api.authentication import login, logout, register
 from portcullis_client.api.protected import dashboard
-from portcullis_client.api.sessions import login, logout
 from portcullis_client.models import Credentials, Dashboard, Error, Login, Message, Tokens
 
 URL = os.environ["API_URL"]
