@@ -53,7 +53,7 @@ impl SlowClient {
     /// Reads the reply to a [`GET_ROOT`]. Returns `false` if the server closes the connection.
     async fn read_reply(&mut self) -> bool {
         let mut reply = Vec::new();
-        while !reply.ends_with(br#"working"}"#) {
+        while !reply.ends_with(b"working\"}\n") {
             if !matches!(self.0.read_buf(&mut reply).await, Ok(count) if count > 0) {
                 return false;
             }
