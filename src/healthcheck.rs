@@ -27,29 +27,50 @@ pub enum HealthcheckError {
     NotReady(String),
 }
 
+/// Longest reply that is read, in bytes.
+const MAX_REPLY: u64 = 4 * 1024 * 1024;
+
+/// Reply of an instance.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Status; `None` if the reply is none of HTTP/1.1.
+    pub status: Option<u16>,
+    pub body: String,
+}
+
 /// Checks that the instance whose probes are at an address is ready.
 ///
 /// # Errors
 /// Returns an error unless the instance answers with 200.
-pub async fn run(ListenAddress { host, port }: ListenAddress) -> Result<(), HealthcheckError> {
-    let Ok(outcome) = timeout(TIMEOUT, get_ready(&host, port)).await else {
-        return Err(HealthcheckError::Timeout);
-    };
-    let reply = outcome.map_err(|error| HealthcheckError::Unreachable(host, port, error))?;
-    if reply.starts_with("HTTP/1.1 200 ") {
-        return Ok(());
+pub async fn run(address: ListenAddress) -> Result<(), HealthcheckError> {
+    match get(&address, "/health/ready").await? {
+        Reply { status: Some(200), .. } => Ok(()),
+        Reply { body, .. } => Err(HealthcheckError::NotReady(body)),
     }
-    let body = reply.split_once("\r\n\r\n").map_or(reply.as_str(), |(_, body)| body);
-    Err(HealthcheckError::NotReady(body.trim().to_owned()))
 }
 
-/// Requests `/health/ready` and returns the reply, head and body.
-async fn get_ready(host: &str, port: u16) -> io::Result<String> {
+/// Requests a path of the instance at an address.
+///
+/// # Errors
+/// Returns an error unless a reply arrives.
+pub async fn get(address: &ListenAddress, path: &str) -> Result<Reply, HealthcheckError> {
+    let ListenAddress { host, port } = address;
+    let Ok(outcome) = timeout(TIMEOUT, request(host, *port, path)).await else {
+        return Err(HealthcheckError::Timeout);
+    };
+    let unreachable = |error| HealthcheckError::Unreachable(host.clone(), *port, error);
+    let reply = outcome.map_err(unreachable)?;
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap_or(("", &reply));
+    let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+    Ok(Reply { status, body: body.trim().to_owned() })
+}
+
+/// Sends a request and returns the reply, head and body.
+async fn request(host: &str, port: u16, path: &str) -> io::Result<String> {
     let mut connection = TcpStream::connect((host, port)).await?;
-    let request =
-        format!("GET /health/ready HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await?;
     let mut reply = String::new();
-    connection.read_to_string(&mut reply).await?;
+    connection.take(MAX_REPLY).read_to_string(&mut reply).await?;
     Ok(reply)
 }

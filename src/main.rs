@@ -11,7 +11,7 @@ use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
 use portcullis::config::{
     Cli, Command, Config, Database, DatabaseCommand, KeyArgs, KeyCommand, RawSettings,
-    SecretCommand, SecretKeySource,
+    SecretCommand, SecretKeySource, Warning,
 };
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
-    let Cli { command, settings } = Cli::load()?;
+    let Cli { command, settings } = Cli::load();
     let system = System::new();
     match command.unwrap_or(Command::Serve) {
         Command::Serve => system.block_on(serve(settings.check()?)),
@@ -76,6 +76,9 @@ fn run() -> Result<(), Box<dyn Error>> {
             Ok(system.block_on(commands::retire_secret(config))?)
         }
         Command::Database(command) => system.block_on(run_on_databases(command, &settings)),
+        Command::Doctor(args) => {
+            Ok(system.block_on(commands::doctor(args, &settings, Arc::new(SystemClock)))?)
+        }
         Command::Openapi => Ok(commands::openapi()?),
         Command::Migrate => {
             let config = settings.check_for_management()?;
@@ -103,7 +106,7 @@ async fn run_on_databases(
     }
 }
 
-fn print_warnings(warnings: &[String]) -> io::Result<()> {
+fn print_warnings(warnings: &[Warning]) -> io::Result<()> {
     warnings.iter().try_for_each(|warning| writeln!(io::stderr(), "portcullis: warning: {warning}"))
 }
 

@@ -28,6 +28,12 @@ pub enum CommandError {
     /// Rows of an import were refused, and the others were imported.
     #[error("{0} rows were refused")]
     RowsRefused(u64),
+    /// `doctor` found errors.
+    #[error("the deployment has errors")]
+    FoundErrors,
+    /// `doctor --strict` found warnings and no errors.
+    #[error("the deployment has warnings")]
+    FoundWarnings,
     /// Accounts do not parse, and the others were exported.
     #[error("{0} accounts were left out: they do not parse")]
     AccountsLeftOut(u64),
@@ -98,11 +104,12 @@ pub enum CommandError {
 
 impl CommandError {
     /// Returns the exit code of the program: 2 for invalid arguments, 3 if there is no such
-    /// account, role or key, 4 for a conflict with its state, 5 if a part was left out, 1 for all
-    /// other failures.
+    /// account, role or key, 4 for a conflict with its state, 5 if a part was left out, 6 for
+    /// warnings of `doctor --strict`, 1 for all other failures.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::FoundWarnings => 6,
             Self::RowsRefused(_) | Self::AccountsLeftOut(_) => 5,
             Self::Username(_)
             | Self::ExternalId(_)

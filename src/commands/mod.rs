@@ -4,6 +4,7 @@
 mod accounts;
 mod clients;
 mod database;
+mod doctor;
 mod error;
 mod export;
 mod import;
@@ -20,8 +21,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{
-    ClientArgs, Config, CopyConfig, DatabaseSettings, ImportArgs, KeyArgs, ManagementConfig,
-    RoleArgs, UserArgs, UserCommand,
+    ClientArgs, Config, CopyConfig, DatabaseSettings, DoctorArgs, ImportArgs, KeyArgs,
+    ManagementConfig, RawSettings, RoleArgs, UserArgs, UserCommand,
 };
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
@@ -126,6 +127,18 @@ pub async fn retire_secret(config: Config) -> Result<(), CommandError> {
 pub async fn migrate(database: &DatabaseSettings) -> Result<(), CommandError> {
     open(database, SchemaPolicy::Migrate).await?.close().await;
     Ok(writeln!(io::stdout(), "the schema is up to date")?)
+}
+
+/// Runs `portcullis doctor`.
+///
+/// # Errors
+/// Returns an error if it found errors, or, with `--strict`, warnings.
+pub async fn doctor(
+    args: DoctorArgs,
+    settings: &RawSettings,
+    host: Arc<dyn Clock>,
+) -> Result<(), CommandError> {
+    doctor::run(args, settings, &*host).await
 }
 
 /// Runs `portcullis database copy`.

@@ -4,7 +4,6 @@ use std::env::VarError;
 use std::fs;
 use std::io;
 use std::mem;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use url::Url;
@@ -13,11 +12,12 @@ use super::cli::RawSettings;
 use super::command::CopyArgs;
 use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlite_path, trimmed};
 use super::env_file::is_readable_by_others;
+use super::names::VARIABLES;
 use super::settings::{
     Config, ConfigError, CopyConfig, Database, DatabaseSettings, HashSettings, HttpSettings,
     KeySettings, ListenAddress, LogSettings, ManagementConfig, NetworkSettings, PoolMode,
-    PostgresSettings, Rate, RevocationSettings, Secret, SecretKeySource, ThrottleSettings,
-    TokenSettings,
+    PostgresSettings, Rate, RevocationSettings, Secret, SecretFile, SecretKeySource,
+    ThrottleSettings, TokenSettings, Warning,
 };
 use super::values::{
     algorithm, at_least, at_most, audience, blocklist, host, iterations, leeway, listen_address,
@@ -61,13 +61,17 @@ impl RawSettings {
         let management = setting!(checker, management_address, listen_address);
         let addresses = public.and_then(|public| Ok((public, management?)));
         let (public, management) = checker.finish(addresses)?;
-        let ListenAddress { host, port } = management.unwrap_or(public);
-        let host = match host.parse::<IpAddr>() {
-            Ok(ip) if ip.is_unspecified() && ip.is_ipv6() => "::1".to_owned(),
-            Ok(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
-            _ => host,
-        };
-        Ok(ListenAddress { host, port })
+        Ok(management.unwrap_or(public).from_this_machine())
+    }
+
+    /// Returns the address at which the public routes are reached from the same machine.
+    ///
+    /// # Errors
+    /// Returns an error if the address is malformed.
+    pub fn local_public_address(&self) -> Result<ListenAddress, ConfigError> {
+        let mut checker = Checker::new(self);
+        let public = checker.address();
+        Ok(checker.finish(public)?.from_this_machine())
     }
 
     /// Checks the settings of the commands that work on the database without a running service.
@@ -90,6 +94,16 @@ impl RawSettings {
         checker.finish(config)
     }
 
+    /// Returns the files with secrets: those that variables name, and the `.env` file.
+    ///
+    /// # Errors
+    /// Returns an error if a variable is not text.
+    pub fn secret_files(&self) -> Result<Vec<SecretFile>, ConfigError> {
+        let mut checker = Checker::new(self);
+        let files = checker.secret_files();
+        checker.finish(files)
+    }
+
     /// Checks all settings.
     ///
     /// # Errors
@@ -109,7 +123,7 @@ struct Reported;
 struct Checker<'a> {
     raw: &'a RawSettings,
     problems: Vec<String>,
-    warnings: Vec<String>,
+    warnings: Vec<Warning>,
 }
 
 impl<'a> Checker<'a> {
@@ -117,9 +131,13 @@ impl<'a> Checker<'a> {
         Self { raw, problems: Vec::new(), warnings: raw.warnings.clone() }
     }
 
-    /// Returns the value, or all problems if there are any.
+    /// Returns the value, or all problems if there are any. Without the `.env` file, others would
+    /// only be its consequences.
     fn finish<T>(self, value: Result<T, Reported>) -> Result<T, ConfigError> {
         match value {
+            _ if !self.raw.env_problems.is_empty() => {
+                Err(ConfigError(self.raw.env_problems.clone()))
+            }
             Ok(value) if self.problems.is_empty() => Ok(value),
             _ => Err(ConfigError(self.problems)),
         }
@@ -294,9 +312,9 @@ impl<'a> Checker<'a> {
         if parts.has_unsupported_parameter() {
             // Without its name, which may be part of a password, too.
             let supported = URL_PARAMETERS.join(", ");
-            self.warnings.push(format!(
+            self.warnings.push(Warning::Setting(format!(
                 "{variable} has a parameter that is ignored; these are supported: {supported}"
-            ));
+            )));
         }
         Ok(())
     }
@@ -457,6 +475,16 @@ impl<'a> Checker<'a> {
         })
     }
 
+    fn secret_files(&mut self) -> Result<Vec<SecretFile>, Reported> {
+        let mut files = Vec::from_iter(self.raw.env_file_with_secrets());
+        for name in VARIABLES.iter().filter(|name| name.ends_with("_FILE")) {
+            if let Some(path) = self.variable(name)? {
+                files.push(SecretFile { name: (*name).to_owned(), path: path.expose().into() });
+            }
+        }
+        Ok(files)
+    }
+
     /// Reads a secret from the file that the variable `{name}_FILE` names or, if that is not set,
     /// from the variable `name`.
     fn secret(&mut self, name: &str) -> Result<Option<Secret>, Reported> {
@@ -481,7 +509,7 @@ impl<'a> Checker<'a> {
         }
         if is_readable_by_others(&metadata) {
             let warning = "names a file that other users of this machine can read";
-            self.warnings.push(format!("{name} {warning}"));
+            self.warnings.push(Warning::ReadableSecret(format!("{name} {warning}")));
         }
         Ok(Some(Secret::new(content.expose().trim().to_owned())))
     }

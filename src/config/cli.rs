@@ -1,14 +1,14 @@
 //! The command line and its help text.
 
 use std::convert::Infallible;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser};
 
 use super::command::Command;
 use super::env_file::EnvFile;
 use super::names;
-use super::settings::{ConfigError, Secret};
+use super::settings::{Secret, SecretFile, Warning};
 
 /// Width of the help. Fixed, so that the output does not depend on the terminal: `docs/help.txt` is
 /// a copy of it.
@@ -40,6 +40,9 @@ Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 no such account or key;
 4 conflict: the username is taken, the account is disabled or the last
 administrator, the pending key may not sign yet, the database to copy is in use,
 or the one to copy into is not empty.";
+
+/// The file of settings, in the working directory.
+const ENV_FILE: &str = ".env";
 
 /// Settings with a secret value.
 const SECRETS: &[&str] =
@@ -312,34 +315,50 @@ pub struct RawSettings {
     #[arg(skip)]
     pub(super) env_file: EnvFile,
 
+    /// Problems of the `.env` file, which then counts as empty.
+    #[arg(skip)]
+    pub(super) env_problems: Vec<String>,
+
     /// Problems that do not keep the program from running.
     #[arg(skip)]
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl RawSettings {
+    /// Returns the `.env` file, if it contains secrets.
+    pub(super) fn env_file_with_secrets(&self) -> Option<SecretFile> {
+        let has_secret = SECRETS.iter().any(|name| self.env_file.get(name).is_some());
+        let file = || SecretFile { name: ENV_FILE.to_owned(), path: PathBuf::from(ENV_FILE) };
+        has_secret.then(file)
+    }
 }
 
 impl Cli {
     /// Reads the `.env` file, if there is one, the environment and the command line. Prints the
-    /// reason and exits if the command line is malformed.
-    ///
-    /// # Errors
-    /// Returns an error if the `.env` file is malformed or cannot be read.
-    pub fn load() -> Result<Self, ConfigError> {
+    /// reason and exits if the command line is malformed. A check of the settings reports a `.env`
+    /// file that is malformed or cannot be read.
+    #[must_use]
+    pub fn load() -> Self {
         // Without the values of `.env`, which the help must not show as defaults.
         Self::command().get_matches();
         let settings = setting_names();
         let is_setting = |name: &str| settings.iter().any(|setting| setting == name);
-        let env_file = EnvFile::read(Path::new(".env"), is_setting)?;
+        let (env_file, env_problems) = match EnvFile::read(Path::new(ENV_FILE), is_setting) {
+            Ok(file) => (file, Vec::new()),
+            Err(error) => (EnvFile::default(), error.0),
+        };
         let command = Self::command().mut_args(|argument| default_from(&env_file, argument));
         let mut cli = Self::from_arg_matches(&command.get_matches())
             .unwrap_or_else(|error| error.format(&mut Self::command()).exit());
         cli.settings.warnings = names::warnings(&settings, &env_file, environment_names());
-        if env_file.is_readable_by_others && SECRETS.iter().any(|name| env_file.get(name).is_some())
-        {
-            let warning = ".env contains secrets, and other users of this machine can read it";
-            cli.settings.warnings.push(warning.to_owned());
-        }
+        let is_readable = env_file.is_readable_by_others;
         cli.settings.env_file = env_file;
-        Ok(cli)
+        cli.settings.env_problems = env_problems;
+        if is_readable && cli.settings.env_file_with_secrets().is_some() {
+            let warning = ".env contains secrets, and other users of this machine can read it";
+            cli.settings.warnings.push(Warning::ReadableSecret(warning.to_owned()));
+        }
+        cli
     }
 }
 

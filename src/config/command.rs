@@ -34,8 +34,22 @@ pub enum Command {
     Database(DatabaseCommand),
     /// Migrate the schema of the database, as every start of the service does
     Migrate,
+    /// Check the settings, the files and the database of a deployment, beside the running service or
+    /// without it, and change nothing. Exits with 1 if there are errors
+    Doctor(DoctorArgs),
     /// Print the OpenAPI document of the API
     Openapi,
+}
+
+/// Arguments of `portcullis doctor`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct DoctorArgs {
+    /// Print one JSON object a finding instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 6 if there are warnings and no errors
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Arguments of `portcullis user`.

@@ -11,14 +11,14 @@ mod values;
 
 pub use cli::{Cli, RawSettings};
 pub use command::{
-    ClientArgs, ClientCommand, ClientRightsArgs, Command, CopyArgs, DatabaseCommand, ExportArgs,
-    HashFormat, ImportArgs, KeyArgs, KeyCommand, RoleArgs, RoleCommand, RowFormat, SecretCommand,
-    UserArgs, UserCommand,
+    ClientArgs, ClientCommand, ClientRightsArgs, Command, CopyArgs, DatabaseCommand, DoctorArgs,
+    ExportArgs, HashFormat, ImportArgs, KeyArgs, KeyCommand, RoleArgs, RoleCommand, RowFormat,
+    SecretCommand, UserArgs, UserCommand,
 };
 pub use env_file::is_readable_by_others;
 pub use settings::{
     Config, ConfigError, CopyConfig, Database, DatabaseSettings, HashSettings, HttpSettings,
     KeySettings, ListenAddress, LogFormat, LogSettings, ManagementConfig, NetworkSettings,
-    PoolMode, PostgresSettings, Rate, RevocationSettings, Secret, SecretKeySource,
-    SigningAlgorithm, ThrottleSettings, TokenSettings,
+    PoolMode, PostgresSettings, Rate, RevocationSettings, Secret, SecretFile, SecretKeySource,
+    SigningAlgorithm, ThrottleSettings, TokenSettings, Warning,
 };

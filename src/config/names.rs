@@ -3,6 +3,7 @@
 use strsim::osa_distance;
 
 use super::env_file::EnvFile;
+use super::settings::Warning;
 
 /// Settings that are not options of the command line.
 pub(super) const VARIABLES: &[&str] = &[
@@ -32,7 +33,7 @@ pub(super) fn warnings(
     settings: &[String],
     file: &EnvFile,
     environment: impl Iterator<Item = String>,
-) -> Vec<String> {
+) -> Vec<Warning> {
     let is_known = |name: &str| {
         let is_for_compose = COMPOSE.contains(&name) || name.starts_with("COMPOSE_");
         is_for_compose || settings.iter().any(|setting| setting == name)
@@ -50,7 +51,7 @@ pub(super) fn warnings(
         })
         .collect();
     misspelt.sort();
-    in_file.chain(misspelt).collect()
+    in_file.chain(misspelt).map(Warning::Setting).collect()
 }
 
 /// Returns the setting that a name resembles most: a quarter of its letters may be wrong, or words
@@ -86,7 +87,7 @@ mod tests {
 
     fn warnings_about(names: &[&str]) -> Vec<String> {
         let names = names.iter().map(|&name| name.to_owned());
-        warnings(&settings(), &EnvFile::default(), names)
+        warnings(&settings(), &EnvFile::default(), names).iter().map(Warning::to_string).collect()
     }
 
     #[test]
@@ -171,6 +172,7 @@ mod tests {
                 "PROT in .env is not a setting; did you mean PORT?",
                 "MOON_PHASE in .env is not a setting",
             ]
+            .map(|warning| Warning::Setting(warning.to_owned()))
         );
     }
 }

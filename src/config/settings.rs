@@ -1,6 +1,7 @@
 //! The checked settings.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,7 +40,7 @@ pub struct Config {
     pub deleted_account_retention: Duration,
     pub log: LogSettings,
     /// Problems that do not keep the service from running.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 impl Config {
@@ -62,7 +63,7 @@ pub struct ManagementConfig {
     /// given.
     pub kept_secret: Option<PathBuf>,
     /// Problems that do not keep the command from running.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// The settings of a copy of a database.
@@ -76,7 +77,7 @@ pub struct CopyConfig {
     /// given.
     pub kept_secret: Option<PathBuf>,
     /// Problems that do not keep the command from running.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Settings of the HTTP server.
@@ -121,6 +122,28 @@ pub struct ListenAddress {
     pub host: String,
     /// Port; 0 selects a free one.
     pub port: u16,
+}
+
+impl ListenAddress {
+    /// Returns `true` if only this machine can connect.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self.host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().is_loopback(),
+            Err(_) => self.host.eq_ignore_ascii_case("localhost"),
+        }
+    }
+
+    /// Returns the address at which this machine connects to the listener.
+    #[must_use]
+    pub fn from_this_machine(self) -> Self {
+        let host = match self.host.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() && ip.is_ipv6() => "::1".to_owned(),
+            Ok(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            _ => self.host,
+        };
+        Self { host, port: self.port }
+    }
 }
 
 /// Settings of the database of record.
@@ -355,3 +378,30 @@ impl fmt::Debug for Secret {
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub(super) Vec<String>);
+
+impl ConfigError {
+    /// Returns the problems.
+    #[must_use]
+    pub fn problems(&self) -> &[String] {
+        &self.0
+    }
+}
+
+/// Problem that does not keep the program from running.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Warning {
+    /// A setting is unknown, or a part of it has no effect.
+    #[error("{0}")]
+    Setting(String),
+    /// Every user of the machine can read a file with secrets.
+    #[error("{0}")]
+    ReadableSecret(String),
+}
+
+/// File that contains a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFile {
+    /// Variable that names the file, or the name of the file itself.
+    pub name: String,
+    pub path: PathBuf,
+}

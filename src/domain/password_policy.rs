@@ -38,6 +38,12 @@ impl PasswordPolicy {
         Self { min_length, blocklist: blocklist.map(Arc::new) }
     }
 
+    /// Returns `true` if some words are refused.
+    #[must_use]
+    pub fn has_blocklist(&self) -> bool {
+        self.blocklist.is_some()
+    }
+
     /// Parses a new password.
     ///
     /// # Errors

@@ -13,7 +13,7 @@ use crate::domain::{
 use crate::store::{KeyStore, KeyWriteError, StoreError};
 use crate::tokens::{self, CryptoError, RootKey};
 
-pub use secret::{OpenKeysError, open_root_key, retire_other_secrets};
+pub use secret::{OpenKeysError, SecretState, inspect_secret, open_root_key, retire_other_secrets};
 
 /// Signing keys of a database whose root key is known.
 #[derive(Clone)]

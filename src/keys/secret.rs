@@ -75,6 +75,49 @@ pub async fn open_root_key(
     Ok((secret, root))
 }
 
+/// State of the secret and of the root key, for `portcullis doctor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecretState {
+    /// The database has no root key yet. The next start makes it.
+    New,
+    /// The previous secret decrypts the root key. The next start adds the present one.
+    NotAdded,
+    /// The secret decrypts the root key, and so do some others.
+    Opens { others: usize },
+}
+
+/// Returns the state of the secret. Changes nothing.
+///
+/// # Errors
+/// Returns an [`OpenKeysError`] where the service would not start.
+pub async fn inspect_secret(
+    store: &dyn KeyStore,
+    settings: &KeySettings,
+) -> Result<SecretState, OpenKeysError> {
+    let wrappings = store.root_key_wrappings().await?;
+    if wrappings.is_empty() {
+        let keys = store.read_keys().await?;
+        let has_keys = !keys.keys.is_empty() || !keys.broken.is_empty();
+        return if has_keys { Err(OpenKeysError::RootKeyLost) } else { Ok(SecretState::New) };
+    }
+    let secret = match &settings.secret {
+        SecretKeySource::Given(secret) => secret.clone(),
+        SecretKeySource::KeptIn(path) if !path.exists() => {
+            return Err(OpenKeysError::SecretLost(path.clone()));
+        }
+        SecretKeySource::KeptIn(path) => tokens::read_secret(path)
+            .map_err(|source| OpenKeysError::SecretFile { path: path.clone(), source })?,
+    };
+    if RootKey::unwrap_with(&secret, &wrappings)?.is_some() {
+        return Ok(SecretState::Opens { others: wrappings.len() - 1 });
+    }
+    let previous = settings.previous_secret.as_ref().ok_or(OpenKeysError::WrongSecret)?;
+    match RootKey::unwrap_with(previous, &wrappings)? {
+        Some(_) => Ok(SecretState::NotAdded),
+        None => Err(OpenKeysError::WrongSecret),
+    }
+}
+
 /// Deletes what the other secrets can decrypt, for an operator on the command line. Returns the
 /// number of those secrets.
 ///

@@ -6,6 +6,7 @@ use sqlx::Pool;
 use super::audit::AuditStore;
 use super::clients::ClientStore;
 use super::error::StoreError;
+use super::inspection::InspectionStore;
 use super::keys::KeyStore;
 use super::revocations::RevocationStore;
 use super::roles::RoleStore;
@@ -27,6 +28,7 @@ pub trait Store:
     + KeyStore
     + ClientStore
     + ThrottleStore
+    + InspectionStore
     + Send
     + Sync
     + 'static

@@ -11,6 +11,7 @@ mod copy;
 mod database;
 mod error;
 mod feed;
+mod inspection;
 mod keys;
 mod postgres;
 mod requesters;
@@ -36,6 +37,10 @@ pub use copy::{CopyError, CopyProgress, copy};
 pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
+pub use inspection::{
+    AccountFacts, DatabaseFacts, InspectionStore, Integrity, PostgresFacts, RoleFacts,
+    ServerLimits, SharedSettings, SqliteFacts,
+};
 pub use keys::{KeyStore, KeyWriteError, SharedSetting};
 use postgres::PostgresStore;
 pub use revocations::{CommittedRevocations, LockedSessions, RevocationStore};

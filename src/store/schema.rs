@@ -16,6 +16,8 @@ pub enum SchemaPolicy {
     Create,
     /// It is refused.
     Require,
+    /// A missing file is refused, and any schema is left as it is. The database must not be written.
+    Inspect,
 }
 
 /// State of a schema that is not newer than this program.

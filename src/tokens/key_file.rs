@@ -32,10 +32,10 @@ pub enum KeyFileError {
 /// # Errors
 /// Returns [`KeyFileError`] if the file cannot be read or written, or its secret is too short.
 pub fn load_or_create(path: &Path) -> Result<SecretKey, KeyFileError> {
-    match read(path) {
+    match read_secret(path) {
         Err(KeyFileError::File(error)) if error.kind() == io::ErrorKind::NotFound => {
             create(path)?;
-            read(path)
+            read_secret(path)
         }
         outcome => outcome,
     }
@@ -51,7 +51,11 @@ pub fn generate_secret() -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(secret)))
 }
 
-fn read(path: &Path) -> Result<SecretKey, KeyFileError> {
+/// Reads the secret from a file.
+///
+/// # Errors
+/// Returns [`KeyFileError`] if the file cannot be read, or its secret is too short.
+pub fn read_secret(path: &Path) -> Result<SecretKey, KeyFileError> {
     let key = SecretKey::parse(&Zeroizing::new(fs::read(path)?))?;
     if is_readable_by_others(&fs::metadata(path)?) {
         let path = path.display();

@@ -24,7 +24,7 @@ pub use cache::VerifiedTokenCache;
 pub use claims::{AccessClaims, Subject};
 pub use counter_ids::CounterIds;
 pub use es256::generate_key;
-pub use key_file::{KeyFileError, generate_secret, load_or_create};
+pub use key_file::{KeyFileError, generate_secret, load_or_create, read_secret};
 pub use key_ring::{JwksDocument, KeyRing};
 pub use reset_code::{generate_reset_code, hash_reset_code};
 pub use root_key::{CryptoError, RootKey, secret_id};

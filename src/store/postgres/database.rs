@@ -102,13 +102,15 @@ impl PostgresStore {
         // The first connection is opened outside the pool, which would retry and then report
         // nothing but a timeout.
         let mut connection = within(wait, options.connect()).await?;
-        within(wait, check_encoding(&mut connection)).await?;
-        let migrations = Migrations::new(MIGRATIONS);
-        let applied = within(wait, applied_migrations(&mut connection)).await?;
-        let state = migrations.state(&applied)?;
-        if migrations.must_run(state, policy)? {
-            let migration = migrate(&mut connection, &migrations, report);
-            within(MIGRATION_TIMEOUT, migration).await?;
+        if policy != SchemaPolicy::Inspect {
+            within(wait, check_encoding(&mut connection)).await?;
+            let migrations = Migrations::new(MIGRATIONS);
+            let applied = within(wait, applied_migrations(&mut connection)).await?;
+            let state = migrations.state(&applied)?;
+            if migrations.must_run(state, policy)? {
+                let migration = migrate(&mut connection, &migrations, report);
+                within(MIGRATION_TIMEOUT, migration).await?;
+            }
         }
         within(wait, connection.close()).await?;
         let pool = pool::new(options.clone(), settings, postgres.pool_mode);

@@ -9,6 +9,7 @@ mod copy_format;
 mod database;
 mod executor;
 mod feed;
+mod inspection;
 mod key_rows;
 mod keys;
 mod listener;

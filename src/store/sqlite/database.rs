@@ -89,24 +89,31 @@ impl SqliteStore {
         report: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, OpenFailure> {
         match policy {
-            SchemaPolicy::Require if !path.exists() => return Err(OpenFailure::Missing),
-            SchemaPolicy::Require => {}
+            SchemaPolicy::Require | SchemaPolicy::Inspect if !path.exists() => {
+                return Err(OpenFailure::Missing);
+            }
+            SchemaPolicy::Require | SchemaPolicy::Inspect => {}
             SchemaPolicy::Migrate | SchemaPolicy::Create => {
                 create_file(path).map_err(sqlx::Error::from)?;
             }
         }
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .busy_timeout(settings.acquire_timeout)
-            .journal_mode(SqliteJournalMode::Wal)
-            // An acknowledged logout survives a power failure.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true);
+        let options =
+            SqliteConnectOptions::new().filename(path).busy_timeout(settings.acquire_timeout);
+        let options = match policy {
+            SchemaPolicy::Inspect => options.read_only(true),
+            _ => options
+                .journal_mode(SqliteJournalMode::Wal)
+                // An acknowledged logout survives a power failure.
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true),
+        };
         let mut connection = within(settings.acquire_timeout, connect(&options)).await?;
-        let migrations = Migrations::new(MIGRATIONS);
-        let state = migrations.state(&applied_migrations(&mut connection).await?)?;
-        if migrations.must_run(state, policy)? {
-            migrate(&mut connection, &migrations, report).await?;
+        if policy != SchemaPolicy::Inspect {
+            let migrations = Migrations::new(MIGRATIONS);
+            let state = migrations.state(&applied_migrations(&mut connection).await?)?;
+            if migrations.must_run(state, policy)? {
+                migrate(&mut connection, &migrations, report).await?;
+            }
         }
         connection.close().await?;
         let pool = SqlitePoolOptions::new()

@@ -7,6 +7,7 @@ mod clients;
 mod copy;
 mod database;
 mod feed;
+mod inspection;
 mod key_rows;
 mod keys;
 mod requesters;

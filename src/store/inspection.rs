@@ -1,0 +1,123 @@
+//! Facts about the database for `portcullis doctor`: their trait and their types. Nothing is written.
+
+use std::net::IpAddr;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use super::error::{OpenFailure, StoreError};
+
+/// Inspection of the database.
+#[async_trait]
+pub trait InspectionStore {
+    /// Checks that the schema is the one of this program.
+    async fn check_schema(&self) -> Result<(), OpenFailure>;
+
+    /// Reads the facts about the server or the file. They need no schema.
+    async fn inspect(&self) -> Result<DatabaseFacts, StoreError>;
+
+    /// Returns the time by the clock of the database.
+    async fn database_time(&self) -> Result<OffsetDateTime, StoreError>;
+
+    /// Reads the settings that the latest start of an instance has stored.
+    async fn shared_settings(&self) -> Result<SharedSettings, StoreError>;
+
+    /// Counts accounts.
+    async fn account_facts(&self) -> Result<AccountFacts, StoreError>;
+}
+
+/// Facts about the server or the file.
+#[derive(Clone, Debug)]
+pub enum DatabaseFacts {
+    Postgres(PostgresFacts),
+    Sqlite(SqliteFacts),
+}
+
+/// Facts about a PostgreSQL server, as the role of the service sees them.
+#[derive(Clone, Debug)]
+pub struct PostgresFacts {
+    /// Version, such as `17.5`.
+    pub version: String,
+    /// Major version.
+    pub major_version: i32,
+    pub encoding: String,
+    /// The server is a replica.
+    pub is_replica: bool,
+    /// `default_transaction_read_only`.
+    pub is_read_only: bool,
+    pub synchronous_commit: String,
+    pub fsync: String,
+    pub full_page_writes: String,
+    /// `default_transaction_isolation`.
+    pub isolation: String,
+    /// Number of standbys that commits do not wait for; 0 if the role must not see them.
+    pub asynchronous_standbys: i64,
+    /// Number of standbys that commits wait for; 0 if the role must not see them.
+    pub synchronous_standbys: i64,
+    /// The connection to the server is encrypted.
+    pub is_encrypted: bool,
+    /// The certificate of the server is verified (`sslmode`).
+    pub verifies_certificate: bool,
+    /// Address of the server; `None` for a Unix socket.
+    pub server_address: Option<IpAddr>,
+    /// Two open connections had the same server connection, as behind a pooler in transaction mode.
+    pub shares_connections: bool,
+    pub limits: ServerLimits,
+    pub role: RoleFacts,
+}
+
+/// Limits of the connections to a PostgreSQL server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections of the server, without those that are reserved.
+    pub server: i64,
+    /// Connections of the database; `None` for no limit.
+    pub database: Option<i64>,
+    /// Connections of the role; `None` for no limit.
+    pub role: Option<i64>,
+}
+
+/// Rights of the role of the service.
+#[derive(Clone, Debug)]
+pub struct RoleFacts {
+    pub name: String,
+    /// Attributes of the role that the service does not need, such as `SUPERUSER`.
+    pub attributes: Vec<String>,
+    /// Whether the role may change the tables, as their owner or as a superuser.
+    pub owns_tables: bool,
+    /// Tables in which the role must not read and write rows.
+    pub denied_tables: Vec<String>,
+}
+
+/// Facts about an SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteFacts {
+    pub journal_mode: String,
+    pub integrity: Integrity,
+}
+
+/// Result of the check of an SQLite file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Integrity {
+    Sound,
+    /// Contains the first problem.
+    Damaged(String),
+    /// The check took too long.
+    Unfinished,
+}
+
+/// Settings that all instances should share; `None` before the first start.
+#[derive(Clone, Debug, Default)]
+pub struct SharedSettings {
+    pub issuer: Option<String>,
+    pub algorithm: Option<String>,
+}
+
+/// Numbers of accounts.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountFacts {
+    /// Accounts with the role `admin` that are not disabled.
+    pub administrators: i64,
+    /// Accounts whose password hash has the algorithm of another system.
+    pub foreign_hashes: i64,
+}
