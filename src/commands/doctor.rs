@@ -46,7 +46,7 @@ pub(super) async fn run(
     }
     if !args.json {
         let ok = count(Severity::Ok);
-        writeln!(out, "\n{errors} errors, {warnings} warnings, {ok} ok")?;
+        writeln!(out, "\nerrors: {errors}, warnings: {warnings}, ok: {ok}")?;
     }
     match (errors, warnings) {
         (0, 0) => Ok(()),
@@ -56,7 +56,10 @@ pub(super) async fn run(
     }
 }
 
-/// Makes all checks. Settings that the service refuses leave those that need them unmade.
+/// Reason to skip the checks that need all settings.
+const REFUSED: &str = "the service refuses the settings";
+
+/// Makes all checks. Settings that the service refuses leave out those that need them.
 async fn examine(settings: &RawSettings, host: &dyn Clock) -> Vec<Finding> {
     let config = settings.check();
     let management = settings.check_for_management();
@@ -68,20 +71,16 @@ async fn examine(settings: &RawSettings, host: &dyn Clock) -> Vec<Finding> {
             findings.extend(exposure::check(config));
             findings.extend(ports::check(settings, config).await);
         }
-        Err(_) => findings.extend(["secret", "exposure", "ports"].map(refused)),
+        Err(_) => findings.push(Finding::skipped(&["secret", "exposure", "ports"], REFUSED)),
     }
     match &management {
         Ok(management) => {
             check_database(&management.database, config.as_ref().ok(), host, &mut findings).await;
         }
-        Err(_) => findings.push(refused("database")),
+        Err(_) => findings.push(Finding::skipped(&["database"], REFUSED)),
     }
+    findings.sort_by_key(|finding| finding.severity);
     findings
-}
-
-/// Returns the finding of a group that was not checked because of the settings.
-fn refused(group: &'static str) -> Finding {
-    Finding::unchecked(group, "the service refuses the settings")
 }
 
 async fn check_database(
@@ -92,14 +91,7 @@ async fn check_database(
 ) {
     let store = match store::open(settings, SchemaPolicy::Inspect, &|_| ()).await {
         Ok(store) => store,
-        Err(error) => {
-            findings.push(database::unopened(&error));
-            let unchecked = ["clock", "secret.opens", "keys", "accounts"];
-            findings.extend(
-                unchecked.map(|group| Finding::unchecked(group, "the database cannot be opened")),
-            );
-            return;
-        }
+        Err(error) => return findings.push(database::unopened(&error)),
     };
     let checks = check_store(&*store, settings, config, host, findings);
     if timeout(DATABASE_TIMEOUT, checks).await.is_err() {
@@ -116,14 +108,13 @@ async fn check_store(
     host: &dyn Clock,
     findings: &mut Vec<Finding>,
 ) {
-    findings.extend(database::check(store, settings).await);
+    let facts = store.inspect().await;
+    findings.extend(database::judge(&facts, settings));
     let leeway = config.map(|config| config.tokens.leeway);
     findings.extend(clock::check(store, settings, leeway, host).await);
     if let Err(error) = store.check_schema().await {
-        findings.push(database::unusable_schema(&error));
-        let unchecked = ["secret.opens", "keys", "accounts"];
-        let reason = "the schema is not the one of this version";
-        findings.extend(unchecked.map(|group| Finding::unchecked(group, reason)));
+        findings
+            .push(database::unusable_schema(&error, facts.is_ok_and(|facts| facts.can_migrate())));
         return;
     }
     findings.push(Finding::ok("database.schema", "the schema is the one of this version"));
@@ -132,7 +123,7 @@ async fn check_store(
             findings.extend(secret::check_root_key(store, &config.keys).await);
             findings.extend(keys::check(store, config, host.now()).await);
         }
-        None => findings.extend(["secret.opens", "keys"].map(refused)),
+        None => findings.push(Finding::skipped(&["secret.opens", "keys"], REFUSED)),
     }
     findings.extend(accounts::check(store, host.now()).await);
 }

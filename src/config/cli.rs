@@ -39,7 +39,8 @@ Values with spaces, $ or \\ need single quotes in it; nothing is expanded.
 Exit codes: 0 success; 1 failure; 2 invalid arguments; 3 no such account or key;
 4 conflict: the username is taken, the account is disabled or the last
 administrator, the pending key may not sign yet, the database to copy is in use,
-or the one to copy into is not empty.";
+or the one to copy into is not empty; 5 a part of an import or export was left
+out; 6 `doctor --strict` found warnings.";
 
 /// The file of settings, in the working directory.
 const ENV_FILE: &str = ".env";

@@ -33,6 +33,17 @@ pub enum DatabaseFacts {
     Sqlite(SqliteFacts),
 }
 
+impl DatabaseFacts {
+    /// Returns `true` if the service can migrate the schema at its start.
+    #[must_use]
+    pub fn can_migrate(&self) -> bool {
+        match self {
+            Self::Postgres(facts) => facts.role.owns_tables,
+            Self::Sqlite(_) => true,
+        }
+    }
+}
+
 /// Facts about a PostgreSQL server, as the role of the service sees them.
 #[derive(Clone, Debug)]
 pub struct PostgresFacts {

@@ -25,6 +25,7 @@ mod commands;
 mod connections;
 mod cors;
 mod database;
+mod doctor;
 mod documents;
 mod errors;
 mod faults;

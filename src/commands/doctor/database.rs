@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::finding::Finding;
 use crate::config::{Database, DatabaseSettings, PoolMode};
 use crate::store::{
-    self, DatabaseFacts, Integrity, OpenError, OpenFailure, PostgresFacts, SqliteFacts, Store,
+    self, DatabaseFacts, Integrity, OpenError, OpenFailure, PostgresFacts, SqliteFacts, StoreError,
 };
 use crate::telemetry::ErrorChain;
 
@@ -21,15 +21,16 @@ const FURTHER_CONNECTIONS: i64 = 3;
 
 /// Returns the finding of a database that cannot be opened. A new SQLite file is made by the service.
 pub(super) fn unopened(error: &OpenError) -> Finding {
+    let unchecked = "its keys, accounts and clock are not checked";
     if let OpenFailure::Missing = error.cause {
-        let message = format!("there is no database {} yet", error.database);
+        let message = format!("there is no database {} yet; {unchecked}", error.database);
         let advice = "the first start of the service creates it; if it should be there, see to \
                       DATABASE_URL (docs/settings.md)";
         return Finding::warning(REACHABLE, message, advice);
     }
     let advice = "see to DATABASE_URL, the network and the server \
                   (docs/operations.md#when-the-service-does-not-start)";
-    Finding::error(REACHABLE, ErrorChain(error).to_string(), advice)
+    Finding::error(REACHABLE, format!("{}; {unchecked}", ErrorChain(error)), advice)
 }
 
 /// Returns the finding of a database that has fallen silent.
@@ -40,41 +41,41 @@ pub(super) fn silent(timeout: Duration) -> Finding {
 }
 
 /// Returns the finding of a schema that is missing, older or newer, or that cannot be read.
-pub(super) fn unusable_schema(error: &OpenFailure) -> Finding {
-    let message = match error {
-        OpenFailure::Missing => "the database has no schema yet".to_owned(),
-        error => ErrorChain(error).to_string(),
-    };
+pub(super) fn unusable_schema(error: &OpenFailure, can_migrate: bool) -> Finding {
+    let unchecked = "keys and accounts are not checked";
     let advice = "see docs/operations.md#upgrade";
+    let text = format!("{}; {unchecked}", ErrorChain(error));
     match error {
         OpenFailure::Missing => Finding::warning(
             SCHEMA,
-            message,
-            "the first start of the service, or `portcullis migrate`, creates it \
+            format!("the database has no tables yet, or this role does not see them; {unchecked}"),
+            "the first start of the service as the owner, or `portcullis migrate`, creates them \
              (docs/operations.md#database-roles)",
         ),
-        // The service migrates at its start, if its role owns the database.
-        OpenFailure::Older { .. } => Finding::warning(SCHEMA, message, advice),
-        _ => Finding::error(SCHEMA, message, advice),
+        OpenFailure::Older { .. } if can_migrate => Finding::warning(SCHEMA, text, advice),
+        _ => Finding::error(SCHEMA, text, advice),
     }
 }
 
-/// Checks the server or the file.
-pub(super) async fn check(store: &dyn Store, settings: &DatabaseSettings) -> Vec<Finding> {
+/// Judges the facts about the server or the file.
+pub(super) fn judge(
+    facts: &Result<DatabaseFacts, StoreError>,
+    settings: &DatabaseSettings,
+) -> Vec<Finding> {
     let name = store::describe(&settings.database);
     let mut findings = vec![Finding::ok(REACHABLE, format!("opened {name}"))];
-    match (store.inspect().await, &settings.database) {
-        (Ok(DatabaseFacts::Sqlite(facts)), _) => findings.extend(judge_file(&facts)),
+    match (facts, &settings.database) {
+        (Ok(DatabaseFacts::Sqlite(facts)), _) => findings.extend(judge_file(facts)),
         (Ok(DatabaseFacts::Postgres(facts)), Database::Postgres(postgres)) => {
-            findings.extend(judge_server(&facts));
-            findings.extend(judge_role(&facts));
-            findings.extend(judge_connections(&facts, settings, postgres.pool_mode));
+            findings.extend(judge_server(facts));
+            findings.extend(judge_role(facts));
+            findings.extend(judge_connections(facts, settings, postgres.pool_mode));
         }
         (Ok(DatabaseFacts::Postgres(_)), Database::Sqlite(_)) => {}
         (Err(error), _) => findings.push(Finding::error(
             "database.facts",
-            ErrorChain(&error).to_string(),
-            "restore the database from a backup, if it is damaged \
+            ErrorChain(error).to_string(),
+            "if the file is damaged, restore it from a backup \
              (docs/operations.md#back-up-and-restore)",
         )),
     }

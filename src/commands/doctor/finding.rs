@@ -5,16 +5,16 @@ use std::fmt;
 use serde::Serialize;
 use strum::IntoStaticStr;
 
-/// Severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
+/// Severity of a finding, in the order of the output: what matters most comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, IntoStaticStr)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
 pub(super) enum Severity {
-    /// A promise of the service is lost, or it does not start.
-    Error,
+    Ok,
     /// Unwise, or not checked.
     Warning,
-    Ok,
+    /// A promise of the service is lost, or it does not start.
+    Error,
 }
 
 /// Result of one check.
@@ -51,10 +51,15 @@ impl Finding {
         Self { check, severity: Severity::Ok, message: message.into(), advice: None }
     }
 
-    /// Returns the finding of a check, or of a group of them, that was not made.
+    /// Returns the finding of a check that failed.
     pub(super) fn unchecked(check: &'static str, reason: impl fmt::Display) -> Self {
-        let advice = "correct that first";
-        Self::warning(check, format!("not checked: {reason}"), advice)
+        Self::warning(check, format!("not checked: {reason}"), "correct that, and check again")
+    }
+
+    /// Returns the finding of groups of checks that were not made.
+    pub(super) fn skipped(groups: &[&str], reason: &str) -> Self {
+        let message = format!("not checked, since {reason}: {}", groups.join(", "));
+        Self::warning("doctor.skipped", message, "correct that, and check again")
     }
 }
 

@@ -100,7 +100,8 @@ impl SqliteStore {
         let options =
             SqliteConnectOptions::new().filename(path).busy_timeout(settings.acquire_timeout);
         let options = match policy {
-            SchemaPolicy::Inspect => options.read_only(true),
+            // An immutable file is read without locks and without files beside it.
+            SchemaPolicy::Inspect => options.read_only(true).immutable(!is_in_use(path)),
             _ => options
                 .journal_mode(SqliteJournalMode::Wal)
                 // An acknowledged logout survives a power failure.
@@ -129,6 +130,15 @@ impl SqliteStore {
     pub(super) async fn begin_write(&self) -> Result<SqliteTransaction<'static>, StoreError> {
         Ok(self.pool.begin_with("begin immediate").await?)
     }
+}
+
+/// Returns `true` if a process has the file open, or has left a log of changes that belong to it.
+fn is_in_use(path: &Path) -> bool {
+    ["-wal", "-journal"].iter().any(|suffix| {
+        let mut log = path.as_os_str().to_owned();
+        log.push(suffix);
+        Path::new(&log).exists()
+    })
 }
 
 /// Creates the file if it does not exist, accessible only to its owner: it contains password
