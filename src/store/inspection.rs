@@ -30,7 +30,7 @@ pub trait InspectionStore {
 #[derive(Clone, Debug)]
 pub enum DatabaseFacts {
     Postgres(PostgresFacts),
-    Sqlite(SqliteFacts),
+    Sqlite(Integrity),
 }
 
 impl DatabaseFacts {
@@ -98,13 +98,6 @@ pub struct RoleFacts {
     pub owns_tables: bool,
     /// Tables in which the role must not read and write rows.
     pub denied_tables: Vec<String>,
-}
-
-/// Facts about an SQLite file.
-#[derive(Clone, Debug)]
-pub struct SqliteFacts {
-    pub journal_mode: String,
-    pub integrity: Integrity,
 }
 
 /// Result of the check of an SQLite file.

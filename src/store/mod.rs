@@ -39,7 +39,7 @@ pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
 pub use inspection::{
     AccountFacts, DatabaseFacts, InspectionStore, Integrity, PostgresFacts, RoleFacts,
-    ServerLimits, SharedSettings, SqliteFacts,
+    ServerLimits, SharedSettings,
 };
 pub use keys::{KeyStore, KeyWriteError, SharedSetting};
 use postgres::PostgresStore;

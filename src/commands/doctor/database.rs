@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::finding::Finding;
 use crate::config::{Database, DatabaseSettings, PoolMode};
 use crate::store::{
-    self, DatabaseFacts, Integrity, OpenError, OpenFailure, PostgresFacts, SqliteFacts, StoreError,
+    self, DatabaseFacts, Integrity, OpenError, OpenFailure, PostgresFacts, StoreError,
 };
 use crate::telemetry::ErrorChain;
 
@@ -65,7 +65,7 @@ pub(super) fn judge(
     let name = store::describe(&settings.database);
     let mut findings = vec![Finding::ok(REACHABLE, format!("opened {name}"))];
     match (facts, &settings.database) {
-        (Ok(DatabaseFacts::Sqlite(facts)), _) => findings.extend(judge_file(facts)),
+        (Ok(DatabaseFacts::Sqlite(integrity)), _) => findings.push(judge_integrity(integrity)),
         (Ok(DatabaseFacts::Postgres(facts)), Database::Postgres(postgres)) => {
             findings.extend(judge_server(facts));
             findings.extend(judge_role(facts));
@@ -82,33 +82,21 @@ pub(super) fn judge(
     findings
 }
 
-fn judge_file(facts: &SqliteFacts) -> [Finding; 2] {
-    const INTEGRITY: &str = "database.integrity";
-    const JOURNAL: &str = "database.journal";
-    let integrity = match &facts.integrity {
-        Integrity::Sound => Finding::ok(INTEGRITY, "the file is sound"),
+fn judge_integrity(integrity: &Integrity) -> Finding {
+    const CHECK: &str = "database.integrity";
+    match integrity {
+        Integrity::Sound => Finding::ok(CHECK, "the file is sound"),
         Integrity::Damaged(problem) => Finding::error(
-            INTEGRITY,
+            CHECK,
             format!("the file is damaged: {problem}"),
             "restore it from a backup (docs/operations.md#back-up-and-restore)",
         ),
         Integrity::Unfinished => Finding::warning(
-            INTEGRITY,
+            CHECK,
             "the check of the file takes too long, and was given up",
             "run `pragma quick_check` on a backup (docs/operations.md#back-up-and-restore)",
         ),
-    };
-    let journal = if facts.journal_mode == "wal" {
-        Finding::ok(JOURNAL, "the journal mode is WAL")
-    } else {
-        Finding::warning(
-            JOURNAL,
-            format!("the journal mode is {}: readers wait for writers", facts.journal_mode),
-            "start the service, which sets WAL; if it stays so, the file system cannot do it \
-             (docs/operations.md#when-the-database-fails)",
-        )
-    };
-    [integrity, journal]
+    }
 }
 
 /// Judges the settings of the server, or of the database or the role.

@@ -1,6 +1,7 @@
 //! Checks of files: who can read secrets and the database, and where an SQLite database is.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -32,6 +33,7 @@ pub(super) fn check(settings: &RawSettings, management: Option<&ManagementConfig
         let name = path.display().to_string();
         findings.extend(check_permissions("files.database", &name, path));
         findings.extend(check_folder(path));
+        findings.extend(check_journal(path));
     }
     findings
 }
@@ -93,6 +95,27 @@ fn check_folder(database: &Path) -> Vec<Finding> {
 fn existing_folder(file: &Path) -> Option<PathBuf> {
     let file = std::path::absolute(file).ok()?;
     file.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned)
+}
+
+/// Checks the journal mode in the header of an SQLite file. SQLite itself does not tell it without
+/// files beside the database. It has not opened the file yet: to close the file here would release
+/// its locks.
+fn check_journal(database: &Path) -> Option<Finding> {
+    const CHECK: &str = "files.journal";
+    /// Position of the version that a reader needs (SQLite, "Database File Format", 1.3.3).
+    const READ_VERSION: usize = 19;
+    const WAL: u8 = 2;
+    let mut header = [0; READ_VERSION + 1];
+    File::open(database).ok()?.read_exact(&mut header).ok()?;
+    if header[READ_VERSION] == WAL {
+        return Some(Finding::ok(CHECK, "the journal mode is WAL"));
+    }
+    Some(Finding::warning(
+        CHECK,
+        "the journal mode is not WAL, so reads and writes of the service wait for each other",
+        "start the service, which sets it; a file system that cannot do it is none for SQLite \
+         (docs/operations.md#when-the-database-fails)",
+    ))
 }
 
 fn judge_space(free: u64) -> Finding {

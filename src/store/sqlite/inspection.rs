@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::database::{SqliteStore, now, require_current_schema};
 use crate::store::error::{OpenFailure, StoreError};
 use crate::store::inspection::{
-    AccountFacts, DatabaseFacts, InspectionStore, Integrity, SharedSettings, SqliteFacts,
+    AccountFacts, DatabaseFacts, InspectionStore, Integrity, SharedSettings,
 };
 
 /// Longest duration of the check of the file.
@@ -28,10 +28,7 @@ impl InspectionStore for SqliteStore {
 
     async fn inspect(&self) -> Result<DatabaseFacts, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let journal_mode = sqlx::query_scalar("pragma journal_mode");
-        let journal_mode = journal_mode.fetch_one(&mut *connection).await?;
-        let integrity = check_integrity(&mut connection).await?;
-        Ok(DatabaseFacts::Sqlite(SqliteFacts { journal_mode, integrity }))
+        Ok(DatabaseFacts::Sqlite(check_integrity(&mut connection).await?))
     }
 
     async fn database_time(&self) -> Result<OffsetDateTime, StoreError> {
