@@ -730,7 +730,8 @@ mod tests {
         let arguments = ["portcullis", url];
         let settings = Cli::try_parse_from(arguments).unwrap().settings;
 
-        let warnings = settings.check_for_management().unwrap().warnings.join("\n");
+        let warnings = settings.check_for_management().unwrap().warnings;
+        let [Warning::Setting(warnings)] = warnings.as_slice() else { panic!("{warnings:?}") };
 
         assert!(warnings.starts_with("DATABASE_URL has a parameter that is ignored"), "{warnings}");
         assert!(!warnings.contains("hunter2"), "{warnings}");

@@ -29,7 +29,7 @@ pub trait InspectionStore {
 /// Facts about the server or the file.
 #[derive(Clone, Debug)]
 pub enum DatabaseFacts {
-    Postgres(PostgresFacts),
+    Postgres(Box<PostgresFacts>),
     Sqlite(Integrity),
 }
 
@@ -65,6 +65,14 @@ pub struct PostgresFacts {
     pub asynchronous_standbys: i64,
     /// Number of standbys that commits wait for; 0 if the role must not see them.
     pub synchronous_standbys: i64,
+    pub connection: ConnectionFacts,
+    pub limits: ServerLimits,
+    pub role: RoleFacts,
+}
+
+/// Facts about the connections to a PostgreSQL server.
+#[derive(Clone, Debug)]
+pub struct ConnectionFacts {
     /// The connection to the server is encrypted.
     pub is_encrypted: bool,
     /// The certificate of the server is verified (`sslmode`).
@@ -73,8 +81,16 @@ pub struct PostgresFacts {
     pub server_address: Option<IpAddr>,
     /// Two open connections had the same server connection, as behind a pooler in transaction mode.
     pub shares_connections: bool,
-    pub limits: ServerLimits,
-    pub role: RoleFacts,
+    pub listener: ListenerState,
+}
+
+/// State of the connection that receives notifications.
+#[derive(Clone, Debug)]
+pub enum ListenerState {
+    /// None is configured, so revocations are polled.
+    Off,
+    Connects,
+    Fails(StoreError),
 }
 
 /// Limits of the connections to a PostgreSQL server.

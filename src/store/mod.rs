@@ -38,8 +38,8 @@ pub use database::{PoolStatus, Store};
 pub use error::{OpenError, OpenFailure, StoreError};
 pub use feed::{Feed, FeedBatch, FeedEntry, Listener};
 pub use inspection::{
-    AccountFacts, DatabaseFacts, InspectionStore, Integrity, PostgresFacts, RoleFacts,
-    ServerLimits, SharedSettings,
+    AccountFacts, ConnectionFacts, DatabaseFacts, InspectionStore, Integrity, ListenerState,
+    PostgresFacts, RoleFacts, ServerLimits, SharedSettings,
 };
 pub use keys::{KeyStore, KeyWriteError, SharedSetting};
 use postgres::PostgresStore;

@@ -34,22 +34,10 @@ struct Deployment {
 impl Deployment {
     /// Creates the tables and an administrator, and starts the service once.
     async fn new(database: &TestDatabase) -> Self {
-        Self::with_role(database, database).await
-    }
-
-    /// As [`Self::new`], with a database as its owner and as the service see it.
-    async fn with_role(owner: &TestDatabase, service: &TestDatabase) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let as_owner = Self { database: owner.clone(), folder };
-        let created = as_owner.run("user create root --role admin").await;
+        let deployment = Self { database: database.clone(), folder };
+        let created = deployment.run("user create root --role admin").await;
         assert_eq!(created.exit_code, Some(0), "{created:?}");
-        if let (TestDatabase::Postgres { .. }, false) = (owner, owner.url() == service.url()) {
-            let role =
-                service.url().split("//").nth(1).unwrap().split('@').next().unwrap().to_owned();
-            let grant = "grant select, insert, update, delete on all tables in schema public to";
-            owner.execute(format!("{grant} {role}")).await;
-        }
-        let deployment = Self { database: service.clone(), ..as_owner };
         let mut process = Process::spawn(&mut deployment.command()).await;
         process.send_signal(Signal::TERM);
         process.wait_for_exit().await;
@@ -375,8 +363,9 @@ async fn developer_defaults_cause_friendly_warnings_only() {
     let before = files_of(&folder.path().join("data"));
     let afterwards = Findings::of(&mut new()).await;
     let after = files_of(&folder.path().join("data"));
-    let names =
-        |files: &[(PathBuf, Vec<u8>)]| Vec::from_iter(files.iter().map(|(path, _)| path.clone()));
+    let names = |files: &[(PathBuf, Vec<u8>)]| -> Vec<PathBuf> {
+        files.iter().map(|(path, _)| path.clone()).collect()
+    };
     assert_eq!(names(&after), names(&before), "the command adds no file");
     assert!(after == before, "the command changes no file");
     for found in [while_it_runs, afterwards] {
@@ -439,8 +428,17 @@ async fn fault_of_the_server_is_found() {
     server.run_command(r#"echo "fsync = on" >>"$data/postgresql.conf""#).await;
     server.run_command("$TEST_POSTGRES_CTL reload").await;
     let owner = server.database.clone();
-    let (role, service) = owner.with_new_role().await;
-    let deployment = Deployment::with_role(&owner, &service).await;
+    let as_owner = Deployment::new(&owner).await;
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/service-role.sql");
+    let psql = r#"psql -qv ON_ERROR_STOP=1 -d "$TEST_DATABASE_URL" -f"#;
+    let password = "PGOPTIONS='-c portcullis.service_password=x'";
+    server.run_command(&format!("{password} {psql} {script}")).await;
+    let role = "portcullis_service";
+    let service = TestDatabase::Postgres {
+        name: "postgres".to_owned(),
+        url: owner.url().replace("postgres@", &format!("{role}@")),
+    };
+    let deployment = Deployment { database: service, ..as_owner };
     let is_good = async || deployment.examine(&[]).await.faults().is_empty();
     eventually("the deployment is good", is_good).await;
 
@@ -499,7 +497,7 @@ async fn fault_of_the_server_is_found() {
         assert_eq!(healed.faults(), [&Value::Null; 0], "after {remedy}");
     }
     server_settings_are_found(&mut server, &deployment).await;
-    standbys_are_found(&mut server, &role, &deployment).await;
+    standbys_are_found(&mut server, role, &deployment).await;
     server.shut_down().await;
 }
 
@@ -580,6 +578,20 @@ async fn wrong_pool_mode_is_found() {
 }
 
 #[actix_web::test]
+async fn unreachable_listener_is_found() {
+    let test = async |database: TestDatabase| {
+        let deployment = Deployment::new(&database).await;
+        let found = deployment.examine(&[]).await;
+        found.assert("database.listener", "ok", "can receive notifications");
+
+        let elsewhere = database.with_port(free_port()).url();
+        let found = deployment.examine(&[("DATABASE_LISTEN_URL", &elsewhere)]).await;
+        found.assert("database.listener", "warning", "Connection refused");
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
 async fn running_instance_is_asked() {
     let test = async |database: TestDatabase| {
         let deployment = Deployment::new(&database).await;
@@ -630,37 +642,4 @@ async fn exit_code_and_text_tell_the_worst_severity() {
         assert_eq!(outcome.stdout.lines().rev().nth(2), Some(line), "the worst come last");
     };
     TestDatabase::sqlite().run(test).await;
-}
-
-/// Returns the anchors of the headings of a page, as GitHub makes them.
-fn anchors(page: &str) -> Vec<String> {
-    let headings = page.lines().filter(|line| line.starts_with('#'));
-    let is_kept = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-    let anchor = |heading: &str| {
-        let text = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
-        text.chars().filter(|c| is_kept(*c)).collect()
-    };
-    headings.map(anchor).collect()
-}
-
-#[test]
-fn advice_names_sections_that_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut references = 0;
-    for entry in fs::read_dir(root.join("src/commands/doctor")).unwrap() {
-        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
-        for after in source.split("docs/").skip(1) {
-            let is_part = |c: char| c.is_ascii_alphanumeric() || "-_.#".contains(c);
-            let reference = after.split(|c| !is_part(c)).next().unwrap().trim_end_matches('.');
-            let (file, anchor) = reference.split_once('#').unwrap_or((reference, ""));
-            if file.is_empty() {
-                continue;
-            }
-            let page = fs::read_to_string(root.join("docs").join(file));
-            let page = page.unwrap_or_else(|error| panic!("docs/{file}: {error}"));
-            assert!(anchor.is_empty() || anchors(&page).iter().any(|a| a == anchor), "{reference}");
-            references += 1;
-        }
-    }
-    assert!(references > 30, "only {references} were found");
 }

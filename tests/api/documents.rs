@@ -56,6 +56,27 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn advice_of_doctor_names_sections_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let reference = Regex::new(r"docs/([\w-]+\.md)(?:#([\w-]+))?").unwrap();
+    let pages = read_pages();
+    let mut count = 0;
+    for entry in fs::read_dir(root.join("src/commands/doctor")).unwrap() {
+        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for found in reference.captures_iter(&source) {
+            let page = pages.get(&root.join("docs").join(&found[1]));
+            let is_alive = |page: &String| match found.get(2) {
+                Some(anchor) => anchors(page).contains(&anchor.as_str().to_owned()),
+                None => true,
+            };
+            assert!(page.is_some_and(is_alive), "{}", &found[0]);
+            count += 1;
+        }
+    }
+    assert!(count > 30, "only {count} were found");
+}
+
+#[test]
 fn every_file_in_the_architecture_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::finding::Finding;
 use crate::config::{Database, DatabaseSettings, PoolMode};
 use crate::store::{
-    self, DatabaseFacts, Integrity, OpenError, OpenFailure, PostgresFacts, StoreError,
+    self, DatabaseFacts, Integrity, ListenerState, OpenError, OpenFailure, PostgresFacts,
+    StoreError,
 };
 use crate::telemetry::ErrorChain;
 
@@ -234,7 +235,7 @@ fn judge_connections(
     settings: &DatabaseSettings,
     mode: PoolMode,
 ) -> Vec<Finding> {
-    let mut findings = vec![pool_mode(facts, mode), encryption(facts)];
+    let mut findings = vec![pool_mode(facts, mode), listener(facts), encryption(facts)];
     // Behind a pooler, its settings decide.
     if mode == PoolMode::Session {
         findings.push(connections(facts, settings));
@@ -245,7 +246,7 @@ fn judge_connections(
 /// Compares the pool mode with that of the pooler, as far as it shows.
 fn pool_mode(facts: &PostgresFacts, mode: PoolMode) -> Finding {
     const CHECK: &str = "database.pool_mode";
-    match (mode, facts.shares_connections) {
+    match (mode, facts.connection.shares_connections) {
         (PoolMode::Session, true) => Finding::error(
             CHECK,
             "DATABASE_URL leads to a pooler in transaction mode, and DATABASE_POOL_MODE is session: \
@@ -264,19 +265,36 @@ fn pool_mode(facts: &PostgresFacts, mode: PoolMode) -> Finding {
     }
 }
 
+fn listener(facts: &PostgresFacts) -> Finding {
+    const CHECK: &str = "database.listener";
+    match &facts.connection.listener {
+        ListenerState::Connects => Finding::ok(CHECK, "a connection can receive notifications"),
+        ListenerState::Off => Finding::ok(
+            CHECK,
+            "DATABASE_LISTEN_URL is not set, so logouts of other instances are polled",
+        ),
+        ListenerState::Fails(error) => Finding::warning(
+            CHECK,
+            format!("failed to connect for notifications: {}", ErrorChain(error)),
+            "see to DATABASE_LISTEN_URL; until then, logouts of other instances are polled \
+             (docs/runbook.md#portcullisrevocationlistenerdown)",
+        ),
+    }
+}
+
 fn encryption(facts: &PostgresFacts) -> Finding {
     const CHECK: &str = "database.encryption";
-    let is_local = facts.server_address.is_none_or(|address| address.is_loopback());
+    let is_local = facts.connection.server_address.is_none_or(|address| address.is_loopback());
     let advice = "set sslmode=verify-full in DATABASE_URL, unless the network between them is \
                   private, as that of a Compose stack is (docs/settings.md)";
     if is_local {
         return Finding::ok(CHECK, "the server is on this machine");
     }
-    if !facts.is_encrypted {
+    if !facts.connection.is_encrypted {
         let message = "the connection to the server is not encrypted";
         return Finding::warning(CHECK, message, advice);
     }
-    if !facts.verifies_certificate {
+    if !facts.connection.verifies_certificate {
         let message =
             "the connection is encrypted, but the certificate of the server is not verified";
         return Finding::warning(CHECK, message, advice);

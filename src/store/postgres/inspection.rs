@@ -1,5 +1,7 @@
 //! Facts about the server on PostgreSQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::postgres::{PgConnection, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Row, raw_sql};
@@ -10,8 +12,8 @@ use super::database::{PostgresStore, require_current_schema};
 use crate::store::error::{OpenFailure, StoreError};
 use crate::store::feed::with_timeout;
 use crate::store::inspection::{
-    AccountFacts, DatabaseFacts, InspectionStore, PostgresFacts, RoleFacts, ServerLimits,
-    SharedSettings,
+    AccountFacts, ConnectionFacts, DatabaseFacts, InspectionStore, ListenerState, PostgresFacts,
+    RoleFacts, ServerLimits, SharedSettings,
 };
 
 /// Selects the facts about the server. Lists are separated by spaces.
@@ -74,9 +76,11 @@ impl InspectionStore for PostgresStore {
 
     async fn inspect(&self) -> Result<DatabaseFacts, StoreError> {
         let shares_connections = self.shares_connections().await?;
+        let listener = self.listener_state().await;
         let row = self.fetch_one(SELECT_FACTS).await?;
         let ssl_mode = self.options.get_ssl_mode();
-        Ok(DatabaseFacts::Postgres(PostgresFacts {
+        let server_address: Option<String> = row.try_get("server_address")?;
+        Ok(DatabaseFacts::Postgres(Box::new(PostgresFacts {
             version: row.try_get("version")?,
             major_version: row.try_get("major_version")?,
             encoding: row.try_get("encoding")?,
@@ -88,19 +92,23 @@ impl InspectionStore for PostgresStore {
             isolation: row.try_get("isolation")?,
             asynchronous_standbys: row.try_get("asynchronous_standbys")?,
             synchronous_standbys: row.try_get("synchronous_standbys")?,
-            is_encrypted: row.try_get("is_encrypted")?,
-            verifies_certificate: matches!(ssl_mode, PgSslMode::VerifyCa | PgSslMode::VerifyFull),
-            server_address: row
-                .try_get::<Option<&str>, _>("server_address")?
-                .and_then(|address| address.parse().ok()),
-            shares_connections,
+            connection: ConnectionFacts {
+                is_encrypted: row.try_get("is_encrypted")?,
+                verifies_certificate: matches!(
+                    ssl_mode,
+                    PgSslMode::VerifyCa | PgSslMode::VerifyFull
+                ),
+                server_address: server_address.and_then(|address| address.parse().ok()),
+                shares_connections,
+                listener,
+            },
             limits: ServerLimits {
                 server: row.try_get("server_limit")?,
                 database: row.try_get("database_limit")?,
                 role: row.try_get("role_limit")?,
             },
             role: role_facts(&row)?,
-        }))
+        })))
     }
 
     async fn database_time(&self) -> Result<OffsetDateTime, StoreError> {
@@ -136,10 +144,22 @@ impl PostgresStore {
         Ok(row)
     }
 
+    async fn listener_state(&self) -> ListenerState {
+        let Some(options) = &self.listen_options else { return ListenerState::Off };
+        let connect = async { options.connect().await?.close().await };
+        match with_timeout(self.acquire_timeout(), connect).await {
+            Ok(()) => ListenerState::Connects,
+            Err(error) => ListenerState::Fails(error),
+        }
+    }
+
+    fn acquire_timeout(&self) -> Duration {
+        self.executor.pool.options().get_acquire_timeout()
+    }
+
     /// Returns `true` if two connections that are open at the same time, and used in turn, have had
     /// the same server connection. A pooler in transaction mode prefers the one used last.
     async fn shares_connections(&self) -> Result<bool, StoreError> {
-        let wait = self.executor.pool.options().get_acquire_timeout();
         let compare = async {
             let mut connections = [self.options.connect().await?, self.options.connect().await?];
             let mut is_shared = false;
@@ -152,7 +172,7 @@ impl PostgresStore {
             }
             Ok::<_, sqlx::Error>(is_shared)
         };
-        with_timeout(wait, compare).await
+        with_timeout(self.acquire_timeout(), compare).await
     }
 }
 
