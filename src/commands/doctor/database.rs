@@ -322,3 +322,85 @@ fn connections(facts: &PostgresFacts, settings: &DatabaseSettings) -> Finding {
         "lower DATABASE_MAX_CONNECTIONS, or raise the limit (docs/operations.md#how-much-it-takes)",
     )
 }
+
+/// What a test server cannot be: old, remote or encrypted.
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Severity;
+    use super::*;
+    use crate::store::{ConnectionFacts, RoleFacts, ServerLimits};
+
+    fn facts() -> PostgresFacts {
+        PostgresFacts {
+            version: "17.5".to_owned(),
+            major_version: 17,
+            encoding: "UTF8".to_owned(),
+            is_replica: false,
+            is_read_only: false,
+            synchronous_commit: "on".to_owned(),
+            fsync: "on".to_owned(),
+            full_page_writes: "on".to_owned(),
+            isolation: "read committed".to_owned(),
+            asynchronous_standbys: 0,
+            synchronous_standbys: 0,
+            connection: ConnectionFacts {
+                is_encrypted: true,
+                verifies_certificate: true,
+                server_address: Some([192, 0, 2, 1].into()),
+                shares_connections: false,
+                listener: ListenerState::Connects,
+            },
+            limits: ServerLimits { server: 97, database: None, role: None },
+            role: RoleFacts {
+                name: "portcullis_service".to_owned(),
+                attributes: Vec::new(),
+                owns_tables: false,
+                denied_tables: Vec::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn old_server_is_an_error() {
+        let severity =
+            |major_version| version(&PostgresFacts { major_version, ..facts() }).severity;
+        assert_eq!([12, 13].map(severity), [Severity::Error, Severity::Ok]);
+    }
+
+    #[test]
+    fn connection_beyond_this_machine_is_encrypted_and_verified() {
+        let remote = facts().connection.server_address;
+        let loopback = Some([127, 0, 0, 1].into());
+        for (server_address, is_encrypted, verifies_certificate, severity) in [
+            (remote, true, true, Severity::Ok),
+            (remote, true, false, Severity::Warning),
+            (remote, false, false, Severity::Warning),
+            (loopback, false, false, Severity::Ok),
+            (None, false, false, Severity::Ok),
+        ] {
+            let mut facts = facts();
+            let connection = &mut facts.connection;
+            connection.server_address = server_address;
+            connection.is_encrypted = is_encrypted;
+            connection.verifies_certificate = verifies_certificate;
+            assert_eq!(encryption(&facts).severity, severity, "{:?}", facts.connection);
+        }
+    }
+
+    #[test]
+    fn commit_that_does_not_wait_for_a_synchronous_standby_is_found() {
+        let severity = |value: &str| {
+            let synchronous_commit = value.to_owned();
+            standbys(&PostgresFacts { synchronous_standbys: 1, synchronous_commit, ..facts() })
+                .severity
+        };
+        assert_eq!(["on", "local"].map(severity), [Severity::Ok, Severity::Warning]);
+    }
+
+    #[test]
+    fn older_schema_is_an_error_where_the_role_must_not_migrate_it() {
+        let older = OpenFailure::Older { version: 14, needed: 15 };
+        assert_eq!(unusable_schema(&older, true).severity, Severity::Warning);
+        assert_eq!(unusable_schema(&older, false).severity, Severity::Error);
+    }
+}
