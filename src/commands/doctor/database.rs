@@ -311,8 +311,7 @@ fn connections(facts: &PostgresFacts, settings: &DatabaseSettings) -> Finding {
     if needed <= limit {
         let instances = limit / needed;
         let message = format!(
-            "an instance takes up to {needed} of {limit} connections, so there is room for \
-             {instances}"
+            "an instance takes up to {needed} of {limit} connections: room for {instances} instances"
         );
         return Finding::ok(CHECK, message);
     }
