@@ -13,6 +13,9 @@ FROM chef AS build
 COPY --from=plan /build/recipe.json recipe.json
 RUN cargo chef cook --release --locked --recipe-path recipe.json
 COPY . .
+# Commit that `portcullis --version` names, since .git is not copied: its hash and, after a comma, its
+# date.
+ARG PORTCULLIS_COMMIT
 RUN cargo build --release --locked --bin portcullis
 
 

@@ -23,7 +23,7 @@ lint: ## Check formatting, lints and docs
 generated: ## Rewrite docs/openapi.json and docs/help.txt
 	cargo build --quiet --locked --bin portcullis
 	target/debug/portcullis openapi > docs/openapi.json
-	target/debug/portcullis --help > docs/help.txt
+	{ target/debug/portcullis --help; echo; target/debug/portcullis help settings; } > docs/help.txt
 
 .PHONY: audit
 audit: ## Check licences, sources and advisories of the dependencies (needs cargo-deny)
@@ -111,7 +111,8 @@ up: .env ## Start the service with PostgreSQL, pgAdmin, Prometheus and Grafana
 	@grep -E '^[A-Z_]+=$$' .env.example | while IFS= read -r line; do \
 		grep -q "^$$line" .env || echo "$$line$$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')" >> .env; \
 	done
-	docker compose up --build --detach --wait --remove-orphans
+	PORTCULLIS_COMMIT="$$(git log -1 --format='%h, %cs' 2>/dev/null)" \
+		docker compose up --build --detach --wait --remove-orphans
 
 .PHONY: down
 down: ## Stop the services of `make up`; their data is kept

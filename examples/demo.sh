@@ -106,7 +106,7 @@ credentials='{"username":"testuser","password":"testpass"}'
 api --data "$credentials" "$service/auth/register" >/dev/null
 {
     "$program" role set customer --permission orders:read
-    "$program" user set-roles testuser user customer
+    "$program" user set-roles testuser --role user --role customer
 } >roles.log 2>&1
 token=$(api --data "$credentials" "$service/auth/login" | field access_token)
 bearer="Authorization: Bearer $token"

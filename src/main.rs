@@ -1,4 +1,5 @@
-//! The program: runs a command. A failure is one line on standard error and an exit code.
+//! The program: runs a command. A failure is one line on standard error and an exit code. A reader
+//! of the output that has gone is an exit code alone.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -11,7 +12,7 @@ use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
 use portcullis::config::{
     Cli, Command, Config, Database, DatabaseCommand, KeyArgs, KeyCommand, RawSettings,
-    SecretCommand, SecretKeySource, Warning,
+    SecretCommand, SecretKeySource, VERSION, Warning,
 };
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
@@ -28,9 +29,12 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If standard error cannot be written to, the exit code has to do.
-            let _ = writeln!(io::stderr(), "portcullis: {}", ErrorChain(error.as_ref()));
-            error.downcast_ref().map_or(ExitCode::FAILURE, CommandError::exit_code)
+            let command_error = error.downcast_ref::<CommandError>();
+            if !command_error.is_some_and(CommandError::is_broken_pipe) {
+                // If standard error cannot be written to, the exit code has to do.
+                let _ = writeln!(io::stderr(), "portcullis: {}", ErrorChain(error.as_ref()));
+            }
+            command_error.map_or(ExitCode::FAILURE, CommandError::exit_code)
         }
     }
 }
@@ -80,6 +84,8 @@ fn run() -> Result<(), Box<dyn Error>> {
             Ok(system.block_on(commands::doctor(args, &settings, Arc::new(SystemClock)))?)
         }
         Command::Openapi => Ok(commands::openapi()?),
+        Command::Settings => Ok(commands::settings()?),
+        Command::Completions { shell } => Ok(commands::completions(shell)?),
         Command::Migrate => {
             let config = settings.check_for_management()?;
             print_warnings(&config.warnings)?;
@@ -135,7 +141,13 @@ async fn serve(config: Config) -> Result<(), Box<dyn Error>> {
     if let Some(address) = application.management_address() {
         tracing::info!("metrics, probes, documentation and administration on http://{address}");
     }
-    tracing::info!(database, secret, "listening on http://{}", application.address());
+    tracing::info!(
+        version = VERSION,
+        database,
+        secret,
+        "listening on http://{}",
+        application.address()
+    );
     application.run_until_stopped(stop).await?;
     Ok(())
 }

@@ -8,6 +8,8 @@ use prometheus::{
 };
 use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 
+use crate::config::COMMIT;
+
 /// Buckets from a check in memory to a request that nearly timed out, in seconds.
 const LATENCY: &[f64] = &[
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -230,8 +232,8 @@ metrics! {
     database_connections_max: IntGauge = "portcullis_database_connections_max", [], &[];
     /// Log lines dropped because nothing read them.
     log_lines_dropped: IntCounter = "portcullis_log_lines_dropped_total", [], &[];
-    /// Always 1; the version is a label.
-    build_info: IntGaugeVec = "portcullis_build_info", ["version"], &[];
+    /// Always 1; the version and the commit are labels.
+    build_info: IntGaugeVec = "portcullis_build_info", ["version", "commit"], &[];
 }
 
 impl Metrics {
@@ -251,7 +253,7 @@ impl Metrics {
                 let _ = metrics.passwords_refused(door, reason);
             }
         }
-        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION"), COMMIT]).set(1);
         Ok(metrics)
     }
 

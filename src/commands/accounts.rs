@@ -3,15 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use super::error::CommandError;
 use super::lists::{PAGE, sessions};
 use super::output::Printer;
 use super::{export, import, input};
 use crate::clock::Clock;
-use crate::config::{ExportArgs, HashSettings, UserArgs, UserCommand};
+use crate::config::{ExportArgs, HashSettings, UserArgs, UserCommand, UserFilterArgs};
 use crate::domain::{
-    AuditAction, AuditRecord, ExternalId, PasswordHash, PasswordPolicy, Requester, Roles,
-    SessionId, User, UserChange, UserEdit, Username,
+    AccountError, AuditAction, AuditRecord, ExternalId, PasswordHash, PasswordPolicy, Requester,
+    RoleName, Roles, SessionId, User, UserChange, UserEdit, Username,
 };
 use crate::hashing::PasswordHasher;
 use crate::http::{ManagedAccountView, ResetCodeView};
@@ -43,53 +45,57 @@ impl Accounts {
     pub(super) async fn run(&self, args: UserArgs) -> Result<(), CommandError> {
         let printer = Printer { json: args.json };
         let user = match args.command {
-            UserCommand::List { prefix, external_id } => {
-                return self.list(prefix, external_id, &printer).await;
-            }
+            UserCommand::List(filter) => return self.list(&filter, &printer).await,
             UserCommand::Create { username, roles } => self.create(&username, &roles).await?,
-            UserCommand::Show { username } => return self.show(&username, &printer).await,
-            UserCommand::Disable { username } => self.change(&username, UserEdit::Disable).await?,
-            UserCommand::Enable { username } => self.change(&username, UserEdit::Enable).await?,
-            UserCommand::SetPassword { username } => self.set_password(&username).await?,
-            UserCommand::ResetCode { username } => {
-                return self.create_reset_code(&username, &printer).await;
+            UserCommand::Show { user } => return self.show(&user, &printer).await,
+            UserCommand::Disable { user, yes } => {
+                self.change_if_confirmed(&user, UserEdit::Disable, yes).await?
             }
-            UserCommand::SetRoles { username, roles } => {
-                self.change(&username, UserEdit::Roles(parse_roles(&roles)?)).await?
+            UserCommand::Enable { user } => self.change(&user, UserEdit::Enable).await?,
+            UserCommand::SetPassword { user } => self.set_password(&user).await?,
+            UserCommand::ResetCode { user } => {
+                return self.create_reset_code(&user, &printer).await;
             }
-            UserCommand::SetExternalId { username, external_id } => {
+            UserCommand::SetRoles { user, roles, yes } => {
+                let edit = UserEdit::Roles(Roles::parse(&roles)?);
+                self.change_if_confirmed(&user, edit, yes).await?
+            }
+            UserCommand::SetExternalId { user, external_id } => {
                 let external_id = external_id.as_deref().map(ExternalId::parse).transpose()?;
-                self.change(&username, UserEdit::ExternalId(external_id)).await?
+                self.change(&user, UserEdit::ExternalId(external_id)).await?
             }
-            UserCommand::SetMetadata { username, metadata } => {
-                self.change(&username, UserEdit::Metadata(metadata.parse()?)).await?
+            UserCommand::SetMetadata { user, metadata } => {
+                self.change(&user, UserEdit::Metadata(metadata.parse()?)).await?
             }
             UserCommand::Import(import) => {
                 return import::run(import, args.json, &*self.store, &*self.clock).await;
             }
-            UserCommand::Export(ExportArgs { username: None, hashes }) => {
-                return export::all(&*self.store, hashes).await;
+            UserCommand::Export(export) => return self.export(export).await,
+            UserCommand::Delete { user, yes } => {
+                self.change_if_confirmed(&user, UserEdit::Delete, yes).await?
             }
-            UserCommand::Export(ExportArgs { username: Some(username), .. }) => {
-                let user = self.find(&username).await?;
-                return export::one(&*self.store, &user, self.clock.now()).await;
+            UserCommand::EndSessions { user: Some(user), .. } => {
+                self.change(&user, UserEdit::EndSessions).await?
             }
-            UserCommand::Delete { username } => self.change(&username, UserEdit::Delete).await?,
-            UserCommand::EndSessions { username: Some(username), all: _ } => {
-                self.change(&username, UserEdit::EndSessions).await?
-            }
-            UserCommand::EndSessions { username: None, all: _ } => {
+            UserCommand::EndSessions { user: None, all: _, yes } => {
+                input::confirm("end the sessions of all accounts", yes)?;
                 return Ok(printer.ended_sessions(self.end_all_sessions().await?)?);
             }
-            UserCommand::Unthrottle { username } => self.unthrottle(&username).await?,
+            UserCommand::Unthrottle { user } => self.unthrottle(&user).await?,
         };
         Ok(printer.users([ManagedAccountView::from(&user)])?)
     }
 
+    /// Creates an account. Refuses its name and roles before it asks for a password.
     async fn create(&self, username: &str, roles: &[String]) -> Result<User, CommandError> {
         let username = Username::parse(username)?;
-        let user = User::new(username, parse_roles(roles)?, self.clock.now());
-        let password_hash = self.read_password(&user.username)?;
+        let roles = Roles::parse(roles)?;
+        if self.store.find_credentials(&username).await?.is_some() {
+            return Err(CommandError::Account(AccountError::UsernameTaken));
+        }
+        self.require_roles(&roles).await?;
+        let password_hash = self.read_password(&username)?;
+        let user = User::new(username, roles, self.clock.now());
         let record = AuditRecord::for_user(
             user.created_at,
             AuditAction::UserCreated,
@@ -100,25 +106,30 @@ impl Accounts {
         Ok(self.store.insert_user(&credentials, &record).await?)
     }
 
-    async fn list(
-        &self,
-        prefix: Option<String>,
-        external_id: Option<String>,
-        printer: &Printer,
-    ) -> Result<(), CommandError> {
-        let prefix = prefix.map(|prefix| Username::parse_existing(&prefix)).transpose()?;
-        let external_id = external_id.as_deref().map(ExternalId::parse).transpose()?;
+    /// Checks that roles exist.
+    async fn require_roles(&self, roles: &Roles) -> Result<(), CommandError> {
+        let known = self.store.list_roles().await?.roles.into_iter().map(|role| role.name);
+        let known: Roles = known.collect();
+        if roles.iter().all(|role| known.contains(role)) {
+            return Ok(());
+        }
+        Err(CommandError::Account(AccountError::UnknownRoles { known }))
+    }
+
+    async fn list(&self, raw: &UserFilterArgs, printer: &Printer) -> Result<(), CommandError> {
+        let filter = UserQuery {
+            prefix: raw.prefix.as_deref().map(Username::parse_existing).transpose()?,
+            role: raw.role.as_deref().map(RoleName::parse).transpose()?,
+            is_disabled: raw.disabled.then_some(true),
+            external_id: raw.external_id.as_deref().map(ExternalId::parse).transpose()?,
+            ..UserQuery::default()
+        };
+        self.require_roles(&filter.role.iter().cloned().collect()).await?;
         let mut users = Vec::new();
         loop {
             let after = users.last().map(|user: &ListedUser| user.key.clone());
-            let query = UserQuery {
-                prefix: prefix.clone(),
-                external_id: external_id.clone(),
-                after,
-                limit: PAGE,
-                ..UserQuery::default()
-            };
-            let page = self.store.list_users(&query).await?;
+            let page =
+                self.store.list_users(&UserQuery { after, limit: PAGE, ..filter.clone() }).await?;
             if page.is_empty() {
                 return Ok(printer.users(users.iter().map(ManagedAccountView::from))?);
             }
@@ -126,47 +137,82 @@ impl Accounts {
         }
     }
 
-    async fn show(&self, username: &str, printer: &Printer) -> Result<(), CommandError> {
-        let user = self.find(username).await?;
+    async fn export(&self, args: ExportArgs) -> Result<(), CommandError> {
+        let ExportArgs { user, hashes } = args;
+        let Some(user) = user else { return export::all(&*self.store, hashes).await };
+        let user = self.find(&user).await?;
+        export::one(&*self.store, &user, self.clock.now()).await
+    }
+
+    async fn show(&self, user: &str, printer: &Printer) -> Result<(), CommandError> {
+        let user = self.find(user).await?;
         let sessions = sessions(&*self.store, user.id, self.clock.now()).await?;
         Ok(printer.user(&user, &sessions)?)
     }
 
-    async fn find(&self, username: &str) -> Result<User, CommandError> {
-        let credentials = self.store.find_credentials(&Username::parse_existing(username)?).await?;
-        match credentials {
-            Some(credentials) => Ok(credentials.user),
-            None => Err(CommandError::NoSuchUser(username.to_owned())),
+    /// Finds an account by its id or its username. The id comes first: a username that is the id of
+    /// another account must not hide that account.
+    async fn find(&self, user: &str) -> Result<User, CommandError> {
+        let by_id = match user.parse::<Uuid>() {
+            Ok(id) => self.store.find_user(id.into()).await?,
+            Err(_) => None,
+        };
+        if let Some(found) = by_id {
+            return Ok(found);
         }
+        let found = self.store.find_credentials(&Username::parse_existing(user)?).await?;
+        let found = found.map(|credentials| credentials.user);
+        found.ok_or_else(|| CommandError::NoSuchUser(user.to_owned()))
     }
 
-    async fn set_password(&self, username: &str) -> Result<User, CommandError> {
-        let user = self.find(username).await?;
+    async fn set_password(&self, user: &str) -> Result<User, CommandError> {
+        let user = self.find(user).await?;
         let hash = self.read_password(&user.username)?;
-        self.change(username, UserEdit::Password(hash)).await
+        self.edit(&user, UserEdit::Password(hash)).await
     }
 
-    async fn create_reset_code(
-        &self,
-        username: &str,
-        printer: &Printer,
-    ) -> Result<(), CommandError> {
+    async fn create_reset_code(&self, user: &str, printer: &Printer) -> Result<(), CommandError> {
         let generated = generate_reset_code();
         let (code, hash) =
             generated.map_err(|_| io::Error::other("the system provides no random bytes"))?;
-        self.change(username, UserEdit::ResetCode(hash)).await?;
+        self.change(user, UserEdit::ResetCode(hash)).await?;
         Ok(printer.reset_code(ResetCodeView::new(&code))?)
     }
 
     /// Reads a new password for an account and hashes it.
     fn read_password(&self, username: &Username) -> Result<PasswordHash, CommandError> {
-        let password = input::password(&self.passwords)?.for_user(username)?;
+        let password = input::new_password(&self.passwords, username)?;
         Ok(self.hasher.hash(&password)?)
     }
 
-    async fn change(&self, username: &str, edit: UserEdit) -> Result<User, CommandError> {
+    async fn change(&self, user: &str, edit: UserEdit) -> Result<User, CommandError> {
+        let user = self.find(user).await?;
+        self.edit(&user, edit).await
+    }
+
+    /// Changes an account, and asks first if it is an administrator and none afterwards.
+    async fn change_if_confirmed(
+        &self,
+        user: &str,
+        edit: UserEdit,
+        yes: bool,
+    ) -> Result<User, CommandError> {
+        let user = self.find(user).await?;
+        if user.is_active_admin() && edit.removes_admin() {
+            let name = user.username.as_str();
+            let action = match edit {
+                UserEdit::Delete => format!("delete the administrator `{name}`"),
+                UserEdit::Disable => format!("disable the administrator `{name}`"),
+                _ => format!("take the role admin from `{name}`"),
+            };
+            input::confirm(&action, yes)?;
+        }
+        self.edit(&user, edit).await
+    }
+
+    async fn edit(&self, user: &User, edit: UserEdit) -> Result<User, CommandError> {
         let change = UserChange {
-            user_id: self.find(username).await?.id,
+            user_id: user.id,
             expected_version: None,
             edit,
             keep_session: None,
@@ -203,16 +249,12 @@ impl Accounts {
         }
     }
 
-    async fn unthrottle(&self, username: &str) -> Result<User, CommandError> {
-        let user = self.find(username).await?;
+    async fn unthrottle(&self, user: &str) -> Result<User, CommandError> {
+        let user = self.find(user).await?;
         let action = AuditAction::UserUnthrottled;
         let now = self.clock.now();
         let record = AuditRecord::for_user(now, action, &user, Requester::COMMAND_LINE);
         self.store.delete_failures(user.id, &record).await?;
         Ok(user)
     }
-}
-
-fn parse_roles(names: &[String]) -> Result<Roles, CommandError> {
-    Ok(Roles::parse(names)?)
 }

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::CommandError;
+use super::input;
 use super::output::Printer;
 use crate::clients::generate_secret;
 use crate::config::{ClientCommand, ClientRightsArgs, TokenSettings};
@@ -51,7 +52,11 @@ impl Clients<'_> {
             }
             ClientCommand::Disable { client } => self.edit(&client, ClientEdit::Disable).await?,
             ClientCommand::Enable { client } => self.edit(&client, ClientEdit::Enable).await?,
-            ClientCommand::Delete { client } => self.edit(&client, ClientEdit::Delete).await?,
+            ClientCommand::Delete { client, yes } => {
+                let client = self.find(&client).await?;
+                input::confirm(&format!("delete the client `{}`", client.name.as_str()), yes)?;
+                self.change(client.id, ClientEdit::Delete).await?
+            }
         };
         Ok(self.printer.clients([self.view(&client)])?)
     }
@@ -61,12 +66,13 @@ impl Clients<'_> {
         Ok(self.printer.clients(set.clients.iter().map(|client| self.view(client)))?)
     }
 
-    /// Finds a client by its name or its id.
+    /// Finds a client by its id or its name. The id comes first: a name that is the id of another
+    /// client must not hide that client.
     async fn find(&self, client: &str) -> Result<Client, CommandError> {
-        let is_wanted =
-            |found: &Client| found.name.as_str() == client || found.id.to_string() == client;
-        let found = self.read().await?.clients.into_iter().find(is_wanted);
-        Ok(found.ok_or(ClientError::NotFound)?)
+        let clients = self.read().await?.clients;
+        let by_id = clients.iter().find(|found| found.id.to_string() == client);
+        let found = by_id.or_else(|| clients.iter().find(|found| found.name.as_str() == client));
+        Ok(found.cloned().ok_or(ClientError::NotFound)?)
     }
 
     async fn read(&self) -> Result<ClientSet, CommandError> {

@@ -16,6 +16,10 @@ use crate::store::{
     BackupError, ClientWriteError, CopyError, OpenError, RoleWriteError, StoreError, WriteError,
 };
 
+/// Exit code that shells report for a program that ends because the reader of its output has gone:
+/// 128 and the number of SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
+
 /// Failure of a command.
 #[derive(Debug, Error)]
 pub enum CommandError {
@@ -52,7 +56,13 @@ pub enum CommandError {
     /// The repeated password differs from the first one.
     #[error("the passwords differ")]
     PasswordsDiffer,
-    /// No account has this username.
+    /// The action needs `--yes`, since there is no terminal to ask on.
+    #[error("to {0}, add --yes: there is no terminal to ask on")]
+    NotConfirmed(String),
+    /// The action was not confirmed.
+    #[error("nothing was changed")]
+    Declined,
+    /// No account has this id or username.
     #[error("there is no account `{0}`")]
     NoSuchUser(String),
     /// The account cannot be created or changed.
@@ -103,9 +113,16 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// Returns `true` if the reader of the output has gone, as in `portcullis user list | head -1`.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
     /// Returns the exit code of the program: 2 for invalid arguments, 3 if there is no such
     /// account, role or key, 4 for a conflict with its state, 5 if a part was left out, 6 for
-    /// warnings of `doctor --strict`, 1 for all other failures.
+    /// warnings of `doctor --strict`, 141 if the reader of the output has gone, 1 for all other
+    /// failures.
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -124,7 +141,8 @@ impl CommandError {
             | Self::Time
             | Self::Copy(CopyError::SameDatabase)
             | Self::Backup(BackupError::Postgres)
-            | Self::PasswordsDiffer => 2,
+            | Self::PasswordsDiffer
+            | Self::NotConfirmed(_) => 2,
             Self::NoSuchUser(_)
             | Self::Account(AccountError::NotFound)
             | Self::Client(ClientError::NotFound)
@@ -141,6 +159,7 @@ impl CommandError {
             | Self::Backup(BackupError::Exists(_))
             | Self::RoleChange(RoleError::BuiltIn | RoleError::InUse)
             | Self::Keys(KeysError::Key(KeyError::TooEarly(_) | KeyError::NotUsed)) => 4,
+            _ if self.is_broken_pipe() => BROKEN_PIPE,
             _ => 1,
         }
         .into()

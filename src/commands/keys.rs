@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use super::error::CommandError;
+use super::input;
 use super::output::Printer;
 use crate::clock::Clock;
 use crate::config::{Config, KeyCommand, SigningAlgorithm};
@@ -41,8 +42,11 @@ pub(super) async fn change(
         KeyCommand::Rotate => {
             keys.rotate(Requester::COMMAND_LINE).await?;
         }
-        KeyCommand::Revoke { kid, all: _ } => {
+        KeyCommand::Revoke { kid, all: _, yes } => {
             let id: Option<KeyId> = kid.map(|kid| kid.parse()).transpose()?;
+            if id.is_none() {
+                input::confirm("revoke all keys, and with them every access token", yes)?;
+            }
             keys.revoke(id, Requester::COMMAND_LINE).await?;
         }
     }

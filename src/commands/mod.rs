@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config::{
-    ClientArgs, Config, CopyConfig, DatabaseSettings, DoctorArgs, ImportArgs, KeyArgs,
-    ManagementConfig, RawSettings, RoleArgs, UserArgs, UserCommand,
+    self, Cli, ClientArgs, Config, CopyConfig, DatabaseSettings, DoctorArgs, ImportArgs, KeyArgs,
+    ManagementConfig, RawSettings, RoleArgs, Shell, UserArgs, UserCommand,
 };
 use crate::http;
 use crate::store::{self, SchemaPolicy, Store};
@@ -196,4 +196,20 @@ pub fn generate_secret() -> Result<(), CommandError> {
 /// Returns an error if standard output fails.
 pub fn openapi() -> Result<(), CommandError> {
     Ok(write!(io::stdout(), "{}", http::openapi(None))?)
+}
+
+/// Prints the script that completes the command line in a shell.
+///
+/// # Errors
+/// Returns an error if standard output fails.
+pub fn completions(shell: Shell) -> Result<(), CommandError> {
+    Ok(io::stdout().write_all(&config::completions(shell))?)
+}
+
+/// Prints the list of the settings.
+///
+/// # Errors
+/// Returns an error if standard output fails.
+pub fn settings() -> Result<(), CommandError> {
+    Ok(write!(io::stdout(), "{}", Cli::settings_help())?)
 }

@@ -8,21 +8,21 @@ use std::path::PathBuf;
 
 use url::Url;
 
-use super::cli::RawSettings;
+use super::cli::{RawSettings, default_of};
 use super::command::CopyArgs;
 use super::database_url::{URL_PARAMETERS, UrlParts, is_postgres, key_path, sqlite_path, trimmed};
 use super::env_file::is_readable_by_others;
 use super::names::VARIABLES;
 use super::settings::{
     Config, ConfigError, CopyConfig, Database, DatabaseSettings, HashSettings, HttpSettings,
-    KeySettings, ListenAddress, LogSettings, ManagementConfig, NetworkSettings, PoolMode,
-    PostgresSettings, Rate, RevocationSettings, Secret, SecretFile, SecretKeySource,
-    ThrottleSettings, TokenSettings, Warning,
+    KeySettings, ListenAddress, LogFormat, LogSettings, ManagementConfig, NetworkSettings,
+    PoolMode, PostgresSettings, Rate, RevocationSettings, Secret, SecretFile, SecretKeySource,
+    SigningAlgorithm, ThrottleSettings, TokenSettings, Warning,
 };
 use super::values::{
-    algorithm, at_least, at_most, audience, blocklist, host, iterations, leeway, listen_address,
-    log_filter, log_format, mebibytes, networks, number, one_of, origins, password_length,
-    pool_mode, positive_seconds, public_url, seconds, seconds_or_unlimited, threads,
+    audience, blocklist, count, duration, duration_or_unlimited, host, human_duration, iterations,
+    leeway, listen_address, log_filter, mebibytes, networks, number, one_of, origins, port,
+    positive_duration, public_url, threads,
 };
 use crate::domain::{Audience, FailureLimits, KeyPeriods, PasswordPolicy, SecretKey};
 
@@ -32,11 +32,20 @@ const MAX_FAILED_NAMES: u32 = 1_000;
 /// Name of the service, which is the issuer of the tokens without a public URL.
 const SERVICE_NAME: &str = "portcullis";
 
+const ALGORITHMS: &[(&str, SigningAlgorithm)] =
+    &[("ES256", SigningAlgorithm::Es256), ("HS256", SigningAlgorithm::Hs256)];
+
+const POOL_MODES: &[(&str, PoolMode)] =
+    &[("session", PoolMode::Session), ("transaction", PoolMode::Transaction)];
+
+const LOG_FORMATS: &[(&str, LogFormat)] =
+    &[("auto", LogFormat::Auto), ("json", LogFormat::Json), ("pretty", LogFormat::Pretty)];
+
 /// Parses a field of [`RawSettings`]. A problem is reported under the name of the environment
 /// variable, which is the field's name in upper case.
 macro_rules! setting {
     ($checker:ident, $field:ident, $parse:expr) => {
-        $checker.parse(&stringify!($field).to_uppercase(), &$checker.raw.$field, $parse)
+        $checker.setting(&stringify!($field).to_uppercase(), &$checker.raw.$field, $parse)
     };
 }
 
@@ -157,22 +166,29 @@ impl<'a> Checker<'a> {
         if let (Ok(http), Ok(hashing)) = (&http, &hashing)
             && hashing.max_wait >= http.request_timeout
         {
-            self.report("HASH_MAX_WAIT", "must be less than REQUEST_TIMEOUT");
+            let wait = human_duration(hashing.max_wait);
+            let timeout = human_duration(http.request_timeout);
+            let problem = format!("must be less than REQUEST_TIMEOUT ({timeout}), not {wait}");
+            self.report("HASH_MAX_WAIT", &problem);
         }
         build!(Config {
             http,
             database,
             tokens,
             public_url,
-            is_registration_open: setting!(self, registration, one_of("open", "closed")),
+            is_registration_open: setting!(
+                self,
+                registration,
+                one_of(&[("open", true), ("closed", false)])
+            ),
             keys,
             hashing,
             passwords: self.passwords(),
             throttle: self.throttle(),
             networks: self.networks(),
             revocations,
-            audit_retention: setting!(self, audit_retention, positive_seconds),
-            deleted_account_retention: setting!(self, deleted_account_retention, seconds),
+            audit_retention: setting!(self, audit_retention, positive_duration),
+            deleted_account_retention: setting!(self, deleted_account_retention, duration),
             log: self.log(),
             warnings: Ok(mem::take(&mut self.warnings)),
         })
@@ -206,36 +222,37 @@ impl<'a> Checker<'a> {
         build!(HttpSettings {
             address: self.address(),
             management_address: setting!(self, management_address, listen_address),
-            serves_docs: setting!(self, docs, one_of("on", "off")),
+            serves_docs: setting!(self, docs, one_of(&[("on", true), ("off", false)])),
             workers: setting!(self, http_workers, threads),
             token_cache_size: setting!(self, token_cache_size, mebibytes),
             trusted_proxies: setting!(self, trusted_proxies, networks),
             cors_allowed_origins: setting!(self, cors_allowed_origins, origins),
-            max_connections: setting!(self, http_max_connections, at_least(1)),
+            max_connections: setting!(self, http_max_connections, count("connections")),
             max_connections_per_address: setting!(
                 self,
                 http_max_connections_per_address,
-                at_least(1)
+                count("connections")
             ),
-            head_timeout: setting!(self, http_head_timeout, positive_seconds),
-            reply_timeout: setting!(self, http_reply_timeout, positive_seconds),
-            request_timeout: setting!(self, request_timeout, positive_seconds),
-            shutdown_drain: setting!(self, shutdown_drain, seconds),
-            shutdown_timeout: setting!(self, shutdown_timeout, seconds),
+            head_timeout: setting!(self, http_head_timeout, positive_duration),
+            reply_timeout: setting!(self, http_reply_timeout, positive_duration),
+            request_timeout: setting!(self, request_timeout, positive_duration),
+            shutdown_drain: setting!(self, shutdown_drain, duration),
+            shutdown_timeout: setting!(self, shutdown_timeout, duration),
         })
     }
 
     fn address(&mut self) -> Result<ListenAddress, Reported> {
-        build!(ListenAddress {
-            host: setting!(self, host, host),
-            port: setting!(self, port, number),
-        })
+        build!(ListenAddress { host: setting!(self, host, host), port: setting!(self, port, port) })
     }
 
     fn throttle(&mut self) -> Result<ThrottleSettings, Reported> {
-        let free = setting!(self, login_free_failures, at_least(1))?;
-        let max = setting!(self, login_max_failures, at_least(free))?;
-        let max_in_session = setting!(self, session_max_failures, at_least(1))?;
+        let free = setting!(self, login_free_failures, count("failures"))?;
+        let max = setting!(self, login_max_failures, count("failures"))?;
+        if max < free {
+            let problem = format!("must be at least LOGIN_FREE_FAILURES ({free}), not {max}");
+            return Err(self.report("LOGIN_MAX_FAILURES", &problem));
+        }
+        let max_in_session = setting!(self, session_max_failures, count("failures"))?;
         Ok(ThrottleSettings {
             login: FailureLimits { free, max },
             session: FailureLimits { free: free.min(max_in_session), max: max_in_session },
@@ -245,15 +262,19 @@ impl<'a> Checker<'a> {
     fn database(&mut self) -> Result<DatabaseSettings, Reported> {
         build!(DatabaseSettings {
             database: self.database_location(),
-            max_connections: setting!(self, database_max_connections, at_least(2)),
-            acquire_timeout: setting!(self, database_acquire_timeout, positive_seconds),
+            max_connections: setting!(
+                self,
+                database_max_connections,
+                number(2..=u32::MAX, "connections")
+            ),
+            acquire_timeout: setting!(self, database_acquire_timeout, positive_duration),
         })
     }
 
     fn database_location(&mut self) -> Result<Database, Reported> {
         let url_from_file = self.secret_file("DATABASE_URL_FILE");
         let listen_url = self.listen_url();
-        let pool_mode = setting!(self, database_pool_mode, pool_mode);
+        let pool_mode = setting!(self, database_pool_mode, one_of(POOL_MODES));
 
         let url = url_from_file?.unwrap_or_else(|| trimmed(&self.raw.database_url));
         let postgres = match self.parse_location("DATABASE_URL", url)? {
@@ -283,8 +304,12 @@ impl<'a> Checker<'a> {
     fn copied_database(&mut self, name: &str, url: &Secret) -> Result<DatabaseSettings, Reported> {
         build!(DatabaseSettings {
             database: self.parse_location(name, trimmed(url)),
-            max_connections: setting!(self, database_max_connections, at_least(2)),
-            acquire_timeout: setting!(self, database_acquire_timeout, positive_seconds),
+            max_connections: setting!(
+                self,
+                database_max_connections,
+                number(2..=u32::MAX, "connections")
+            ),
+            acquire_timeout: setting!(self, database_acquire_timeout, positive_duration),
         })
     }
 
@@ -323,9 +348,9 @@ impl<'a> Checker<'a> {
         build!(KeySettings {
             secret: self.secret_key_source(database),
             previous_secret: self.secret_key("JWT_SECRET_KEY_PREVIOUS"),
-            algorithm: setting!(self, jwt_algorithm, algorithm),
-            jwks_max_age: setting!(self, jwks_max_age, positive_seconds),
-            rotation_interval: setting!(self, jwt_key_rotation_interval, seconds_or_unlimited),
+            algorithm: setting!(self, jwt_algorithm, one_of(ALGORITHMS)),
+            jwks_max_age: setting!(self, jwks_max_age, positive_duration),
+            rotation_interval: setting!(self, jwt_key_rotation_interval, duration_or_unlimited),
         })
     }
 
@@ -338,12 +363,13 @@ impl<'a> Checker<'a> {
         let periods =
             KeyPeriods::new(keys.jwks_max_age, revocations.max_staleness, tokens.lifetime);
         let shortest = periods.shortest_interval();
-        if keys.rotation_interval.is_some_and(|interval| interval <= shortest) {
+        if let Some(interval) = keys.rotation_interval.filter(|interval| *interval <= shortest) {
             let problem = format!(
-                "must be more than {} s: twice JWKS_MAX_AGE plus REVOCATION_MAX_STALENESS, in which \
-                 a new key is published, and a fiftieth of the life of an access token, so that \
-                 the keys of all tokens are few",
-                shortest.as_secs()
+                "must be more than {}, not {}: twice JWKS_MAX_AGE plus REVOCATION_MAX_STALENESS, in \
+                 which a new key is published, and a fiftieth of the life of an access token, so \
+                 that the keys of all tokens are few",
+                human_duration(shortest),
+                human_duration(interval)
             );
             self.report("JWT_KEY_ROTATION_INTERVAL", &problem);
         }
@@ -394,10 +420,10 @@ impl<'a> Checker<'a> {
         build!(TokenSettings {
             audience: setting!(self, jwt_audience, audience).map(Audience::new),
             issuer: issuer.map(str::to_owned),
-            lifetime: setting!(self, jwt_access_token_expires, positive_seconds),
-            session_lifetime: setting!(self, jwt_refresh_token_expires, positive_seconds),
-            session_idle_timeout: setting!(self, session_idle_timeout, seconds_or_unlimited),
-            sessions_per_user: setting!(self, sessions_per_user, at_least(1)),
+            lifetime: setting!(self, jwt_access_token_expires, positive_duration),
+            session_lifetime: setting!(self, jwt_refresh_token_expires, positive_duration),
+            session_idle_timeout: setting!(self, session_idle_timeout, duration_or_unlimited),
+            sessions_per_user: setting!(self, sessions_per_user, count("sessions")),
             leeway: setting!(self, jwt_leeway, leeway),
         })
     }
@@ -406,12 +432,19 @@ impl<'a> Checker<'a> {
         build!(HashSettings {
             iterations: setting!(self, pbkdf2_iterations, iterations),
             threads: setting!(self, hash_threads, threads),
-            max_wait: setting!(self, hash_max_wait, seconds),
+            max_wait: setting!(self, hash_max_wait, duration),
         })
     }
 
     fn passwords(&mut self) -> Result<PasswordPolicy, Reported> {
-        let min_length = setting!(self, password_min_length, password_length);
+        let min_length = setting!(
+            self,
+            password_min_length,
+            number(
+                PasswordPolicy::LEAST_MIN_LENGTH..=PasswordPolicy::GREATEST_MIN_LENGTH,
+                "characters"
+            )
+        );
         let mut blocklist = setting!(self, password_blocklist, blocklist)?;
         if let Some(blocklist) = &mut blocklist {
             blocklist.insert(SERVICE_NAME);
@@ -434,34 +467,40 @@ impl<'a> Checker<'a> {
 
     fn failed_names(&mut self) -> Result<Option<Rate>, Reported> {
         let rate: Result<_, Reported> = build!(Rate {
-            burst: setting!(self, login_network_burst, at_most(MAX_FAILED_NAMES)),
-            interval: setting!(self, login_network_interval, positive_seconds),
+            burst: setting!(self, login_network_burst, number(0..=MAX_FAILED_NAMES, "names")),
+            interval: setting!(self, login_network_interval, positive_duration),
         });
         rate.map(Rate::unless_zero)
     }
 
     fn registrations(&mut self) -> Result<Option<Rate>, Reported> {
         let rate: Result<_, Reported> = build!(Rate {
-            burst: setting!(self, registration_network_burst, number),
-            interval: setting!(self, registration_network_interval, positive_seconds),
+            burst: setting!(
+                self,
+                registration_network_burst,
+                number(0..=u32::MAX, "registrations")
+            ),
+            interval: setting!(self, registration_network_interval, positive_duration),
         });
         rate.map(Rate::unless_zero)
     }
 
     fn revocations(&mut self) -> Result<RevocationSettings, Reported> {
-        let max_staleness = setting!(self, revocation_max_staleness, positive_seconds);
-        let poll_interval = setting!(self, revocation_poll_interval, positive_seconds);
+        let max_staleness = setting!(self, revocation_max_staleness, positive_duration);
+        let poll_interval = setting!(self, revocation_poll_interval, positive_duration);
         if let (Ok(poll_interval), Ok(max_staleness)) = (poll_interval, max_staleness)
             && poll_interval >= max_staleness
         {
-            self.report(
-                "REVOCATION_POLL_INTERVAL",
-                "must be less than REVOCATION_MAX_STALENESS: a third of it, say",
+            let (interval, bound) = (human_duration(poll_interval), human_duration(max_staleness));
+            let problem = format!(
+                "must be less than REVOCATION_MAX_STALENESS ({bound}), not {interval}: a third of \
+                 it, say"
             );
+            self.report("REVOCATION_POLL_INTERVAL", &problem);
         }
         build!(RevocationSettings {
-            capacity: setting!(self, revocation_capacity, at_least(1)).map(u64::from),
-            sweep_interval: setting!(self, revocation_sweep_interval, positive_seconds),
+            capacity: setting!(self, revocation_capacity, count("revocations")).map(u64::from),
+            sweep_interval: setting!(self, revocation_sweep_interval, positive_duration),
             max_staleness,
             poll_interval,
             receiver_rate: Ok(RevocationSettings::RECEIVER_RATE),
@@ -470,7 +509,7 @@ impl<'a> Checker<'a> {
 
     fn log(&mut self) -> Result<LogSettings, Reported> {
         build!(LogSettings {
-            format: setting!(self, log_format, log_format),
+            format: setting!(self, log_format, one_of(LOG_FORMATS)),
             filter: setting!(self, rust_log, log_filter),
         })
     }
@@ -524,6 +563,21 @@ impl<'a> Checker<'a> {
             Err(VarError::NotPresent) => Ok(self.raw.env_file.get(name).cloned()),
             Err(VarError::NotUnicode(_)) => Err(self.report(name, "must be text in UTF-8")),
         }
+    }
+
+    /// Parses a setting. A problem names the default, as an example of a value.
+    fn setting<T>(
+        &mut self,
+        variable: &str,
+        raw: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, Reported> {
+        self.parse(variable, raw, |raw| {
+            parse(raw).map_err(|problem| match default_of(variable) {
+                Some(default) => format!("{problem} (default: {default})"),
+                None => problem,
+            })
+        })
     }
 
     fn parse<T>(
@@ -588,14 +642,17 @@ mod tests {
         ]);
 
         let expected = [
-            "PORT must be a whole number in range, not `http`",
-            "REQUEST_TIMEOUT must be at least 1, not 0",
+            "PORT must be a port from 0 to 65535, not `http` (default: 5000)",
+            "REQUEST_TIMEOUT must be a duration from 1s to 49710d in whole seconds, minutes, hours \
+             or days, not `0` (default: 10s)",
             "JWT_SECRET_KEY is needed with Postgres, the same on every instance: \
              make one with `openssl rand -hex 32`",
-            "JWT_LEEWAY must be at most 60, not 61",
-            "PBKDF2_ITERATIONS must be at least 100000, not 1000",
-            "HASH_THREADS must be at most 1024, not 9999",
-            "LOG_FORMAT must be auto, json or pretty",
+            "JWT_LEEWAY must be a duration from 0 to 1m in whole seconds, minutes, hours or days, \
+             not `61` (default: 5s)",
+            "PBKDF2_ITERATIONS must be a whole number of iterations from 100000 to 5000000, not \
+             `1000` (default: 600000)",
+            "HASH_THREADS must be a whole number of threads from 0 to 1024, not `9999` (default: 0)",
+            "LOG_FORMAT must be auto, json or pretty, not `xml` (default: auto)",
         ];
         assert_eq!(problems.unwrap_err(), ConfigError(expected.map(str::to_owned).to_vec()));
     }
@@ -606,7 +663,8 @@ mod tests {
         let problem = check(&["--revocation-poll-interval=5"]).unwrap_err();
         assert_eq!(
             problem.to_string(),
-            "REVOCATION_POLL_INTERVAL must be less than REVOCATION_MAX_STALENESS: a third of it, say"
+            "REVOCATION_POLL_INTERVAL must be less than REVOCATION_MAX_STALENESS (5s), not 5s: a \
+             third of it, say"
         );
     }
 
@@ -619,14 +677,14 @@ mod tests {
                 "--jwt-key-rotation-interval",
                 interval,
             ]);
-            error.err().map(|error| error.0[0].split(':').next().unwrap().to_owned())
+            error.err().map(|error| error.0[0].split(',').next().unwrap().to_owned())
         };
         let name = "JWT_KEY_ROTATION_INTERVAL";
 
-        assert_eq!(shortest("3600", "605"), Some(format!("{name} must be more than 605 s")));
+        assert_eq!(shortest("3600", "605"), Some(format!("{name} must be more than 605s")));
         assert_eq!(shortest("3600", "606"), None);
         let month = "2592000";
-        assert_eq!(shortest(month, "3600"), Some(format!("{name} must be more than 51871 s")));
+        assert_eq!(shortest(month, "3600"), Some(format!("{name} must be more than 51871s")));
         assert_eq!(shortest(month, "86400"), None);
         assert_eq!(shortest(month, "0"), None);
     }
@@ -644,7 +702,10 @@ mod tests {
     fn hash_wait_must_be_below_the_request_timeout() {
         assert!(check(&["--hash-max-wait=9"]).is_ok());
         let problem = check(&["--hash-max-wait=10"]).unwrap_err();
-        assert_eq!(problem.to_string(), "HASH_MAX_WAIT must be less than REQUEST_TIMEOUT");
+        assert_eq!(
+            problem.to_string(),
+            "HASH_MAX_WAIT must be less than REQUEST_TIMEOUT (10s), not 10s"
+        );
     }
 
     #[test]
@@ -654,10 +715,13 @@ mod tests {
         assert_eq!(problem(&["--password-min-length=64", "--password-blocklist=common"]), None);
         for length in ["7", "65"] {
             let argument = format!("--password-min-length={length}");
-            let expected = format!("PASSWORD_MIN_LENGTH must be from 8 to 64, not {length}");
+            let expected = format!(
+                "PASSWORD_MIN_LENGTH must be a whole number of characters from 8 to 64, not \
+                 `{length}` (default: 8)"
+            );
             assert_eq!(problem(&[&argument]), Some(expected));
         }
-        let expected = "PASSWORD_BLOCKLIST names `/dev/null`, a file without words";
+        let expected = "PASSWORD_BLOCKLIST names `/dev/null`, a file without words (default: none)";
         assert_eq!(problem(&["--password-blocklist=/dev/null"]).as_deref(), Some(expected));
         let unreadable = problem(&["--password-blocklist=Common"]).unwrap();
         let expected =
@@ -863,14 +927,70 @@ mod tests {
     }
 
     #[test]
+    fn durations_have_a_unit_or_are_in_seconds() {
+        let retention = |value: &str| {
+            let config = check(&[&format!("--audit-retention={value}")]);
+            config.map(|config| human_duration(config.audit_retention))
+        };
+
+        for (value, expected) in [
+            ("90", "90s"),
+            ("90s", "90s"),
+            ("3600", "1h"),
+            (" 15m ", "15m"),
+            ("2h", "2h"),
+            ("24h", "1d"),
+            ("49710d", "49710d"),
+        ] {
+            assert_eq!(retention(value).as_deref(), Ok(expected), "{value}");
+        }
+        for refused in ["0", "0d", "-1", "1.5h", "1 h", "1h30m", "10ms", "1H", "h", "49711d"] {
+            let problem = retention(refused).unwrap_err().to_string();
+            let expected = format!(
+                "AUDIT_RETENTION must be a duration from 1s to 49710d in whole seconds, \
+                 minutes, hours or days, not `{refused}` (default: 365d)"
+            );
+            assert_eq!(problem, expected);
+        }
+        let most = "99999999999999999999d";
+        assert!(retention(most).is_err(), "{most} overflows");
+    }
+
+    #[test]
+    fn misspelt_word_is_refused_with_the_right_one() {
+        for (argument, expected) in [
+            (
+                "--jwt-algorithm=ES265",
+                "JWT_ALGORITHM must be ES256 or HS256, not `ES265`; did you mean ES256? (default: ES256)",
+            ),
+            (
+                "--database-pool-mode=transactions",
+                "DATABASE_POOL_MODE must be session or transaction, not `transactions`; did you \
+                 mean transaction? (default: session)",
+            ),
+            ("--docs=no", "DOCS must be on or off, not `no` (default: on)"),
+        ] {
+            assert_eq!(check(&[argument]).unwrap_err().to_string(), expected);
+        }
+        assert!(check(&["--jwt-algorithm=es256"]).is_ok());
+    }
+
+    #[test]
+    fn login_limit_is_at_least_the_free_failures() {
+        let problem = check(&["--login-max-failures=4"]).unwrap_err();
+        let expected = "LOGIN_MAX_FAILURES must be at least LOGIN_FREE_FAILURES (5), not 4";
+        assert_eq!(problem.to_string(), expected);
+    }
+
+    #[test]
     fn switches_take_one_of_two_words() {
         let config = check(&["--registration=Closed", "--docs=OFF"]).unwrap();
         assert!(!config.is_registration_open && !config.http.serves_docs);
 
         let problems = check(&["--registration=no", "--docs=false"]).unwrap_err();
         let expected = [
-            "DOCS must be on or off, not `false`",
-            "REGISTRATION must be open or closed, not `no`",
+            "DOCS must be on or off, not `false` (default: on)",
+            "REGISTRATION must be open or closed, not `no` (default: open)",
         ];
         assert_eq!(problems.0, expected);
     }

@@ -54,22 +54,30 @@ pub(super) fn warnings(
     in_file.chain(misspelt).map(Warning::Setting).collect()
 }
 
-/// Returns the setting that a name resembles most: a quarter of its letters may be wrong, or words
-/// may be missing at its end.
+/// Returns the setting that a name resembles most, or that begins with its words.
 fn similar<'a>(name: &str, settings: &'a [String]) -> Option<&'a str> {
     let name = name.to_uppercase();
     if let Some((_, setting)) = FOREIGN.iter().find(|(foreign, _)| *foreign == name) {
         return Some(setting);
     }
-    let distance = |setting: &&String| osa_distance(&name, setting);
-    let nearest = settings.iter().min_by_key(distance).filter(|setting| {
-        let letters = name.len().max(setting.len());
-        distance(setting) * 4 <= letters
-    });
+    let settings = || settings.iter().map(String::as_str);
     let begins_with_name =
-        |setting: &&String| setting.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_'));
-    let extended = settings.iter().find(begins_with_name).filter(|_| name.contains('_'));
-    nearest.or(extended).map(String::as_str)
+        |setting: &&str| setting.strip_prefix(&name).is_some_and(|rest| rest.starts_with('_'));
+    let extended = settings().find(begins_with_name).filter(|_| name.contains('_'));
+    nearest(&name, settings()).or(extended)
+}
+
+/// Returns the candidate that a word resembles most, ignoring case: a quarter of its letters may be
+/// wrong.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_uppercase();
+    let distances = candidates.map(|name| (osa_distance(&word, &name.to_uppercase()), name));
+    let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
+    let letters = word.len().max(name.len());
+    (distance * 4 <= letters).then_some(name)
 }
 
 #[cfg(test)]

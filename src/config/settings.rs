@@ -6,7 +6,6 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use ipnet::IpNet;
 use strum::IntoStaticStr;
 use thiserror::Error;
@@ -176,7 +175,7 @@ pub struct PostgresSettings {
 }
 
 /// Time for which a pooler assigns a server connection to a client, in PgBouncer's terms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolMode {
     /// Until the client disconnects; also the mode without a pooler.
     Session,
@@ -233,7 +232,7 @@ pub struct KeySettings {
 }
 
 /// Algorithm of the signatures of access tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "UPPERCASE", const_into_str)]
 pub enum SigningAlgorithm {
     /// Key pairs, which the service makes and rotates.
@@ -334,7 +333,7 @@ pub struct LogSettings {
 }
 
 /// Format of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// [`Pretty`](Self::Pretty) on a terminal, otherwise [`Json`](Self::Json).
     Auto,

@@ -1,25 +1,33 @@
 //! Formats of single settings. Each function parses one value, or tells what it must be.
 
+use std::fmt;
 use std::fs;
 use std::net::IpAddr;
 use std::num::{NonZeroU32, TryFromIntError};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use ipnet::{IpNet, Ipv4Net};
 use tracing_subscriber::filter::Targets;
 use url::{Position, Url};
 
-use super::settings::{ListenAddress, LogFormat, PoolMode, SigningAlgorithm};
-use crate::domain::{Blocklist, MAX_ITERATIONS, MAX_LEEWAY, PasswordPolicy};
+use super::names::nearest;
+use super::settings::ListenAddress;
+use crate::domain::{Blocklist, MAX_ITERATIONS, MAX_LEEWAY};
 
 /// Least number of PBKDF2 iterations. Tests bypass this check. [`MAX_ITERATIONS`] is the greatest.
 const MIN_ITERATIONS: u32 = 100_000;
 
 /// Largest number of threads: more than any machine has cores.
 const MAX_THREADS: usize = 1024;
+
+/// Units of durations, with their seconds, from the largest on.
+const UNITS: &[(&str, u64)] = &[("d", 24 * 60 * 60), ("h", 60 * 60), ("m", 60), ("s", 1)];
+
+/// Longest duration: 49,710 days, about 136 years.
+const LONGEST: Duration = Duration::from_hours(24 * 49_710);
 
 pub(super) fn text(raw: &str) -> Result<String, String> {
     if raw.is_empty() { Err("must not be empty".to_owned()) } else { Ok(raw.to_owned()) }
@@ -53,17 +61,25 @@ pub(super) fn listen_address(raw: &str) -> Result<Option<ListenAddress>, String>
     parse().map(Some).ok_or_else(problem)
 }
 
-/// Parses one of two words, and returns whether it is the first.
-pub(super) fn one_of(
-    first: &'static str,
-    second: &'static str,
-) -> impl Fn(&str) -> Result<bool, String> {
+/// Parses one of a few words, ignoring case.
+pub(super) fn one_of<T: Copy>(
+    words: &'static [(&'static str, T)],
+) -> impl Fn(&str) -> Result<T, String> {
     move |raw| {
-        let is = |word: &str| raw.eq_ignore_ascii_case(word);
-        if is(first) || is(second) {
-            return Ok(is(first));
-        }
-        Err(format!("must be {first} or {second}, not `{raw}`"))
+        let found = words.iter().find(|(word, _)| raw.eq_ignore_ascii_case(word));
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            let hint = nearest(raw, words.iter().copied());
+            let hint = hint.map(|word| format!("; did you mean {word}?")).unwrap_or_default();
+            format!("must be {}, not `{raw}`{hint}", alternatives(&words))
+        })
+    }
+}
+
+fn alternatives(words: &[&str]) -> String {
+    match words {
+        [first @ .., last] if !first.is_empty() => format!("{} or {last}", first.join(", ")),
+        words => words.concat(),
     }
 }
 
@@ -91,47 +107,39 @@ pub(super) fn audience(raw: &str) -> Result<Vec<String>, String> {
     names
         .map(|name| {
             let is_plain = name.bytes().all(|byte| byte.is_ascii_graphic());
-            let problem = || format!("must be names without spaces, not `{name}`");
+            let problem =
+                || format!("must be names without spaces, separated by commas, not `{name}`");
             if is_plain && name != "." { Ok(name.to_owned()) } else { Err(problem()) }
         })
         .collect()
 }
 
-pub(super) fn algorithm(raw: &str) -> Result<SigningAlgorithm, String> {
-    SigningAlgorithm::from_str(raw, true).map_err(|_| "must be ES256 or HS256".to_owned())
-}
-
-pub(super) fn number<T: FromStr>(raw: &str) -> Result<T, String> {
-    raw.parse().map_err(|_| format!("must be a whole number in range, not `{raw}`"))
-}
-
-pub(super) fn at_least(least: u32) -> impl Fn(&str) -> Result<u32, String> {
-    move |raw| match number(raw)? {
-        value if value < least => Err(format!("must be at least {least}, not {value}")),
-        value => Ok(value),
+/// Parses a whole number in a range, and says what it counts.
+pub(super) fn number<T: FromStr + PartialOrd + Copy + fmt::Display>(
+    range: RangeInclusive<T>,
+    unit: &'static str,
+) -> impl Fn(&str) -> Result<T, String> {
+    move |raw| match raw.trim().parse() {
+        Ok(value) if range.contains(&value) => Ok(value),
+        _ => {
+            let (least, most) = (range.start(), range.end());
+            Err(format!("must be a whole number of {unit} from {least} to {most}, not `{raw}`"))
+        }
     }
 }
 
-pub(super) fn at_most(most: u32) -> impl Fn(&str) -> Result<u32, String> {
-    move |raw| match number(raw)? {
-        value if value > most => Err(format!("must be at most {most}, not {value}")),
-        value => Ok(value),
-    }
+pub(super) fn port(raw: &str) -> Result<u16, String> {
+    raw.trim().parse().map_err(|_| format!("must be a port from 0 to 65535, not `{raw}`"))
+}
+
+/// Parses a number of things of which there is at least one.
+pub(super) fn count(unit: &'static str) -> impl Fn(&str) -> Result<u32, String> {
+    number(1..=u32::MAX, unit)
 }
 
 pub(super) fn iterations(raw: &str) -> Result<NonZeroU32, String> {
-    at_least(MIN_ITERATIONS)(raw)?;
-    let count = at_most(MAX_ITERATIONS)(raw)?;
+    let count = number(MIN_ITERATIONS..=MAX_ITERATIONS, "iterations")(raw)?;
     count.try_into().map_err(|error: TryFromIntError| error.to_string())
-}
-
-/// Parses the minimum length of a password.
-pub(super) fn password_length(raw: &str) -> Result<usize, String> {
-    let range = PasswordPolicy::LEAST_MIN_LENGTH..=PasswordPolicy::GREATEST_MIN_LENGTH;
-    match number(raw)? {
-        length if range.contains(&length) => Ok(length),
-        length => Err(format!("must be from {} to {}, not {length}", range.start(), range.end())),
-    }
 }
 
 /// Reads the words that are refused as passwords.
@@ -152,40 +160,71 @@ pub(super) fn blocklist(raw: &str) -> Result<Option<Blocklist>, String> {
     }
 }
 
-/// Parses a number of MiB, at most 65,535, and returns it in bytes.
+/// Parses a number of MiB, and returns it in bytes.
 pub(super) fn mebibytes(raw: &str) -> Result<usize, String> {
-    number::<u16>(raw).map(|mebibytes| usize::from(mebibytes).saturating_mul(1024 * 1024))
+    let mebibytes = number(0..=u16::MAX, "MiB")(raw)?;
+    Ok(usize::from(mebibytes).saturating_mul(1024 * 1024))
 }
 
-pub(super) fn seconds(raw: &str) -> Result<Duration, String> {
-    number::<u32>(raw).map(|seconds| Duration::from_secs(seconds.into()))
+/// Parses a duration, which may be zero.
+pub(super) fn duration(raw: &str) -> Result<Duration, String> {
+    duration_in(Duration::ZERO..=LONGEST)(raw)
 }
 
-pub(super) fn positive_seconds(raw: &str) -> Result<Duration, String> {
-    at_least(1)(raw).map(|seconds| Duration::from_secs(seconds.into()))
+pub(super) fn positive_duration(raw: &str) -> Result<Duration, String> {
+    duration_in(Duration::from_secs(1)..=LONGEST)(raw)
 }
 
 /// Parses a duration; 0 means no limit.
-pub(super) fn seconds_or_unlimited(raw: &str) -> Result<Option<Duration>, String> {
-    let duration = seconds(raw)?;
+pub(super) fn duration_or_unlimited(raw: &str) -> Result<Option<Duration>, String> {
+    let duration = duration(raw)?;
     Ok(if duration.is_zero() { None } else { Some(duration) })
 }
 
 /// Parses a leeway. It is bounded, since revocations have to outlive it on every instance.
 pub(super) fn leeway(raw: &str) -> Result<Duration, String> {
-    match seconds(raw)? {
-        leeway if leeway > MAX_LEEWAY => {
-            Err(format!("must be at most {}, not {}", MAX_LEEWAY.as_secs(), leeway.as_secs()))
-        }
-        leeway => Ok(leeway),
+    duration_in(Duration::ZERO..=MAX_LEEWAY)(raw)
+}
+
+fn duration_in(range: RangeInclusive<Duration>) -> impl Fn(&str) -> Result<Duration, String> {
+    move |raw| {
+        let duration = parse_duration(raw.trim()).filter(|duration| range.contains(duration));
+        duration.ok_or_else(|| {
+            let (least, most) = (human_duration(*range.start()), human_duration(*range.end()));
+            format!(
+                "must be a duration from {least} to {most} in whole seconds, minutes, hours or \
+                 days, not `{raw}`"
+            )
+        })
+    }
+}
+
+/// Parses a whole number of seconds, or of the unit after it.
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = &text[digits.len()..];
+    let (_, seconds_of_unit) = match unit {
+        "" => ("", 1),
+        _ => *UNITS.iter().find(|(name, _)| *name == unit)?,
+    };
+    let seconds = digits.parse::<u64>().ok()?.checked_mul(seconds_of_unit)?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Writes a duration as [`parse_duration`] reads it, in the largest unit that divides it.
+pub(super) fn human_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let divides = |(_, unit): &&(&str, u64)| seconds > 0 && seconds.is_multiple_of(*unit);
+    match UNITS.iter().find(divides) {
+        Some((name, unit)) => format!("{}{name}", seconds / unit),
+        None => "0".to_owned(),
     }
 }
 
 /// Parses a number of threads; 0 means one per core.
 pub(super) fn threads(raw: &str) -> Result<usize, String> {
-    match number(raw)? {
+    match number(0..=MAX_THREADS, "threads")(raw)? {
         0 => Ok(thread::available_parallelism().map_or(1, Into::into)),
-        count if count > MAX_THREADS => Err(format!("must be at most {MAX_THREADS}, not {count}")),
         count => Ok(count),
     }
 }
@@ -234,14 +273,8 @@ fn origin(text: &str) -> Result<String, String> {
     }
 }
 
-pub(super) fn pool_mode(raw: &str) -> Result<PoolMode, String> {
-    PoolMode::from_str(raw, true).map_err(|_| "must be session or transaction".to_owned())
-}
-
-pub(super) fn log_format(raw: &str) -> Result<LogFormat, String> {
-    LogFormat::from_str(raw, true).map_err(|_| "must be auto, json or pretty".to_owned())
-}
-
 pub(super) fn log_filter(raw: &str) -> Result<Targets, String> {
-    raw.parse().map_err(|error| format!("must be a log filter: {error}"))
+    raw.parse().map_err(|error| {
+        format!("must be a log filter like info,portcullis=debug, not `{raw}`: {error}")
+    })
 }

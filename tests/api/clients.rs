@@ -515,8 +515,8 @@ async fn client_commands_change_the_clients(database: TestDatabase) {
     assert_eq!(run("create orders").await.0, Some(4));
     assert_eq!(run("create two,words").await.0, Some(2));
     assert_eq!(run("create other --audience moon").await.0, Some(2));
-    assert_eq!(run("delete orders").await.0, Some(0));
-    assert_eq!(run("delete orders").await.0, Some(3));
+    assert_eq!(run("delete orders --yes").await.0, Some(0));
+    assert_eq!(run("delete orders --yes").await.0, Some(3));
 }
 
 async fn other_instance_refuses_a_disabled_client(database: TestDatabase) {

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{
-    Outcome, Process, TestApp, TestDatabase, credentials, document, eventually, on_both_databases,
-    run_command, send,
+    Outcome, Process, Terminal, TestApp, TestDatabase, credentials, document, eventually,
+    on_both_databases, run_command, send,
 };
 
 on_both_databases![
@@ -23,6 +23,13 @@ on_both_databases![
     broken_account_is_listed,
     new_password_follows_the_policy,
     reset_code_is_printed,
+    account_is_found_by_its_id_before_its_name,
+    accounts_are_filtered,
+    dangerous_command_needs_consent,
+    terminal_is_asked_for_consent,
+    terminal_is_asked_for_a_password_again,
+    refused_account_is_not_asked_for_a_password,
+    output_ends_quietly_without_a_reader,
 ];
 
 /// Runs a command line with a text on standard input.
@@ -115,10 +122,10 @@ async fn running_service_applies_commands(database: TestDatabase) {
     for (command, new_password, allows_login) in [
         ("end-sessions alice", None, true),
         ("set-password alice", Some("battery staple"), true),
-        ("set-roles alice user admin", None, true),
-        ("disable alice", None, false),
+        ("set-roles alice --role user --role admin", None, true),
+        ("disable alice --yes", None, false),
         ("enable alice", None, true),
-        ("delete alice", None, false),
+        ("delete alice --yes", None, false),
     ] {
         app.register("alice", password).await;
         let login = app.log_in("alice", password).await;
@@ -145,9 +152,14 @@ async fn refused_command_explains_and_sets_exit_code(database: TestDatabase) {
         ("show ghost", "", 3, "there is no account `ghost`"),
         ("delete ghost", "", 3, "there is no account `ghost`"),
         ("create ROOT", "correct horse", 4, "the username is taken"),
-        ("disable root", "", 4, "the account is the last administrator"),
-        ("set-roles root user", "", 4, "the account is the last administrator"),
-        ("set-roles root god", "", 2, "roles must be among these: admin, introspector, user"),
+        ("disable root --yes", "", 4, "the account is the last administrator"),
+        ("set-roles root --role user --yes", "", 4, "the account is the last administrator"),
+        (
+            "set-roles root --role admin,god",
+            "",
+            2,
+            "roles must be among these: admin, introspector, user",
+        ),
         ("create bob", "short\n", 2, "bad password: Password must be at least 8 characters long"),
         (
             "create \u{265a}",
@@ -373,4 +385,238 @@ async fn reset_code_is_printed(database: TestDatabase) {
     run_user_command(&database, "disable alice", "").await;
     let disabled = run_user_command(&database, "reset-code alice", "").await;
     disabled.assert_refused(4, "portcullis: the account is disabled");
+}
+
+/// Creates `root`, an administrator, and `alice`.
+async fn create_root_and_alice(database: &TestDatabase) {
+    for command in ["create root --role admin", "create alice"] {
+        let created = run_user_command(database, command, "correct horse").await;
+        assert_eq!(created.exit_code, Some(0), "{created:?}");
+    }
+}
+
+/// Lists usernames with their roles, and `-` after those of disabled accounts.
+async fn accounts(database: &TestDatabase) -> Vec<String> {
+    let listed = run_user_command(database, "list --json", "").await.json_lines();
+    let describe = |account: &Value| {
+        let roles = account["roles"].to_string();
+        let disabled = if account["disabled_at"].is_null() { "" } else { " -" };
+        format!("{} {roles}{disabled}", account["username"].as_str().unwrap())
+    };
+    listed.iter().map(describe).collect()
+}
+
+async fn account_is_found_by_its_id_before_its_name(database: TestDatabase) {
+    create_root_and_alice(&database).await;
+    let username = async |user: &str| {
+        let shown = run_user_command(&database, &format!("show {user} --json"), "").await;
+        shown.json_lines()[0]["username"].as_str().unwrap().to_owned()
+    };
+    let listed = run_user_command(&database, "list --json", "").await.json_lines();
+    let id = listed[0]["id"].as_str().unwrap();
+    assert_eq!(username(id).await, "alice");
+
+    let command = format!("create {id}");
+    assert_eq!(run_user_command(&database, &command, "correct horse").await.exit_code, Some(0));
+
+    assert_eq!(username(id).await, "alice", "an id is not hidden by a name");
+    let deleted = run_user_command(&database, &format!("delete {id}"), "").await;
+    assert_eq!(deleted.exit_code, Some(0), "{deleted:?}");
+    assert_eq!(username(id).await, id, "the name of an account without such an id is its name");
+    let unknown = "00000000-0000-4000-8000-000000000000";
+    let refused = run_user_command(&database, &format!("show {unknown}"), "").await;
+    refused.assert_refused(3, &format!("portcullis: there is no account `{unknown}`"));
+}
+
+async fn accounts_are_filtered(database: TestDatabase) {
+    for command in [
+        "create root --role admin",
+        "create anna --role admin,user",
+        "create albert --role admin",
+        "create bob",
+        "disable anna --yes",
+        "disable bob",
+    ] {
+        let outcome = run_user_command(&database, command, "correct horse").await;
+        assert_eq!(outcome.exit_code, Some(0), "{outcome:?}");
+    }
+
+    for (filter, expected) in [
+        ("--role admin", vec!["albert", "anna", "root"]),
+        ("--disabled", vec!["anna", "bob"]),
+        ("--role admin --disabled", vec!["anna"]),
+        ("--role admin --prefix a", vec!["albert", "anna"]),
+        ("--role user --prefix r", vec![]),
+    ] {
+        let listed = run_user_command(&database, &format!("list {filter} --json"), "").await;
+        let listed = listed.json_lines();
+        let names: Vec<_> =
+            listed.iter().map(|account| account["username"].as_str().unwrap()).collect();
+        assert_eq!(names, expected, "{filter}");
+    }
+    let unknown = run_user_command(&database, "list --role god", "").await;
+    let message = "portcullis: roles must be among these: admin, introspector, user";
+    unknown.assert_refused(2, message);
+}
+
+async fn dangerous_command_needs_consent(database: TestDatabase) {
+    create_root_and_alice(&database).await;
+    run_user_command(&database, "create other --role admin", "correct horse").await;
+    let run = async |command: &str| run(&mut Process::command(&database), command, "y\n").await;
+    let service = Process::start(&database).await;
+    assert_eq!(run("client create orders").await.exit_code, Some(0));
+    let before = accounts(&database).await;
+
+    let commands = [
+        ("user disable root", "disable the administrator `root`"),
+        ("user set-roles root --role user", "take the role admin from `root`"),
+        ("user end-sessions --all", "end the sessions of all accounts"),
+        ("key revoke --all", "revoke all keys, and with them every access token"),
+        ("client delete orders", "delete the client `orders`"),
+        ("user delete other", "delete the administrator `other`"),
+    ];
+    for (command, action) in commands {
+        let message = format!("portcullis: to {action}, add --yes: there is no terminal to ask on");
+        run(command).await.assert_refused(2, &message);
+    }
+    assert_eq!(accounts(&database).await, before);
+    drop(service);
+
+    // Neither needs consent: an account that is no administrator, and an administrator that stays one.
+    for command in
+        ["user disable alice", "user enable alice", "user set-roles root --role admin --role user"]
+    {
+        assert_eq!(run(command).await.exit_code, Some(0), "{command}");
+    }
+    for (command, _) in commands {
+        let consented = run(&format!("{command} --yes")).await;
+        // The last one would delete the last administrator.
+        let expected = if command == "user delete other" { 4 } else { 0 };
+        assert_eq!(consented.exit_code, Some(expected), "{command}: {consented:?}");
+    }
+}
+
+async fn terminal_is_asked_for_consent(database: TestDatabase) {
+    create_root_and_alice(&database).await;
+    run_user_command(&database, "create other --role admin", "correct horse").await;
+    let program = Process::command(&database);
+    let question = "Really delete the administrator `other`? [y/N] ";
+
+    for answer in ["", "n", "maybe"] {
+        let mut terminal = Terminal::start(&program, "user delete other");
+        terminal.answer(question, answer).await;
+        let (exit_code, output) = terminal.finish().await;
+        assert_eq!(exit_code, Some(1), "{output}");
+        assert!(output.ends_with("portcullis: nothing was changed\r\n"), "{output}");
+    }
+    assert_eq!(accounts(&database).await.len(), 3);
+
+    let mut terminal = Terminal::start(&program, "user delete other");
+    terminal.answer(question, "y").await;
+    assert_eq!(terminal.finish().await.0, Some(0));
+    assert_eq!(accounts(&database).await, [r#"alice ["user"]"#, r#"root ["admin"]"#]);
+}
+
+async fn terminal_is_asked_for_a_password_again(database: TestDatabase) {
+    let program = Process::command(&database);
+
+    let mut terminal = Terminal::start(&program, "user create alice");
+    terminal.answer("Password: ", "short").await;
+    terminal.answer("at least 8 characters long; try again\r\nPassword: ", "correct horse").await;
+    terminal.answer("Again: ", "correct house").await;
+    terminal.answer("the passwords differ; try again\r\nPassword: ", "correct horse").await;
+    terminal.answer("Again: ", "correct horse").await;
+    let (exit_code, output) = terminal.finish().await;
+    assert_eq!(exit_code, Some(0), "{output}");
+    assert!(!output.contains("correct horse"), "{output}");
+
+    let mut terminal = Terminal::start(&program, "user set-password alice");
+    for _ in 0..3 {
+        terminal.answer("Password: ", "battery staple").await;
+        terminal.answer("Again: ", "battery").await;
+    }
+    let (exit_code, output) = terminal.finish().await;
+    assert_eq!(exit_code, Some(2), "{output}");
+    assert!(output.ends_with("portcullis: the passwords differ\r\n"), "{output}");
+
+    let app = TestApp::start(&database).await;
+    assert_eq!(app.log_in("alice", "correct horse").await.status, 200);
+}
+
+async fn refused_account_is_not_asked_for_a_password(database: TestDatabase) {
+    create_root_and_alice(&database).await;
+    let program = Process::command(&database);
+
+    for (command, exit_code, message) in [
+        ("create ALICE", 4, "the username is taken"),
+        ("create bob --role god", 2, "roles must be among these"),
+        ("create a,b --role God", 2, "bad role"),
+        ("create two\\ words", 2, "bad username"),
+        ("set-password ghost", 3, "there is no account `ghost`"),
+    ] {
+        let terminal = Terminal::start(&program, &format!("user {command}"));
+        let (code, output) = terminal.finish().await;
+        assert_eq!(code, Some(exit_code), "{output}");
+        assert!(output.contains(message) && !output.contains("Password: "), "{output}");
+    }
+}
+
+async fn output_ends_quietly_without_a_reader(database: TestDatabase) {
+    create_root_and_alice(&database).await;
+
+    for arguments in ["user list", "user list --json", "user export", "openapi", "help settings"] {
+        let mut command = Process::command(&database);
+        command.args(arguments.split(' ')).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        // clap ends the help.
+        let exit_code = if arguments == "help settings" { 0 } else { 141 };
+        assert_eq!(output.status.code(), Some(exit_code), "{arguments}: {stderr}");
+        assert!(!stderr.contains("portcullis: "), "{arguments}: {stderr}");
+    }
+}
+
+#[actix_web::test]
+async fn completions_need_neither_database_nor_secret() {
+    for (shell, line) in [
+        ("bash", "complete -F _portcullis"),
+        ("zsh", "#compdef portcullis"),
+        ("fish", "complete -c portcullis"),
+    ] {
+        let mut command = Process::command(&TestDatabase::sqlite());
+        command.env_remove("JWT_SECRET_KEY").env("DATABASE_URL", "postgres://127.0.0.1:1/none");
+        let printed = run(&mut command, &format!("completions {shell}"), "").await;
+        assert_eq!((printed.exit_code, printed.stderr.as_str()), (Some(0), ""));
+        assert!(printed.stdout.contains(line), "{printed:?}");
+        assert!(printed.stdout.contains("set-roles"), "{printed:?}");
+    }
+}
+
+#[actix_web::test]
+async fn version_names_the_commit() {
+    let database = TestDatabase::sqlite();
+    let printed = run(&mut Process::command(&database), "--version", "").await;
+    let version = portcullis::config::VERSION;
+    assert_eq!(printed.stdout, format!("portcullis {version}\n"));
+    assert!(version.starts_with(concat!(env!("CARGO_PKG_VERSION"), " (")), "{version}");
+    let process = Process::start(&database).await;
+    assert!(process.log().contains(&format!(r#""version":"{version}""#)), "{}", process.log());
+}
+
+#[actix_web::test]
+async fn misspelt_command_and_option_are_refused_with_the_right_one() {
+    for (arguments, right) in [
+        ("usr list", "'user'"),
+        ("user creat alice", "'create'"),
+        ("user create alice --rolle admin", "'--role'"),
+        ("user export --hashes djago", "'django'"),
+        ("user list --databse-url=sqlite://a", "'--database-url'"),
+    ] {
+        let refused = run(&mut Process::command(&TestDatabase::sqlite()), arguments, "").await;
+        assert_eq!(refused.exit_code, Some(2), "{refused:?}");
+        let tip = refused.stderr.lines().find(|line| line.contains("tip: a similar"));
+        assert!(tip.is_some_and(|tip| tip.ends_with(right)), "{refused:?}");
+    }
 }

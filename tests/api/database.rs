@@ -427,7 +427,7 @@ async fn all_sessions_are_ended(database: TestDatabase) {
     };
     database.execute(insert).await;
 
-    let ended = run(&mut Process::command(&database), "user end-sessions --all", "").await;
+    let ended = run(&mut Process::command(&database), "user end-sessions --all --yes", "").await;
 
     assert_eq!((ended.exit_code, ended.stdout.as_str()), (Some(0), "ended 3002 sessions\n"));
     assert_eq!(count(&database, "sessions").await, 0);
@@ -438,7 +438,8 @@ async fn all_sessions_are_ended(database: TestDatabase) {
     assert_eq!(app.log_in("alice", "correct horse").await.status, 200);
     let both = run(&mut Process::command(&database), "user end-sessions alice --all", "").await;
     assert_eq!(both.exit_code, Some(2));
-    let json = run(&mut Process::command(&database), "user end-sessions --all --json", "").await;
+    let json =
+        run(&mut Process::command(&database), "user end-sessions --all --yes --json", "").await;
     assert_eq!(json.json_lines(), [json!({ "ended_sessions": 1 })]);
 }
 

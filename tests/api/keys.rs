@@ -315,13 +315,13 @@ async fn key_commands_change_the_keys(database: TestDatabase) {
     assert_eq!(code, Some(3));
     let (code, _) = run_key_command(&database, "key revoke nonsense").await;
     assert_eq!(code, Some(2));
-    let (code, all) = run_key_command(&database, "key revoke --all --json").await;
+    let (code, all) = run_key_command(&database, "key revoke --all --yes --json").await;
     assert_eq!((code, all.len()), (Some(0), 2));
 }
 
 async fn audit_log_tells_the_service_from_the_command_line(database: TestDatabase) {
     let service = Process::start(&database).await;
-    run_key_command(&database, "key revoke --all").await;
+    run_key_command(&database, "key revoke --all --yes").await;
 
     let admin = service.app.register_admin(&database).await;
     let log = service.app.send_with_token(Method::GET, "/admin/audit", &admin).await;

@@ -29,6 +29,14 @@ on_both_databases![
 
 const DASHBOARD: &str = "monitoring/grafana/dashboards/portcullis.json";
 
+const BUILD_INFO: &str = concat!(
+    "portcullis_build_info{commit=\"",
+    env!("PORTCULLIS_COMMIT"),
+    "\",version=\"",
+    env!("CARGO_PKG_VERSION"),
+    "\"}"
+);
+
 async fn echoed_request_id(app: &TestApp, id: &str) -> String {
     let reply = send(app.request(Method::GET, "/").header("x-request-id", id)).await;
     reply.header("x-request-id").expect("the reply has a request ID").to_owned()
@@ -255,7 +263,7 @@ async fn logins_registrations_and_revocations_are_counted(database: TestDatabase
         ("portcullis_hash_duration_seconds_count", 4),
         ("portcullis_hash_wait_seconds_count", 4),
         ("portcullis_hash_threads", 2),
-        (concat!("portcullis_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1),
+        (BUILD_INFO, 1),
     ] {
         assert_eq!(app.metric(sample).await, value, "{sample}");
     }

@@ -194,7 +194,7 @@ async fn end_tokens_by_command(
         "role" => {
             app.register(way, "correct horse").await;
             run_command(database, &format!("role set {way} --permission orders:read")).await;
-            run_command(database, &format!("user set-roles {way} {way}")).await;
+            run_command(database, &format!("user set-roles {way} --role {way}")).await;
             let token = app.log_in_for_token(way).await;
             run_command(database, &format!("role set {way}")).await;
             token
@@ -202,7 +202,8 @@ async fn end_tokens_by_command(
         way => {
             let client = create_client(app, admin, way, "dashboard:read").await;
             let token = get_client_token(app, &client).await;
-            run_command(database, &format!("client {way} {way}")).await;
+            let yes = if way == "delete" { " --yes" } else { "" };
+            run_command(database, &format!("client {way} {way}{yes}")).await;
             token
         }
     };

@@ -16,7 +16,7 @@ pub use app::{
 };
 pub use clock::{ManualClock, elapsed_since};
 pub use cluster::{Cluster, wait_past_the_bound};
-pub use command_line::{Outcome, run_command};
+pub use command_line::{Outcome, Terminal, run_command};
 pub use database::TestDatabase;
 pub use document::{assert_documented, document};
 pub use pgbouncer::PgBouncer;
