@@ -237,9 +237,11 @@ pub(super) fn networks(raw: &str) -> Result<Vec<IpNet>, String> {
 fn network(text: &str) -> Result<IpNet, String> {
     let network = match text.parse::<IpAddr>() {
         Ok(address) => address.into(),
-        Err(_) => {
-            text.parse().map_err(|_| format!("must be networks like 10.0.0.0/8, not `{text}`"))?
-        }
+        Err(_) => text.parse().map_err(|_| {
+            format!(
+                "must be networks like 10.0.0.0/8 or addresses, separated by commas, not `{text}`"
+            )
+        })?,
     };
     Ok(unmapped(network))
 }
