@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use comfy_table::Table;
 use comfy_table::presets::NOTHING;
+use comfy_table::{ColumnConstraint, Table};
 use serde::Serialize;
 
 use crate::domain::{Session, User};
@@ -103,35 +103,22 @@ impl Printer {
 }
 
 fn accounts_table(accounts: impl IntoIterator<Item = ManagedAccountView>) -> Table {
-    let mut table = table(["USERNAME", "ROLES", "CREATED", "DISABLED", "ID", "BROKEN"]);
-    table.add_rows(accounts.into_iter().map(
-        |ManagedAccountView { account, disabled_at, broken }| {
-            // Only a username that parses is safe to print.
-            let username = match broken {
-                None => account.username,
-                Some(_) => account.username.escape_debug().to_string(),
-            };
-            let roles = account.roles.to_string();
-            let disabled_at = disabled_at.unwrap_or_default();
-            let id = account.id.to_string();
-            [username, roles, account.created_at, disabled_at, id, broken.unwrap_or_default()]
-        },
-    ));
-    table
+    let rows = accounts.into_iter().map(|ManagedAccountView { account, disabled_at, broken }| {
+        // Only a username that parses is safe to print.
+        let username = match broken {
+            None => account.username,
+            Some(_) => account.username.escape_debug().to_string(),
+        };
+        let roles = account.roles.to_string();
+        let disabled_at = disabled_at.unwrap_or_default();
+        let id = account.id.to_string();
+        [username, roles, account.created_at, disabled_at, id, broken.unwrap_or_default()]
+    });
+    table(["USERNAME", "ROLES", "CREATED", "DISABLED", "ID", "BROKEN"], rows)
 }
 
 fn sessions_table(sessions: Vec<SessionView>) -> Table {
-    let mut table = table([
-        "SESSION",
-        "CREATED",
-        "LAST USED",
-        "EXPIRES",
-        "ADDRESS",
-        "USER AGENT",
-        "LAST ADDRESS",
-        "LAST USER AGENT",
-    ]);
-    table.add_rows(sessions.into_iter().map(|session| {
+    let rows = sessions.into_iter().map(|session| {
         [
             session.id.to_string(),
             session.created_at,
@@ -142,24 +129,33 @@ fn sessions_table(sessions: Vec<SessionView>) -> Table {
             session.last_ip,
             session.last_user_agent,
         ]
-    }));
-    table
+    });
+    table(
+        [
+            "SESSION",
+            "CREATED",
+            "LAST USED",
+            "EXPIRES",
+            "ADDRESS",
+            "USER AGENT",
+            "LAST ADDRESS",
+            "LAST USER AGENT",
+        ],
+        rows,
+    )
 }
 
 fn roles_table(roles: impl IntoIterator<Item = RoleView>) -> Table {
-    let mut table = table(["ROLE", "PERMISSIONS", "BUILT IN", "ENDING SESSIONS"]);
-    table.add_rows(roles.into_iter().map(|role| {
+    let rows = roles.into_iter().map(|role| {
         let built_in = if role.built_in { "yes" } else { "no" };
         let ending_sessions = role.ending_sessions.to_string();
         [role.name.to_string(), role.permissions.to_string(), built_in.to_owned(), ending_sessions]
-    }));
-    table
+    });
+    table(["ROLE", "PERMISSIONS", "BUILT IN", "ENDING SESSIONS"], rows)
 }
 
 fn clients_table(clients: impl IntoIterator<Item = ClientView>) -> Table {
-    let mut table =
-        table(["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRETS"]);
-    table.add_rows(clients.into_iter().map(|client| {
+    let rows = clients.into_iter().map(|client| {
         let secrets: Vec<_> = client.secrets.iter().map(|secret| secret.id.to_string()).collect();
         [
             client.name.to_string(),
@@ -170,25 +166,31 @@ fn clients_table(clients: impl IntoIterator<Item = ClientView>) -> Table {
             client.disabled_at.unwrap_or_default(),
             secrets.join("\n"),
         ]
-    }));
-    table
+    });
+    table(["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRETS"], rows)
 }
 
 fn keys_table(keys: impl Iterator<Item = KeyView>) -> Table {
-    let mut table =
-        table(["KEY", "STATE", "PUBLISHED", "MAY SIGN FROM", "SIGNS SINCE", "TOKENS UNTIL"]);
-    table.add_rows(keys.map(|key| {
+    let rows = keys.map(|key| {
         let KeyView { kid, state, published_at, known_at, activated_at, signs_until } = key;
         let state = state.into_str().to_owned();
         let activated_at = activated_at.unwrap_or_default();
         [kid.to_string(), state, published_at, known_at, activated_at, signs_until]
-    }));
-    table
+    });
+    table(["KEY", "STATE", "PUBLISHED", "MAY SIGN FROM", "SIGNS SINCE", "TOKENS UNTIL"], rows)
 }
 
-fn table<const N: usize>(header: [&str; N]) -> Table {
+/// Lays out rows below a header. A column that is empty in all of them is left out.
+fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Table {
+    let rows: Vec<_> = rows.into_iter().collect();
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        if !rows.is_empty() && rows.iter().all(|row| row[index].is_empty()) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+    table.add_rows(rows);
     table
 }
 

@@ -85,6 +85,7 @@ async fn accounts_are_listed(database: TestDatabase) {
     let names: Vec<_> =
         all.stdout.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
     assert_eq!(names, ["USERNAME", "alan", "Alice", "bob"]);
+    assert!(!all.stdout.contains("DISABLED"), "a column without values: {}", all.stdout);
     let names: Vec<_> = filtered.iter().map(|account| &account["username"]).collect();
     assert_eq!(names, ["alan", "Alice"]);
     assert_eq!(filtered[0]["roles"], json!(["user"]));

@@ -99,7 +99,7 @@ def run_guessing():
     page = Page("docs/guessing.md")
     start(page, "alice")
     page.replacements["{id}"] = user_id(page, "alice")
-    page.shell("portcullis user set-roles alice admin")
+    page.shell("portcullis user set-roles alice --role admin")
     log_in(page, "alice")
     page.run()
 
@@ -208,7 +208,7 @@ def run_protect_your_api():
     start(page)
     log_in(page)
     page.run(1)
-    page.shell("portcullis client delete orders-api")
+    page.shell("portcullis client delete orders-api --yes")
     page.run()
 
 
