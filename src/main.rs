@@ -11,8 +11,8 @@ use mimalloc::MiMalloc;
 use portcullis::clock::SystemClock;
 use portcullis::commands::{self, CommandError};
 use portcullis::config::{
-    Cli, Command, Config, Database, DatabaseCommand, KeyArgs, KeyCommand, RawSettings,
-    SecretCommand, SecretKeySource, VERSION, Warning,
+    Cli, Command, Config, Database, DatabaseCommand, KeyArgs, KeyCommand, ManagementConfig,
+    RawSettings, SecretCommand, SecretKeySource, VERSION, Warning,
 };
 use portcullis::metrics::Metrics;
 use portcullis::startup::Application;
@@ -49,13 +49,11 @@ fn run() -> Result<(), Box<dyn Error>> {
             Ok(system.block_on(healthcheck::run(address))?)
         }
         Command::User(args) => {
-            let config = settings.check_for_management()?;
-            print_warnings(&config.warnings)?;
+            let config = check_for_management(&settings)?;
             Ok(system.block_on(commands::user(args, config, Arc::new(SystemClock)))?)
         }
         Command::Role(args) => {
-            let config = settings.check_for_management()?;
-            print_warnings(&config.warnings)?;
+            let config = check_for_management(&settings)?;
             Ok(system.block_on(commands::role(args, config))?)
         }
         Command::Client(args) => {
@@ -64,8 +62,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             Ok(system.block_on(commands::client(args, config))?)
         }
         Command::Key(KeyArgs { command: KeyCommand::List, json }) => {
-            let config = settings.check_for_management()?;
-            print_warnings(&config.warnings)?;
+            let config = check_for_management(&settings)?;
             Ok(system.block_on(commands::list_keys(config, json))?)
         }
         Command::Key(args) => {
@@ -87,8 +84,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         Command::Settings => Ok(commands::settings()?),
         Command::Completions { shell } => Ok(commands::completions(shell)?),
         Command::Migrate => {
-            let config = settings.check_for_management()?;
-            print_warnings(&config.warnings)?;
+            let config = check_for_management(&settings)?;
             Ok(system.block_on(commands::migrate(&config.database))?)
         }
     }
@@ -105,11 +101,16 @@ async fn run_on_databases(
             Ok(commands::copy_database(config).await?)
         }
         DatabaseCommand::Backup { file } => {
-            let config = settings.check_for_management()?;
-            print_warnings(&config.warnings)?;
+            let config = check_for_management(settings)?;
             Ok(commands::back_up_database(config, &file).await?)
         }
     }
+}
+
+fn check_for_management(settings: &RawSettings) -> Result<ManagementConfig, Box<dyn Error>> {
+    let config = settings.check_for_management()?;
+    print_warnings(&config.warnings)?;
+    Ok(config)
 }
 
 fn print_warnings(warnings: &[Warning]) -> io::Result<()> {

@@ -56,7 +56,7 @@ describe('against the service', { skip: PORTCULLIS === undefined }, () => {
   test('revoked key reaches verifier', async () => {
     const token = await portcullis.logIn()
     await verifier.verify(token)
-    await portcullis.command('key', 'revoke', '--all')
+    await portcullis.command('key', 'revoke', '--all', '--yes')
     assert((await refusalWithinBound(token)) instanceof TokenRevoked)
     // Keys that nobody has published before sign from now on.
     await eventually(async () => (await verifier.verify(await portcullis.logIn())).iss === ISSUER)

@@ -63,7 +63,7 @@ def test_logout_reaches_verifier(portcullis: Portcullis, verifier: Verifier) -> 
 def test_revoked_key_reaches_verifier(portcullis: Portcullis, verifier: Verifier) -> None:
     token = portcullis.log_in()
     verifier.verify(token)
-    portcullis.command("key", "revoke", "--all")
+    portcullis.command("key", "revoke", "--all", "--yes")
     assert isinstance(refused_within_bound(verifier, token), TokenRevoked)
     # Keys that nobody has published before sign from now on.
     eventually(lambda: verifier.verify(portcullis.log_in())["iss"] == ISSUER)
