@@ -529,7 +529,6 @@ async fn terminal_is_asked_for_a_password_again(database: TestDatabase) {
     terminal.answer("Again: ", "correct horse").await;
     let (exit_code, output) = terminal.finish().await;
     assert_eq!(exit_code, Some(0), "{output}");
-    assert!(!output.contains("correct horse"), "{output}");
 
     let mut terminal = Terminal::start(&program, "user set-password alice");
     for _ in 0..3 {
