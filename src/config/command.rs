@@ -17,7 +17,6 @@ Exit codes:
   4    Conflict, such as a username that is taken or the last administrator
   5    A part was left out: a row of an import, or a broken account of an export
   6    Warnings of `doctor --strict`
-  6    Warnings of `doctor --strict`
   141  The reader of the output has gone";
 
 const USER_EXAMPLES: &str = "\
