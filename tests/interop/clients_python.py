@@ -7,7 +7,7 @@ import portcullis_client
 from portcullis_client import AuthenticatedClient, Client
 from portcullis_client.api.authentication import login, logout, register
 from portcullis_client.api.protected import dashboard
-from portcullis_client.models import Credentials, Dashboard, Error, Login, Message, Tokens
+from portcullis_client.models import Credentials, Dashboard, Error, Login, LoginTokens, Message
 
 URL = os.environ["API_URL"]
 
@@ -16,7 +16,7 @@ with Client(base_url=URL) as client:
     refused = login.sync(client=client, body=Login(username="python", password="wrong"))
     assert isinstance(refused, Error) and refused.code == "invalid_credentials", refused
     tokens = login.sync(client=client, body=Login(username="python", password="testpass"))
-    assert isinstance(tokens, Tokens), tokens
+    assert isinstance(tokens, LoginTokens), tokens
 
 with AuthenticatedClient(base_url=URL, token=tokens.access_token) as client:
     read = dashboard.sync(client=client)
