@@ -108,7 +108,7 @@ def main():
                 execute("service-role")
             if not names or "app" in names:
                 start()
-        case "build" | "ps":
+        case "build" | "ps" | "version":
             pass
         case _:
             sys.exit(f"unknown command: {command}")

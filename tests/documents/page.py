@@ -25,7 +25,7 @@ class Page:
     def __init__(self, name, **env):
         self._name = name
         self.folder = FOLDER / name.removesuffix(".md")
-        for folder in ["verifiers/python", "examples", "deploy", "monitoring"]:
+        for folder in ["verifiers/python", "examples", "deploy", "monitoring", "tests/shared"]:
             shutil.copytree(ROOT / folder, self.folder / folder)
         for file in ["Makefile", ".env.example", *ROOT.glob("docker-compose*.yml")]:
             shutil.copy(ROOT / file, self.folder)
