@@ -60,8 +60,13 @@ impl Printer {
         if self.json {
             return print_json([new]);
         }
+        let client_id = new.client.client_id;
         print_table(&clients_table([new.client]))?;
-        writeln!(io::stdout(), "\nclient_secret: {}\nIt is not shown again.", new.client_secret)
+        writeln!(
+            io::stdout(),
+            "\nclient_id:     {client_id}\nclient_secret: {}\nThe secret is not shown again.",
+            new.client_secret
+        )
     }
 
     /// Prints a new reset code.
@@ -167,7 +172,7 @@ fn clients_table(clients: impl IntoIterator<Item = ClientView>) -> Table {
             secrets.join("\n"),
         ]
     });
-    table(["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRETS"], rows)
+    table(["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRET IDS"], rows)
 }
 
 fn keys_table(keys: impl Iterator<Item = KeyView>) -> Table {

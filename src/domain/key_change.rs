@@ -64,7 +64,7 @@ pub struct ChangedKeys {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum KeyError {
     /// Some verifiers may not know the pending key.
-    #[error("the pending key has to be published for another {0:?} before it can sign")]
+    #[error("the pending key has to be published for another {} s before it can sign", .0.as_secs_f64().ceil())]
     TooEarly(Duration),
     /// There is no such key.
     #[error("there is no such key")]
