@@ -74,7 +74,8 @@ export class Follower {
   }
 
   /**
-   * Waits for the end of the first attempt to read, whether it succeeds or not.
+   * Waits for the end of the first attempt to read, whether it succeeds or not. After the first wait
+   * that was too long, it is not waited for any more.
    *
    * @param {number} timeout In seconds.
    */
@@ -82,6 +83,7 @@ export class Follower {
     const overdue = new AbortController()
     const late = delay(timeout * 1000, undefined, { signal: overdue.signal })
     await Promise.race([this.#firstAttempt, late]).finally(() => overdue.abort())
+    this.hasTried = true
   }
 
   /** Ends the request that is under way, and all further ones. */

@@ -67,6 +67,13 @@ test('first verification starts to follow and waits for the first read', async (
   await verifier.verify(await service.issue())
 })
 
+// Each wait takes two seconds.
+test('first read that trickles in is waited for once', { timeout: 30_000 }, async () => {
+  service.faults['/revocations'] = trickle
+  const verifier = service.newVerifier()
+  for (let i = 0; i < 20; i++) await assert.rejects(verifier.verify(await service.issue()), Unavailable)
+})
+
 const FAULTS = {
   503: () => refuse(503, { 'Retry-After': '1' }),
   401: () => refuse(401),

@@ -27,7 +27,8 @@ export class Follower {
     /** Starts to follow, unless it does or was closed. */
     start(): void;
     /**
-     * Waits for the end of the first attempt to read, whether it succeeds or not.
+     * Waits for the end of the first attempt to read, whether it succeeds or not. After the first wait
+     * that was too long, it is not waited for any more.
      *
      * @param {number} timeout In seconds.
      */

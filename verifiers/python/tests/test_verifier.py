@@ -104,6 +104,17 @@ def test_first_verification_starts_to_follow_and_waits_for_the_first_read(
     verifier.verify(service.issue())
 
 
+def test_first_read_that_trickles_in_is_waited_for_once(
+    service: ScriptedService, new_verifier: Verifiers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifier_module, "FIRST_READ_TIMEOUT", 0.3)
+    service.faults["/revocations"] = trickle(head=False)
+    verifier = new_verifier()
+    assert is_refused(verifier, service.issue(), Unavailable)
+    monkeypatch.setattr(verifier_module, "FIRST_READ_TIMEOUT", 3600)
+    assert is_refused(verifier, service.issue(), Unavailable)
+
+
 @pytest.mark.parametrize(
     "fault",
     [refuse(503, {"Retry-After": "1"}), refuse(401), cut, repeat_first_reply()],

@@ -92,8 +92,12 @@ class Follower:
         return self._ready.wait(timeout)
 
     def wait_until_tried(self, timeout: float) -> None:
-        """Wait for the end of the first attempt to read, whether it succeeds or not."""
-        self._tried.wait(timeout)
+        """Wait for the end of the first attempt to read, whether it succeeds or not.
+
+        After the first wait that was too long, it is not waited for any more.
+        """
+        if not self._tried.wait(timeout):
+            self._tried.set()
 
     def close(self) -> None:
         """End the thread."""
