@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use super::error::CommandError;
 use super::lists::{PAGE, sessions};
@@ -150,19 +150,22 @@ impl Accounts {
         Ok(printer.user(&user, &sessions)?)
     }
 
-    /// Finds an account by its id or its username. The id comes first: a username that is the id of
-    /// another account must not hide that account.
+    /// Finds an account by its id or its username. A username may be the id of another account.
     async fn find(&self, user: &str) -> Result<User, CommandError> {
-        let by_id = match user.parse::<Uuid>() {
-            Ok(id) => self.store.find_user(id.into()).await?,
+        let by_id = match user.parse::<Hyphenated>() {
+            Ok(id) => self.store.find_user(id.into_uuid().into()).await?,
             Err(_) => None,
         };
-        if let Some(found) = by_id {
-            return Ok(found);
+        let by_name = self.store.find_credentials(&Username::parse_existing(user)?).await?;
+        match (by_id, by_name.map(|credentials| credentials.user)) {
+            (Some(one), Some(other)) if one.id != other.id => Err(CommandError::Ambiguous {
+                user: user.to_owned(),
+                username: one.username,
+                id: other.id,
+            }),
+            (Some(found), _) | (None, Some(found)) => Ok(found),
+            (None, None) => Err(CommandError::NoSuchUser(user.to_owned())),
         }
-        let found = self.store.find_credentials(&Username::parse_existing(user)?).await?;
-        let found = found.map(|credentials| credentials.user);
-        found.ok_or_else(|| CommandError::NoSuchUser(user.to_owned()))
     }
 
     async fn set_password(&self, user: &str) -> Result<User, CommandError> {
@@ -198,7 +201,7 @@ impl Accounts {
         yes: bool,
     ) -> Result<User, CommandError> {
         let user = self.find(user).await?;
-        if user.is_active_admin() && edit.removes_admin() {
+        if user.is_admin() && edit.removes_admin() {
             let name = user.username.as_str();
             let action = match edit {
                 UserEdit::Delete => format!("delete the administrator `{name}`"),

@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use crate::domain::{
     AccountError, AudienceError, ClientError, ClientNameError, ExternalIdError, KeyError,
-    KeyIdError, MetadataError, PasswordError, PermissionError, RoleError, RoleNameError,
-    UsernameError,
+    KeyIdError, MetadataError, PasswordError, PermissionError, RoleError, RoleNameError, UserId,
+    Username, UsernameError,
 };
 use crate::hashing::HashingError;
 use crate::keys::{KeysError, OpenKeysError};
@@ -62,6 +62,20 @@ pub enum CommandError {
     /// The action was not confirmed.
     #[error("nothing was changed")]
     Declined,
+    /// The text is the id of one account and the username of another.
+    #[error(
+        "`{user}` is the id of the account `{}`, and the username of another, whose id is {id}: use \
+         either of these",
+        username.as_str()
+    )]
+    Ambiguous {
+        /// The text.
+        user: String,
+        /// Username of the account with this id.
+        username: Username,
+        /// Id of the account with this username.
+        id: UserId,
+    },
     /// No account has this id or username.
     #[error("there is no account `{0}`")]
     NoSuchUser(String),
@@ -142,6 +156,7 @@ impl CommandError {
             | Self::Copy(CopyError::SameDatabase)
             | Self::Backup(BackupError::Postgres)
             | Self::PasswordsDiffer
+            | Self::Ambiguous { .. }
             | Self::NotConfirmed(_) => 2,
             Self::NoSuchUser(_)
             | Self::Account(AccountError::NotFound)

@@ -172,7 +172,10 @@ fn clients_table(clients: impl IntoIterator<Item = ClientView>) -> Table {
             secrets.join("\n"),
         ]
     });
-    table(["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRET IDS"], rows)
+    table(
+        ["NAME", "CLIENT ID", "PERMISSIONS", "CREATED", "EXPIRES", "DISABLED", "SECRET IDS"],
+        rows,
+    )
 }
 
 fn keys_table(keys: impl Iterator<Item = KeyView>) -> Table {

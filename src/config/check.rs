@@ -20,9 +20,9 @@ use super::settings::{
     SigningAlgorithm, ThrottleSettings, TokenSettings, Warning,
 };
 use super::values::{
-    audience, blocklist, count, duration, duration_or_unlimited, host, human_duration, iterations,
-    leeway, listen_address, log_filter, mebibytes, networks, number, one_of, origins, port,
-    positive_duration, public_url, threads,
+    acquire_timeout, audience, blocklist, count, duration, duration_or_unlimited, host,
+    human_duration, iterations, leeway, listen_address, log_filter, mebibytes, networks, number,
+    one_of, origins, port, positive_duration, public_url, threads,
 };
 use crate::domain::{Audience, FailureLimits, KeyPeriods, PasswordPolicy, SecretKey};
 
@@ -267,7 +267,7 @@ impl<'a> Checker<'a> {
                 database_max_connections,
                 number(2..=u32::MAX, "connections")
             ),
-            acquire_timeout: setting!(self, database_acquire_timeout, positive_duration),
+            acquire_timeout: setting!(self, database_acquire_timeout, acquire_timeout),
         })
     }
 
@@ -309,7 +309,7 @@ impl<'a> Checker<'a> {
                 database_max_connections,
                 number(2..=u32::MAX, "connections")
             ),
-            acquire_timeout: setting!(self, database_acquire_timeout, positive_duration),
+            acquire_timeout: setting!(self, database_acquire_timeout, acquire_timeout),
         })
     }
 
@@ -927,6 +927,19 @@ mod tests {
     }
 
     #[test]
+    fn refused_url_does_not_show_a_password() {
+        let problem = check(&["--public-url=http://user:hunter2@a.example"]).unwrap_err();
+        let expected = "PUBLIC_URL must look like https://auth.example.com, without @";
+        assert!(problem.to_string().starts_with(expected), "{problem}");
+    }
+
+    #[test]
+    fn wait_for_a_connection_is_one_that_sqlite_can_count() {
+        assert!(check(&["--database-acquire-timeout=1h"]).is_ok());
+        assert!(check(&["--database-acquire-timeout=25d"]).is_err());
+    }
+
+    #[test]
     fn durations_have_a_unit_or_are_in_seconds() {
         let retention = |value: &str| {
             let config = check(&[&format!("--audit-retention={value}")]);
@@ -944,7 +957,8 @@ mod tests {
         ] {
             assert_eq!(retention(value).as_deref(), Ok(expected), "{value}");
         }
-        for refused in ["0", "0d", "-1", "1.5h", "1 h", "1h30m", "10ms", "1H", "h", "49711d"] {
+        for refused in ["0", "0d", "-1", "+5", "1.5h", "1 h", "1h30m", "10ms", "1H", "h", "49711d"]
+        {
             let problem = retention(refused).unwrap_err().to_string();
             let expected = format!(
                 "AUDIT_RETENTION must be a duration from 1s to 49710d in whole seconds, \

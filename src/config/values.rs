@@ -97,6 +97,8 @@ pub(super) fn public_url(raw: &str) -> Result<Option<String>, String> {
         Some(rest) if !rest.is_empty() && !rest.starts_with('/') && is_plain(rest) => {
             Ok(Some(url.to_owned()))
         }
+        // A password may be before it.
+        _ if raw.contains('@') => Err("must look like https://auth.example.com, without @".into()),
         _ => Err(format!("must look like https://auth.example.com, not `{raw}`")),
     }
 }
@@ -119,13 +121,18 @@ pub(super) fn number<T: FromStr + PartialOrd + Copy + fmt::Display>(
     range: RangeInclusive<T>,
     unit: &'static str,
 ) -> impl Fn(&str) -> Result<T, String> {
-    move |raw| match raw.trim().parse() {
-        Ok(value) if range.contains(&value) => Ok(value),
+    move |raw| match unsigned(raw.trim()) {
+        Some(value) if range.contains(&value) => Ok(value),
         _ => {
             let (least, most) = (range.start(), range.end());
             Err(format!("must be a whole number of {unit} from {least} to {most}, not `{raw}`"))
         }
     }
+}
+
+/// Parses a number of digits alone, without a sign.
+fn unsigned<T: FromStr>(text: &str) -> Option<T> {
+    text.starts_with(|c: char| c.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 pub(super) fn port(raw: &str) -> Result<u16, String> {
@@ -175,6 +182,11 @@ pub(super) fn positive_duration(raw: &str) -> Result<Duration, String> {
     duration_in(Duration::from_secs(1)..=LONGEST)(raw)
 }
 
+/// Parses a wait for a connection. SQLite counts the milliseconds in 31 bits.
+pub(super) fn acquire_timeout(raw: &str) -> Result<Duration, String> {
+    duration_in(Duration::from_secs(1)..=Duration::from_hours(1))(raw)
+}
+
 /// Parses a duration; 0 means no limit.
 pub(super) fn duration_or_unlimited(raw: &str) -> Result<Option<Duration>, String> {
     let duration = duration(raw)?;
@@ -207,7 +219,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
         "" => ("", 1),
         _ => *UNITS.iter().find(|(name, _)| *name == unit)?,
     };
-    let seconds = digits.parse::<u64>().ok()?.checked_mul(seconds_of_unit)?;
+    let seconds = unsigned::<u64>(digits)?.checked_mul(seconds_of_unit)?;
     Some(Duration::from_secs(seconds))
 }
 

@@ -42,10 +42,16 @@ impl User {
         }
     }
 
+    /// Returns `true` if the account is an administrator, enabled or not.
+    #[must_use]
+    pub fn is_admin(&self) -> bool {
+        self.roles.contains(&RoleName::ADMIN)
+    }
+
     /// Returns `true` if the account is an enabled administrator.
     #[must_use]
     pub fn is_active_admin(&self) -> bool {
-        self.roles.contains(&RoleName::ADMIN) && self.disabled_at.is_none()
+        self.is_admin() && self.disabled_at.is_none()
     }
 }
 

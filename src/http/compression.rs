@@ -9,6 +9,7 @@ use std::future::{Ready, ready};
 use actix_http::encoding::Encoder;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::Version;
 use actix_web::http::header::{
     AcceptEncoding, CONTENT_ENCODING, ContentEncoding, Encoding, Header, HeaderValue, VARY,
 };
@@ -27,11 +28,13 @@ pub(super) async fn compress(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
+    // A client of HTTP/1.0 cannot read the chunks in which a compressed reply is sent.
+    let reads_chunks = request.version() >= Version::HTTP_11;
     let mut reply = next.call(request).await?;
     let size = reply.response().body().size();
     let is_large = matches!(size, BodySize::Sized(size) if size >= MIN_SIZE);
     let is_compressed = reply.headers().contains_key(CONTENT_ENCODING);
-    let encoding = if is_large && !is_compressed && accepts_gzip {
+    let encoding = if is_large && !is_compressed && accepts_gzip && reads_chunks {
         ContentEncoding::Gzip
     } else {
         // The encoder adds it to what it compresses.

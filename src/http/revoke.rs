@@ -124,7 +124,8 @@ async fn revoke_access_token(
         }
     }
 
-    tracing::info!(requester.id = requester_id.map(tracing::field::display), subject.id = %claims.subject, "token revoked");
+    let requester_id = requester_id.map(tracing::field::display);
+    tracing::info!(requester.id = requester_id, subject.id = %claims.subject, "token revoked");
     Ok(())
 }
 
@@ -141,10 +142,10 @@ async fn end_session(
         (Err(_), Some(user_id)) => Some(user_id),
         (Err(_), None) => return permission,
     };
-    let requester_id = requester.id();
+    let requester_id = requester.id().map(tracing::field::display);
     match api.sessions.ask(EndSession { session_id, owner, requester }).await {
         Ok(()) => {
-            tracing::info!(requester.id = requester_id.map(tracing::field::display), session.id = %session_id, "session ended");
+            tracing::info!(requester.id = requester_id, session.id = %session_id, "session ended");
             Ok(())
         }
         Err(ActorError::SessionNotFound) => Ok(()),

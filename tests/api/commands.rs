@@ -23,7 +23,7 @@ on_both_databases![
     broken_account_is_listed,
     new_password_follows_the_policy,
     reset_code_is_printed,
-    account_is_found_by_its_id_before_its_name,
+    account_is_found_by_its_id_or_its_name,
     accounts_are_filtered,
     dangerous_command_needs_consent,
     terminal_is_asked_for_consent,
@@ -407,26 +407,35 @@ async fn accounts(database: &TestDatabase) -> Vec<String> {
     listed.iter().map(describe).collect()
 }
 
-async fn account_is_found_by_its_id_before_its_name(database: TestDatabase) {
+async fn account_is_found_by_its_id_or_its_name(database: TestDatabase) {
     create_root_and_alice(&database).await;
-    let username = async |user: &str| {
-        let shown = run_user_command(&database, &format!("show {user} --json"), "").await;
-        shown.json_lines()[0]["username"].as_str().unwrap().to_owned()
-    };
-    let listed = run_user_command(&database, "list --json", "").await.json_lines();
-    let id = listed[0]["id"].as_str().unwrap();
-    assert_eq!(username(id).await, "alice");
+    let show =
+        async |user: &str| run_user_command(&database, &format!("show {user} --json"), "").await;
+    let id_of =
+        async |user: &str| show(user).await.json_lines()[0]["id"].as_str().unwrap().to_owned();
+    let alice = id_of("alice").await;
+    assert_eq!(id_of(&alice).await, alice);
 
-    let command = format!("create {id}");
-    assert_eq!(run_user_command(&database, &command, "correct horse").await.exit_code, Some(0));
-
-    assert_eq!(username(id).await, "alice", "an id is not hidden by a name");
-    let deleted = run_user_command(&database, &format!("delete {id}"), "").await;
+    // A username may be the id of another account.
+    let create = format!("create {alice} --json");
+    let created = run_user_command(&database, &create, "correct horse").await;
+    let other = created.json_lines()[0]["id"].as_str().unwrap().to_owned();
+    show(&alice).await.assert_refused(
+        2,
+        &format!(
+            "portcullis: `{alice}` is the id of the account `alice`, and the username of another, \
+             whose id is {other}: use either of these"
+        ),
+    );
+    assert_eq!(id_of("alice").await, alice);
+    assert_eq!(id_of(&other).await, other);
+    let deleted = run_user_command(&database, "delete alice", "").await;
     assert_eq!(deleted.exit_code, Some(0), "{deleted:?}");
-    assert_eq!(username(id).await, id, "the name of an account without such an id is its name");
+    assert_eq!(id_of(&alice).await, other, "no account has it as its id");
+
     let unknown = "00000000-0000-4000-8000-000000000000";
-    let refused = run_user_command(&database, &format!("show {unknown}"), "").await;
-    refused.assert_refused(3, &format!("portcullis: there is no account `{unknown}`"));
+    let refused = format!("portcullis: there is no account `{unknown}`");
+    show(unknown).await.assert_refused(3, &refused);
 }
 
 async fn accounts_are_filtered(database: TestDatabase) {
@@ -463,6 +472,8 @@ async fn accounts_are_filtered(database: TestDatabase) {
 async fn dangerous_command_needs_consent(database: TestDatabase) {
     create_root_and_alice(&database).await;
     run_user_command(&database, "create other --role admin", "correct horse").await;
+    run_user_command(&database, "create former --role admin", "correct horse").await;
+    run_user_command(&database, "disable former --yes", "").await;
     let run = async |command: &str| run(&mut Process::command(&database), command, "y\n").await;
     let service = Process::start(&database).await;
     assert_eq!(run("client create orders").await.exit_code, Some(0));
@@ -475,6 +486,7 @@ async fn dangerous_command_needs_consent(database: TestDatabase) {
         ("key revoke --all", "revoke all keys, and with them every access token"),
         ("client delete orders", "delete the client `orders`"),
         ("user delete other", "delete the administrator `other`"),
+        ("user delete former", "delete the administrator `former`"),
     ];
     for (command, action) in commands {
         let message = format!("portcullis: to {action}, add --yes: there is no terminal to ask on");

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use flate2::read::GzDecoder;
-use reqwest::Method;
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderValue, VARY};
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue, VARY};
+use reqwest::{Method, Version};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -201,6 +201,9 @@ async fn large_replies_are_compressed_for_clients_that_accept_it(database: TestD
     assert!(style_sheet.contains(".swagger-ui"), "{style_sheet}");
     let (encoding, _) = get_encoded(&app, "/admin/users?limit=1", &token, "gzip").await;
     assert_eq!(encoding, None, "it is small");
+    let old = app.request(Method::GET, "/metrics").header(ACCEPT_ENCODING, "gzip");
+    let old = old.version(Version::HTTP_10).send().await.unwrap();
+    assert!(old.headers().contains_key(CONTENT_LENGTH), "HTTP/1.0 has no chunks: {old:?}");
     let head = app.request(Method::HEAD, "/metrics").header(ACCEPT_ENCODING, "gzip");
     let head = head.send().await.unwrap();
     assert_eq!(head.status(), 200);

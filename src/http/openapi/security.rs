@@ -15,15 +15,18 @@ const ACCESS_TOKEN: &str = "access_token";
 const CLIENT_TOKEN: &str = "client_token";
 const CLIENT_SECRET: &str = "client_secret";
 
-const ABOUT_ACCESS_TOKEN: &str = "Access token of a user. Log in with `POST /auth/login`, and paste `access_token` of the reply \
-     here, without `Bearer`. The page `/docs` does so by itself when a login is tried there.";
+const ABOUT_ACCESS_TOKEN: &str = "\
+    Access token of a user. Log in with `POST /auth/login`, and paste `access_token` of the reply \
+    here, without `Bearer`. The page `/docs` does so by itself when a login is tried there.";
 
-const ABOUT_CLIENT_TOKEN: &str = "Access token of a client, from `POST /oauth/token`. Paste `client_id` and `client_secret`; \
-     `portcullis client create NAME` prints both. Select the permissions that the token needs, or \
-     none for all of the client.";
+const ABOUT_CLIENT_TOKEN: &str = "\
+    Access token of a client, from `POST /oauth/token`. Paste `client_id` and `client_secret`; \
+    `portcullis client create NAME` prints both. Select the permissions that the token needs, or \
+    none for all of the client.";
 
-const ABOUT_CLIENT_SECRET: &str = "A client itself, without a token: the username is its `client_id`, the password its \
-     `client_secret`, both form-encoded (RFC 6749 section 2.3.1).";
+const ABOUT_CLIENT_SECRET: &str = "\
+    A client itself, without a token: the username is its `client_id`, the password its \
+    `client_secret`, both form-encoded (RFC 6749 section 2.3.1).";
 
 /// Adds the security schemes of a service at a URL, which is empty if none is known.
 pub(super) fn add_schemes(document: &mut OpenApi, public_url: &str) {
