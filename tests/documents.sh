@@ -17,5 +17,7 @@ mkdir -p "$tools/program"
 ln --force --symbolic "$program" "$tools/program/portcullis"
 ln --force --symbolic "$PWD/tests/documents/compose.py" "$tools/program/docker"
 export PROGRAMS=$tools/program:$tools/bin PYTHONPATH=$PWD/tests/shared
+# On a private server of Postgres, since roles and databases are left on it.
+unset TEST_DATABASE_URL
 # -B: no compiled files beside the sources.
 tests/with-postgres.sh "$tools/bin/python" -B tests/documents/run.py "$@"

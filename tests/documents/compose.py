@@ -69,15 +69,19 @@ def start():
 
 
 def stop():
-    """Stops the service, and waits for its end."""
+    """Stops the service, and waits until it has closed its connections."""
     if APP.exists():
-        pid = json.loads(APP.read_text())["pid"]
-        os.kill(pid, signal.SIGTERM)
-        with suppress(ProcessLookupError):
-            while True:
-                os.kill(pid, 0)
-                time.sleep(0.02)
+        os.kill(json.loads(APP.read_text())["pid"], signal.SIGTERM)
         APP.unlink()
+        users = ("select count(*) from pg_stat_activity "
+                 "where application_name = 'portcullis' and datname = 'portcullis'")
+        for _ in range(1000):
+            found = subprocess.run(["psql", "-qXAt", "-c", users, os.environ["TEST_DATABASE_URL"]],
+                                   check=True, stdout=subprocess.PIPE, text=True)
+            if found.stdout.strip() == "0":
+                return
+            time.sleep(0.02)
+        sys.exit("the service does not stop")
 
 
 def main():

@@ -109,7 +109,7 @@ class Page:
             found = [reply for reply in replies if is_like(example, reply)]
             assert found, f"{self._name}: no reply is like {example}\n{block}\n{output}"
             replies.remove(found[0])
-        errors = [reply for reply in replies if "code" in reply]
+        errors = [reply for reply in replies if "code" in reply or "detail" in reply]
         assert not errors, f"{self._name}: {errors}\n{block}"
 
 
