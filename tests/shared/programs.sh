@@ -27,7 +27,9 @@ install_program() {
     local package root=
     package=$(debian_package "$1")
     [ "$(id -u)" -eq 0 ] || root='sudo -n'
-    [ -n "$package" ] && command -v apt-get >/dev/null && {
+    [ -n "$package" ] && command -v apt-get >/dev/null || return 1
+    echo "installing $package" >&2
+    {
         $root apt-get update -q && $root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -qy --no-install-recommends "$package"
     } >/dev/null 2>&1 && has_program "$1"
@@ -37,7 +39,7 @@ how_to_install() {
     case $1 in
         cargo-deny) echo 'cargo install --locked cargo-deny' ;;
         fail2ban-regex | strace | systemd-analyze) echo "apt install $(debian_package "$1")" ;;
-        docker) echo 'install Docker with Compose 2 or later, https://docs.docker.com/engine/install' ;;
+        docker) echo 'install Docker with Compose 2.23.1 or later, https://docs.docker.com/engine/install' ;;
         *) echo "apt install $(debian_package "$1"), or brew install $(homebrew_package "$1")" ;;
     esac
 }
