@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::error::CommandError;
 use crate::clock::Clock;
 use crate::config::{Config, DatabaseSettings, DoctorArgs, RawSettings};
-use crate::store::{self, SchemaPolicy, Store};
+use crate::store::{self, DatabaseFacts, SchemaPolicy, Store};
 use finding::{Finding, Severity};
 
 /// Longest duration of all checks of the database.
@@ -56,14 +56,12 @@ pub(super) async fn run(
     }
 }
 
-/// Reason to skip the checks that need all settings.
-const REFUSED: &str = "the service refuses the settings";
-
 /// Makes all checks. Settings that the service refuses leave out those that need them.
 async fn examine(settings: &RawSettings, host: &dyn Clock) -> Vec<Finding> {
     let config = settings.check();
     let management = settings.check_for_management();
     let mut findings = configuration::check(&config, &management);
+    let mut skipped = Vec::new();
     findings.extend(files::check(settings, management.as_ref().ok()));
     match &config {
         Ok(config) => {
@@ -71,13 +69,19 @@ async fn examine(settings: &RawSettings, host: &dyn Clock) -> Vec<Finding> {
             findings.extend(exposure::check(config));
             findings.extend(ports::check(settings, config).await);
         }
-        Err(_) => findings.push(Finding::skipped(&["secret", "exposure", "ports"], REFUSED)),
+        Err(_) => skipped.extend(["secret", "exposure", "ports"]),
     }
     match &management {
         Ok(management) => {
+            if config.is_err() {
+                skipped.push("keys");
+            }
             check_database(&management.database, config.as_ref().ok(), host, &mut findings).await;
         }
-        Err(_) => findings.push(Finding::skipped(&["database"], REFUSED)),
+        Err(_) => skipped.push("database"),
+    }
+    if !skipped.is_empty() {
+        findings.push(Finding::skipped(&skipped, "the service refuses the settings"));
     }
     findings.sort_by_key(|finding| finding.severity);
     findings
@@ -113,17 +117,15 @@ async fn check_store(
     let leeway = config.map(|config| config.tokens.leeway);
     findings.extend(clock::check(store, settings, leeway, host).await);
     if let Err(error) = store.check_schema().await {
-        findings
-            .push(database::unusable_schema(&error, facts.is_ok_and(|facts| facts.can_migrate())));
+        // Facts that cannot be read have a finding of their own.
+        let can_migrate = facts.as_ref().map_or(true, DatabaseFacts::can_migrate);
+        findings.push(database::unusable_schema(&error, &settings.database, can_migrate));
         return;
     }
     findings.push(Finding::ok("database.schema", "the schema is the one of this version"));
-    match config {
-        Some(config) => {
-            findings.extend(secret::check_root_key(store, &config.keys).await);
-            findings.extend(keys::check(store, config, host.now()).await);
-        }
-        None => findings.push(Finding::skipped(&["secret.opens", "keys"], REFUSED)),
+    if let Some(config) = config {
+        findings.extend(secret::check_root_key(store, &config.keys).await);
+        findings.extend(keys::check(store, config, host.now()).await);
     }
     findings.extend(accounts::check(store, host.now()).await);
 }

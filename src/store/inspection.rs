@@ -1,7 +1,5 @@
 //! Facts about the database for `portcullis doctor`: their trait and their types. Nothing is written.
 
-use std::net::IpAddr;
-
 use async_trait::async_trait;
 use time::OffsetDateTime;
 
@@ -34,11 +32,12 @@ pub enum DatabaseFacts {
 }
 
 impl DatabaseFacts {
-    /// Returns `true` if the service can migrate the schema at its start.
+    /// Returns `true` if the service can create or migrate the schema at its start.
     #[must_use]
     pub fn can_migrate(&self) -> bool {
         match self {
-            Self::Postgres(facts) => facts.role.owns_tables,
+            Self::Postgres(facts) if facts.role.has_tables => facts.role.owns_tables,
+            Self::Postgres(facts) => facts.role.may_create_tables,
             Self::Sqlite(_) => true,
         }
     }
@@ -73,14 +72,14 @@ pub struct PostgresFacts {
 /// Facts about the connections to a PostgreSQL server.
 #[derive(Clone, Debug)]
 pub struct ConnectionFacts {
-    /// The connection to the server is encrypted.
-    pub is_encrypted: bool,
+    /// The connections go to this machine, to a server or a pooler.
+    pub is_local: bool,
+    /// A connection without encryption is refused (`sslmode`).
+    pub requires_encryption: bool,
     /// The certificate of the server is verified (`sslmode`).
     pub verifies_certificate: bool,
-    /// Address of the server; `None` for a Unix socket.
-    pub server_address: Option<IpAddr>,
     /// Two open connections had the same server connection, as behind a pooler in transaction mode.
-    pub shares_connections: bool,
+    pub shares_connections: Result<bool, StoreError>,
     pub listener: ListenerState,
 }
 
@@ -110,7 +109,11 @@ pub struct RoleFacts {
     pub name: String,
     /// Attributes of the role that the service does not need, such as `SUPERUSER`.
     pub attributes: Vec<String>,
-    /// Whether the role may change the tables, as their owner or as a superuser.
+    /// The role may create tables in the first schema of its `search_path`.
+    pub may_create_tables: bool,
+    /// The tables exist, and the role sees them.
+    pub has_tables: bool,
+    /// The role may change the tables, as their owner or as a superuser.
     pub owns_tables: bool,
     /// Tables in which the role must not read and write rows.
     pub denied_tables: Vec<String>,

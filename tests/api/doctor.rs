@@ -165,12 +165,14 @@ async fn refused_settings_leave_out_what_needs_them() {
         assert_eq!(found.exit_code, Some(1));
         found.assert("configuration.settings", "error", "PORT must be ");
         found.assert("configuration.settings", "error", "HASH_THREADS must be ");
-        found.assert("doctor.skipped", "warning", "secret, exposure, ports");
+        found.assert("doctor.skipped", "warning", ": secret, exposure, ports, database");
+        assert_eq!(found.of_check("doctor.skipped").len(), 1);
         assert_eq!(found.worst("accounts.administrators"), "none", "HASH_THREADS is for all");
 
         let found = deployment.examine(&[("PORT", "http")]).await;
         found.assert("accounts.administrators", "ok", "");
-        found.assert("doctor.skipped", "warning", "secret.opens, keys");
+        found.assert("doctor.skipped", "warning", ": secret, exposure, ports, keys");
+        assert_eq!(found.of_check("doctor.skipped").len(), 1);
     };
     TestDatabase::sqlite().run(test).await;
 }
@@ -267,7 +269,8 @@ async fn wrong_schema_is_found(database: TestDatabase) {
          select 9999, {columns} from _sqlx_migrations where version = 1"
     );
     database.execute(newer).await;
-    deployment.examine(&[]).await.assert("database.schema", "error", "version 9999");
+    let found = deployment.examine(&[]).await;
+    found.assert("database.schema", "error", ": its schema has version 9999");
 
     database.execute("delete from _sqlx_migrations where version > 4").await;
     let found = deployment.examine(&[]).await;
@@ -476,6 +479,46 @@ async fn fault_of_the_server_is_found() {
             "database.connections",
             "warning",
         ),
+#[actix_web::test]
+async fn role_that_must_not_create_tables_in_an_empty_database_is_an_error() {
+    let test = async |database: TestDatabase| {
+        database.execute("revoke all on schema public from public").await;
+        let (role, as_role) = database.with_new_role().await;
+        let folder = tempfile::tempdir().unwrap();
+        let deployment = Deployment { database: as_role, folder };
+        for (rights, severity, can_migrate) in
+            [("usage", "error", false), ("create", "warning", true)]
+        {
+            database.execute(format!("grant {rights} on schema public to {role}")).await;
+
+            let found = deployment.examine(&[]).await;
+
+            found.assert("database.schema", severity, " has no tables ");
+            assert_eq!(found.worst("database.rights"), "none", "{rights}");
+            let migrated = deployment.run("migrate").await;
+            assert_eq!(migrated.exit_code == Some(0), can_migrate, "{rights}: {migrated:?}");
+        }
+        assert_eq!(deployment.examine(&[]).await.worst("database.rights"), "ok");
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn facts_are_read_where_the_role_has_one_connection() {
+    let test = async |database: TestDatabase| {
+        let (role, as_role) = database.with_new_role().await;
+        database.execute(format!("alter role {role} connection limit 1")).await;
+        let folder = tempfile::tempdir().unwrap();
+
+        let found = Deployment { database: as_role, folder }.examine(&[]).await;
+
+        found.assert("database.pool_mode", "warning", "not checked: ");
+        found.assert("database.connections", "warning", "only 1 are allowed");
+        assert_eq!(found.worst("database.facts"), "none", "{:#?}", found.faults());
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
         (
             format!("alter table users owner to {role}"),
             format!("alter table users owner to postgres; grant all on users to {role}"),

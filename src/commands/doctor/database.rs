@@ -6,7 +6,7 @@ use super::finding::Finding;
 use crate::config::{Database, DatabaseSettings, PoolMode};
 use crate::store::{
     self, DatabaseFacts, Integrity, ListenerState, OpenError, OpenFailure, PostgresFacts,
-    StoreError,
+    RoleFacts, StoreError,
 };
 use crate::telemetry::ErrorChain;
 
@@ -42,16 +42,30 @@ pub(super) fn silent(timeout: Duration) -> Finding {
 }
 
 /// Returns the finding of a schema that is missing, older or newer, or that cannot be read.
-pub(super) fn unusable_schema(error: &OpenFailure, can_migrate: bool) -> Finding {
+pub(super) fn unusable_schema(
+    error: &OpenFailure,
+    database: &Database,
+    can_migrate: bool,
+) -> Finding {
+    let name = store::describe(database);
     let unchecked = "keys and accounts are not checked";
     let advice = "see docs/operations.md#upgrade";
-    let text = format!("{}; {unchecked}", ErrorChain(error));
+    let text = format!("{name}: {}; {unchecked}", ErrorChain(error));
     match error {
-        OpenFailure::Missing => Finding::warning(
+        OpenFailure::Missing if can_migrate => Finding::warning(
             SCHEMA,
-            format!("the database has no tables yet, or this role does not see them; {unchecked}"),
+            format!("{name} has no tables yet; {unchecked}"),
             "the first start of the service as the owner, or `portcullis migrate`, creates them \
              (docs/operations.md#database-roles)",
+        ),
+        OpenFailure::Missing => Finding::error(
+            SCHEMA,
+            format!(
+                "{name} has no tables that this role sees, and the role must not create them; \
+                 {unchecked}"
+            ),
+            "run `portcullis migrate` as the owner of the database, and then \
+             deploy/service-role.sql (docs/operations.md#database-roles)",
         ),
         OpenFailure::Older { .. } if can_migrate => Finding::warning(SCHEMA, text, advice),
         _ => Finding::error(SCHEMA, text, advice),
@@ -69,18 +83,27 @@ pub(super) fn judge(
         (Ok(DatabaseFacts::Sqlite(integrity)), _) => findings.push(judge_integrity(integrity)),
         (Ok(DatabaseFacts::Postgres(facts)), Database::Postgres(postgres)) => {
             findings.extend(judge_server(facts));
-            findings.extend(judge_role(facts));
+            findings.extend(judge_role(&facts.role));
             findings.extend(judge_connections(facts, settings, postgres.pool_mode));
         }
         (Ok(DatabaseFacts::Postgres(_)), Database::Sqlite(_)) => {}
-        (Err(error), _) => findings.push(Finding::error(
-            "database.facts",
-            ErrorChain(error).to_string(),
-            "if the file is damaged, restore it from a backup \
-             (docs/operations.md#back-up-and-restore)",
-        )),
+        (Err(error), database) => findings.push(unreadable(error, database)),
     }
     findings
+}
+
+fn unreadable(error: &StoreError, database: &Database) -> Finding {
+    let advice = match database {
+        Database::Postgres(_) => {
+            "see to the server and to the limits of the role \
+             (docs/operations.md#when-the-database-fails)"
+        }
+        Database::Sqlite(_) => {
+            "if the file is damaged, restore it from a backup \
+             (docs/operations.md#back-up-and-restore)"
+        }
+    };
+    Finding::error("database.facts", ErrorChain(error).to_string(), advice)
 }
 
 fn judge_integrity(integrity: &Integrity) -> Finding {
@@ -202,10 +225,9 @@ fn isolation(facts: &PostgresFacts) -> Finding {
     )
 }
 
-fn judge_role(facts: &PostgresFacts) -> Vec<Finding> {
+fn judge_role(role: &RoleFacts) -> Vec<Finding> {
     const ROLE: &str = "database.role";
     const RIGHTS: &str = "database.rights";
-    let role = &facts.role;
     let name = &role.name;
     let advice = "run the service with the role of deploy/service-role.sql \
                   (docs/operations.md#database-roles)";
@@ -214,9 +236,14 @@ fn judge_role(facts: &PostgresFacts) -> Vec<Finding> {
         Finding::warning(ROLE, format!("the role {name} has {attributes}"), advice)
     } else if role.owns_tables {
         Finding::warning(ROLE, format!("the role {name} owns the tables"), advice)
-    } else {
+    } else if role.has_tables {
         Finding::ok(ROLE, format!("the role {name} can change rows only"))
+    } else {
+        Finding::ok(ROLE, format!("the role {name} has no attributes that it does not need"))
     };
+    if !role.has_tables {
+        return vec![excess];
+    }
     let lack = if role.denied_tables.is_empty() {
         Finding::ok(RIGHTS, format!("the role {name} may read and write all tables"))
     } else {
@@ -246,15 +273,16 @@ fn judge_connections(
 /// Compares the pool mode with that of the pooler, as far as it shows.
 fn pool_mode(facts: &PostgresFacts, mode: PoolMode) -> Finding {
     const CHECK: &str = "database.pool_mode";
-    match (mode, facts.connection.shares_connections) {
-        (PoolMode::Session, true) => Finding::error(
+    match (mode, &facts.connection.shares_connections) {
+        (_, Err(error)) => Finding::unchecked(CHECK, ErrorChain(error)),
+        (PoolMode::Session, Ok(true)) => Finding::error(
             CHECK,
             "DATABASE_URL leads to a pooler in transaction mode, and DATABASE_POOL_MODE is session: \
              statements fail, and no logout is notified",
             "set DATABASE_POOL_MODE=transaction and DATABASE_LISTEN_URL \
              (docs/revocation.md#running-it-at-scale)",
         ),
-        (PoolMode::Transaction, false) => Finding::warning(
+        (PoolMode::Transaction, Ok(false)) => Finding::warning(
             CHECK,
             "DATABASE_POOL_MODE is transaction, and no pooler in that mode was noticed: statements \
              take more round trips than they need",
@@ -284,17 +312,17 @@ fn listener(facts: &PostgresFacts) -> Finding {
 
 fn encryption(facts: &PostgresFacts) -> Finding {
     const CHECK: &str = "database.encryption";
-    let is_local = facts.connection.server_address.is_none_or(|address| address.is_loopback());
+    let connection = &facts.connection;
     let advice = "set sslmode=verify-full in DATABASE_URL, unless the network between them is \
                   private, as that of a Compose stack is (docs/settings.md)";
-    if is_local {
-        return Finding::ok(CHECK, "the server is on this machine");
+    if connection.is_local {
+        return Finding::ok(CHECK, "DATABASE_URL names this machine");
     }
-    if !facts.connection.is_encrypted {
-        let message = "the connection to the server is not encrypted";
+    if !connection.requires_encryption {
+        let message = "sslmode does not require that the connection to the server is encrypted";
         return Finding::warning(CHECK, message, advice);
     }
-    if !facts.connection.verifies_certificate {
+    if !connection.verifies_certificate {
         let message =
             "the connection is encrypted, but the certificate of the server is not verified";
         return Finding::warning(CHECK, message, advice);
@@ -311,7 +339,7 @@ fn connections(facts: &PostgresFacts, settings: &DatabaseSettings) -> Finding {
     if needed <= limit {
         let instances = limit / needed;
         let message = format!(
-            "an instance takes up to {needed} of {limit} connections: room for {instances} instances"
+            "an instance takes up to {needed} of {limit} connections; instances that fit: {instances}"
         );
         return Finding::ok(CHECK, message);
     }
@@ -322,12 +350,12 @@ fn connections(facts: &PostgresFacts, settings: &DatabaseSettings) -> Finding {
     )
 }
 
-/// What a test server cannot be: old, remote or encrypted.
+/// Facts that a test server cannot have: an old version, another machine, TLS.
 #[cfg(test)]
 mod tests {
     use super::super::finding::Severity;
     use super::*;
-    use crate::store::{ConnectionFacts, RoleFacts, ServerLimits};
+    use crate::store::{ConnectionFacts, ServerLimits};
 
     fn facts() -> PostgresFacts {
         PostgresFacts {
@@ -343,16 +371,18 @@ mod tests {
             asynchronous_standbys: 0,
             synchronous_standbys: 0,
             connection: ConnectionFacts {
-                is_encrypted: true,
+                is_local: false,
+                requires_encryption: true,
                 verifies_certificate: true,
-                server_address: Some([192, 0, 2, 1].into()),
-                shares_connections: false,
+                shares_connections: Ok(false),
                 listener: ListenerState::Connects,
             },
             limits: ServerLimits { server: 97, database: None, role: None },
             role: RoleFacts {
                 name: "portcullis_service".to_owned(),
                 attributes: Vec::new(),
+                may_create_tables: false,
+                has_tables: true,
                 owns_tables: false,
                 denied_tables: Vec::new(),
             },
@@ -368,19 +398,16 @@ mod tests {
 
     #[test]
     fn connection_beyond_this_machine_is_encrypted_and_verified() {
-        let remote = facts().connection.server_address;
-        let loopback = Some([127, 0, 0, 1].into());
-        for (server_address, is_encrypted, verifies_certificate, severity) in [
-            (remote, true, true, Severity::Ok),
-            (remote, true, false, Severity::Warning),
-            (remote, false, false, Severity::Warning),
-            (loopback, false, false, Severity::Ok),
-            (None, false, false, Severity::Ok),
+        for (is_local, requires_encryption, verifies_certificate, severity) in [
+            (false, true, true, Severity::Ok),
+            (false, true, false, Severity::Warning),
+            (false, false, false, Severity::Warning),
+            (true, false, false, Severity::Ok),
         ] {
             let mut facts = facts();
             let connection = &mut facts.connection;
-            connection.server_address = server_address;
-            connection.is_encrypted = is_encrypted;
+            connection.is_local = is_local;
+            connection.requires_encryption = requires_encryption;
             connection.verifies_certificate = verifies_certificate;
             assert_eq!(encryption(&facts).severity, severity, "{:?}", facts.connection);
         }
@@ -398,8 +425,9 @@ mod tests {
 
     #[test]
     fn older_schema_is_an_error_where_the_role_must_not_migrate_it() {
+        let database = Database::Sqlite("portcullis.db".into());
         let older = OpenFailure::Older { version: 14, needed: 15 };
-        assert_eq!(unusable_schema(&older, true).severity, Severity::Warning);
-        assert_eq!(unusable_schema(&older, false).severity, Severity::Error);
+        assert_eq!(unusable_schema(&older, &database, true).severity, Severity::Warning);
+        assert_eq!(unusable_schema(&older, &database, false).severity, Severity::Error);
     }
 }

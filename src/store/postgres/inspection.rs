@@ -1,9 +1,10 @@
 //! Facts about the server on PostgreSQL.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnection, PgRow, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow, PgSslMode};
 use sqlx::{ConnectOptions, Connection, Row, raw_sql};
 use time::OffsetDateTime;
 
@@ -37,9 +38,6 @@ const SELECT_FACTS: &str = "
                as asynchronous_standbys,
            (select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum'))
                as synchronous_standbys,
-           coalesce((select ssl from pg_stat_ssl where pid = pg_backend_pid()), false)
-               as is_encrypted,
-           host(inet_server_addr()) as server_address,
            current_setting('max_connections')::bigint
                - current_setting('superuser_reserved_connections')::bigint
                - coalesce(current_setting('reserved_connections', true), '0')::bigint
@@ -53,6 +51,9 @@ const SELECT_FACTS: &str = "
                           case when rolcreatedb then 'CREATEDB' end,
                           case when rolreplication then 'REPLICATION' end,
                           case when rolbypassrls then 'BYPASSRLS' end) as attributes,
+           coalesce(has_schema_privilege(current_schema(), 'create'), false)
+               as may_create_tables,
+           exists (select from tables) as has_tables,
            exists (select from tables where pg_has_role(relowner, 'usage')) as owns_tables,
            (select coalesce(string_agg(relname, ' ' order by relname), '') from tables
             where not (has_table_privilege(oid, 'select')
@@ -75,11 +76,9 @@ impl InspectionStore for PostgresStore {
     }
 
     async fn inspect(&self) -> Result<DatabaseFacts, StoreError> {
-        let shares_connections = self.shares_connections().await?;
-        let listener = self.listener_state().await;
         let row = self.fetch_one(SELECT_FACTS).await?;
-        let ssl_mode = self.options.get_ssl_mode();
-        let server_address: Option<String> = row.try_get("server_address")?;
+        let shares_connections = self.shares_connections().await;
+        let listener = self.listener_state().await;
         Ok(DatabaseFacts::Postgres(Box::new(PostgresFacts {
             version: row.try_get("version")?,
             major_version: row.try_get("major_version")?,
@@ -92,16 +91,7 @@ impl InspectionStore for PostgresStore {
             isolation: row.try_get("isolation")?,
             asynchronous_standbys: row.try_get("asynchronous_standbys")?,
             synchronous_standbys: row.try_get("synchronous_standbys")?,
-            connection: ConnectionFacts {
-                is_encrypted: row.try_get("is_encrypted")?,
-                verifies_certificate: matches!(
-                    ssl_mode,
-                    PgSslMode::VerifyCa | PgSslMode::VerifyFull
-                ),
-                server_address: server_address.and_then(|address| address.parse().ok()),
-                shares_connections,
-                listener,
-            },
+            connection: connection_facts(&self.options, shares_connections, listener),
             limits: ServerLimits {
                 server: row.try_get("server_limit")?,
                 database: row.try_get("database_limit")?,
@@ -181,6 +171,34 @@ async fn server_process(connection: &mut PgConnection) -> Result<i32, sqlx::Erro
     raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
+/// Returns the facts about the connections. The server itself only knows the connection that reaches
+/// it, which can be that of a pooler.
+fn connection_facts(
+    options: &PgConnectOptions,
+    shares_connections: Result<bool, StoreError>,
+    listener: ListenerState,
+) -> ConnectionFacts {
+    use PgSslMode::{Require, VerifyCa, VerifyFull};
+    let ssl_mode = options.get_ssl_mode();
+    ConnectionFacts {
+        is_local: is_local(options),
+        requires_encryption: matches!(ssl_mode, Require | VerifyCa | VerifyFull),
+        verifies_certificate: matches!(ssl_mode, VerifyCa | VerifyFull),
+        shares_connections,
+        listener,
+    }
+}
+
+/// Returns `true` for a Unix socket, a loopback address and `localhost`.
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    let address = host.parse::<IpAddr>().map(|address| address.to_canonical());
+    options.get_socket().is_some()
+        || host.starts_with('/')
+        || host == "localhost"
+        || address.is_ok_and(|address| address.is_loopback())
+}
+
 fn role_facts(row: &PgRow) -> Result<RoleFacts, sqlx::Error> {
     let words = |column| {
         let text: String = row.try_get(column)?;
@@ -189,7 +207,52 @@ fn role_facts(row: &PgRow) -> Result<RoleFacts, sqlx::Error> {
     Ok(RoleFacts {
         name: row.try_get("role")?,
         attributes: words("attributes")?,
+        may_create_tables: row.try_get("may_create_tables")?,
+        has_tables: row.try_get("has_tables")?,
         owns_tables: row.try_get("owns_tables")?,
         denied_tables: words("denied_tables")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::database::connect_options;
+    use super::*;
+    use crate::config::Secret;
+
+    fn facts(url: &str) -> ConnectionFacts {
+        let options = connect_options(&Secret::new(url.to_owned())).unwrap();
+        connection_facts(&options, Ok(false), ListenerState::Off)
+    }
+
+    #[test]
+    fn host_of_the_url_tells_whether_the_connection_stays_on_this_machine() {
+        for (host, is_local) in [
+            ("localhost", true),
+            ("127.0.0.2", true),
+            ("[::1]", true),
+            ("[::ffff:127.0.0.1]", true),
+            ("%2Fvar%2Frun%2Fpostgresql", true),
+            ("db", false),
+            ("192.0.2.1", false),
+            ("[2001:db8::1]", false),
+        ] {
+            assert_eq!(facts(&format!("postgres://u@{host}/d")).is_local, is_local, "{host}");
+        }
+    }
+
+    #[test]
+    fn sslmode_tells_whether_the_connection_is_encrypted_and_verified() {
+        for (mode, requires_encryption, verifies_certificate) in [
+            ("disable", false, false),
+            ("prefer", false, false),
+            ("require", true, false),
+            ("verify-ca", true, true),
+            ("verify-full", true, true),
+        ] {
+            let facts = facts(&format!("postgres://u@db/d?sslmode={mode}"));
+            assert_eq!(facts.requires_encryption, requires_encryption, "{mode}");
+            assert_eq!(facts.verifies_certificate, verifies_certificate, "{mode}");
+        }
+    }
 }
