@@ -1,5 +1,6 @@
 //! `JWT_SECRET_KEY` and the root key that it decrypts.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -102,11 +103,7 @@ pub async fn inspect_secret(
     }
     let secret = match &settings.secret {
         SecretKeySource::Given(secret) => secret.clone(),
-        SecretKeySource::KeptIn(path) if !path.exists() => {
-            return Err(OpenKeysError::SecretLost(path.clone()));
-        }
-        SecretKeySource::KeptIn(path) => tokens::read_secret(path)
-            .map_err(|source| OpenKeysError::SecretFile { path: path.clone(), source })?,
+        SecretKeySource::KeptIn(path) => read_existing(path)?,
     };
     if RootKey::unwrap_with(&secret, &wrappings)?.is_some() {
         return Ok(SecretState::Opens { others: wrappings.len() - 1 });
@@ -142,15 +139,23 @@ fn load_secret(
 ) -> Result<SecretKey, OpenKeysError> {
     let secret = match source {
         SecretKeySource::Given(secret) => secret.clone(),
-        SecretKeySource::KeptIn(path) if !wrappings.is_empty() && !path.exists() => {
-            return Err(OpenKeysError::SecretLost(path.clone()));
-        }
-        SecretKeySource::KeptIn(path) => load_or_create(path)?,
+        SecretKeySource::KeptIn(path) if wrappings.is_empty() => load_or_create(path)?,
+        SecretKeySource::KeptIn(path) => read_existing(path)?,
     };
     if secret.is_weak() {
         tracing::warn!("JWT_SECRET_KEY looks guessable: make one with `openssl rand -hex 32`");
     }
     Ok(secret)
+}
+
+/// Reads the secret that the database needs.
+fn read_existing(path: &Path) -> Result<SecretKey, OpenKeysError> {
+    tokens::read_secret(path).map_err(|source| match source {
+        KeyFileError::File(error) if error.kind() == io::ErrorKind::NotFound => {
+            OpenKeysError::SecretLost(path.to_owned())
+        }
+        source => OpenKeysError::SecretFile { path: path.to_owned(), source },
+    })
 }
 
 fn load_or_create(path: &Path) -> Result<SecretKey, OpenKeysError> {

@@ -21,7 +21,7 @@ pub enum KeyFileError {
     #[error(transparent)]
     File(#[from] io::Error),
     /// The content is not a secret.
-    #[error("the secret in it {0}")]
+    #[error(transparent)]
     Content(#[from] SecretKeyError),
 }
 

@@ -1,7 +1,7 @@
 //! `portcullis doctor`: each fault is planted and found, and is not found without it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
@@ -219,6 +219,13 @@ async fn file_that_others_can_read_is_found() {
     TestDatabase::sqlite().run(test).await;
 }
 
+            let log = database.path().with_extension("db-wal");
+            fs::write(&log, "").unwrap();
+            fs::set_permissions(&log, fs::Permissions::from_mode(mode)).unwrap();
+            let found = deployment.examine(&[]).await;
+            found.assert("files.database", severity, "portcullis.db-wal: ");
+            fs::remove_file(log).unwrap();
+
 async fn fault_in_the_rows_is_found(database: TestDatabase) {
     let deployment = Deployment::new(&database).await;
     let year = match database {
@@ -313,7 +320,7 @@ async fn wrong_secret_is_found(database: TestDatabase) {
     process.send_signal(Signal::TERM);
     process.wait_for_exit().await;
     let found = deployment.examine(&with_previous).await;
-    found.assert("secret.previous", "warning", "1 former secrets still decrypt");
+    found.assert("secret.previous", "warning", "still decrypt the keys: 1");
 
     database.execute("delete from root_key_wrappings").await;
     let found = deployment.examine(&[]).await;
@@ -383,6 +390,50 @@ async fn developer_defaults_cause_friendly_warnings_only() {
 
 #[actix_web::test]
 async fn fault_of_the_file_is_found() {
+    found.assert("secret.strength", "ok", "there is no secret in ");
+
+    let key = folder.path().join("data/portcullis.key");
+    fs::write(&key, "hunter2").unwrap();
+    let found = Findings::of(&mut new()).await;
+    found.assert("secret.strength", "error", "portcullis.key: is 7 bytes long and must be");
+
+    fs::remove_file(&key).unwrap();
+    symlink("portcullis.key", &key).unwrap();
+    let found = Findings::of(&mut new()).await;
+    for check in ["secret.strength", "secret.opens"] {
+        found.assert(check, "error", "portcullis.key: Too many levels of symbolic links");
+    }
+}
+
+#[actix_web::test]
+async fn folder_that_cannot_be_searched_is_an_error() {
+    let test = async |database: TestDatabase| {
+        let folder = tempfile::tempdir().unwrap();
+        let deployment = Deployment { database, folder };
+        let file = deployment.write_file("file", "", 0o600);
+
+        let url = format!("sqlite://{file}/portcullis.db");
+        let found = deployment.examine(&[("DATABASE_URL", &url)]).await;
+
+        found.assert("database.reachable", "error", "Not a directory");
+        assert_eq!(found.exit_code, Some(1));
+    };
+    TestDatabase::sqlite().run(test).await;
+}
+
+#[actix_web::test]
+async fn settings_before_the_first_start_have_nothing_to_differ_from() {
+    let test = async |database: TestDatabase| {
+        let folder = tempfile::tempdir().unwrap();
+        let deployment = Deployment { database, folder };
+        deployment.run("migrate").await;
+
+        let found = deployment.examine(&[]).await;
+
+        found.assert("keys.algorithm", "ok", "no instance has started yet");
+        found.assert("keys.issuer", "ok", "no instance has started yet");
+    };
+    TestDatabase::sqlite().run(test).await;
     let test = async |database: TestDatabase| {
         let deployment = Deployment::new(&database).await;
         let found = deployment.examine(&[]).await;

@@ -30,8 +30,13 @@ pub(super) fn check(settings: &RawSettings, management: Option<&ManagementConfig
         .filter_map(|(name, path)| check_permissions("files.secrets", &name, &path))
         .collect();
     if let Some(Database::Sqlite(path)) = management.map(|config| &config.database.database) {
-        let name = path.display().to_string();
-        findings.extend(check_permissions("files.database", &name, path));
+        // The log has the latest rows.
+        for suffix in ["", "-wal"] {
+            let mut path = path.clone().into_os_string();
+            path.push(suffix);
+            let name = path.display().to_string();
+            findings.extend(check_permissions("files.database", &name, Path::new(&path)));
+        }
         findings.extend(check_folder(path));
         findings.extend(check_journal(path));
     }

@@ -41,7 +41,8 @@ fn judge_shared(shared: &SharedSettings, config: &Config) -> Vec<Finding> {
             );
             Finding::warning(check, message, advice)
         }
-        _ => Finding::ok(check, format!("{name} is `{setting}`, as at the latest start")),
+        Some(_) => Finding::ok(check, format!("{name} is `{setting}`, as at the latest start")),
+        None => Finding::ok(check, format!("{name} is `{setting}`; no instance has started yet")),
     };
     vec![
         compare(

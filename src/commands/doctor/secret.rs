@@ -1,12 +1,14 @@
 //! Checks of `JWT_SECRET_KEY`.
 
+use std::io;
+
 use super::finding::Finding;
 use crate::config::{KeySettings, SecretKeySource, SigningAlgorithm};
 use crate::domain::SecretKey;
 use crate::keys::{OpenKeysError, SecretState, inspect_secret};
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
-use crate::tokens;
+use crate::tokens::{self, KeyFileError};
 
 const STRENGTH: &str = "secret.strength";
 
@@ -18,8 +20,8 @@ pub(super) fn check_strength(settings: &KeySettings) -> Vec<Finding> {
             let name = path.display().to_string();
             Some(match tokens::read_secret(path) {
                 Ok(secret) => strength(&secret, &name, settings),
-                Err(_) if !path.exists() => {
-                    Finding::ok(STRENGTH, format!("the first start makes the secret in {name}"))
+                Err(KeyFileError::File(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    Finding::ok(STRENGTH, format!("there is no secret in {name} yet"))
                 }
                 Err(error) => Finding::error(
                     STRENGTH,
@@ -95,7 +97,7 @@ fn judge_state(state: Result<SecretState, OpenKeysError>, has_previous: bool) ->
         ),
         _ => Finding::warning(
             PREVIOUS,
-            format!("{others} former secrets still decrypt the keys"),
+            format!("former secrets that still decrypt the keys: {others}"),
             advice_retire,
         ),
     };

@@ -89,10 +89,11 @@ impl SqliteStore {
         report: &(dyn Fn(&str) + Sync),
     ) -> Result<Self, OpenFailure> {
         match policy {
-            SchemaPolicy::Require | SchemaPolicy::Inspect if !path.exists() => {
-                return Err(OpenFailure::Missing);
+            SchemaPolicy::Require | SchemaPolicy::Inspect => {
+                if !path.try_exists().map_err(sqlx::Error::from)? {
+                    return Err(OpenFailure::Missing);
+                }
             }
-            SchemaPolicy::Require | SchemaPolicy::Inspect => {}
             SchemaPolicy::Migrate | SchemaPolicy::Create => {
                 create_file(path).map_err(sqlx::Error::from)?;
             }
