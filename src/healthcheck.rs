@@ -33,7 +33,7 @@ const MAX_REPLY: u64 = 4 * 1024 * 1024;
 /// Reply of an instance.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// Status; `None` if the reply is none of HTTP/1.1.
+    /// Status; `None` if the reply is not HTTP/1.1.
     pub status: Option<u16>,
     pub body: String,
 }
@@ -70,7 +70,7 @@ async fn request(host: &str, port: u16, path: &str) -> io::Result<String> {
     let mut connection = TcpStream::connect((host, port)).await?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).await?;
-    let mut reply = String::new();
-    connection.take(MAX_REPLY).read_to_string(&mut reply).await?;
-    Ok(reply)
+    let mut reply = Vec::new();
+    connection.take(MAX_REPLY).read_to_end(&mut reply).await?;
+    Ok(String::from_utf8_lossy(&reply).into_owned())
 }

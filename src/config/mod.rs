@@ -11,6 +11,8 @@ mod settings;
 mod values;
 mod version;
 
+use std::time::Duration;
+
 pub use cli::{Cli, RawSettings};
 pub use command::{
     ClientArgs, ClientCommand, ClientRightsArgs, Command, CopyArgs, DatabaseCommand, DoctorArgs,
@@ -26,3 +28,9 @@ pub use settings::{
     SigningAlgorithm, ThrottleSettings, TokenSettings, Warning,
 };
 pub use version::{COMMIT, VERSION};
+
+/// Writes a duration as the settings do: `15m`.
+#[must_use]
+pub fn human_duration(duration: Duration) -> String {
+    values::human_duration(duration)
+}

@@ -4,9 +4,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use clap::Args;
+use portcullis::config::RawSettings;
 use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::support::{
@@ -214,10 +218,6 @@ async fn file_that_others_can_read_is_found() {
             fs::set_permissions(database.path(), permissions).unwrap();
             assert_eq!(deployment.examine(&[]).await.worst("files.database"), severity);
             fs::set_permissions(database.path(), fs::Permissions::from_mode(0o600)).unwrap();
-        }
-    };
-    TestDatabase::sqlite().run(test).await;
-}
 
             let log = database.path().with_extension("db-wal");
             fs::write(&log, "").unwrap();
@@ -225,6 +225,10 @@ async fn file_that_others_can_read_is_found() {
             let found = deployment.examine(&[]).await;
             found.assert("files.database", severity, "portcullis.db-wal: ");
             fs::remove_file(log).unwrap();
+        }
+    };
+    TestDatabase::sqlite().run(test).await;
+}
 
 async fn fault_in_the_rows_is_found(database: TestDatabase) {
     let deployment = Deployment::new(&database).await;
@@ -386,10 +390,6 @@ async fn developer_defaults_cause_friendly_warnings_only() {
     fs::remove_file(folder.path().join("data/portcullis.key")).unwrap();
     let found = Findings::of(&mut new()).await;
     found.assert("secret.opens", "error", "portcullis.key is missing");
-}
-
-#[actix_web::test]
-async fn fault_of_the_file_is_found() {
     found.assert("secret.strength", "ok", "there is no secret in ");
 
     let key = folder.path().join("data/portcullis.key");
@@ -434,6 +434,10 @@ async fn settings_before_the_first_start_have_nothing_to_differ_from() {
         found.assert("keys.issuer", "ok", "no instance has started yet");
     };
     TestDatabase::sqlite().run(test).await;
+}
+
+#[actix_web::test]
+async fn fault_of_the_file_is_found() {
     let test = async |database: TestDatabase| {
         let deployment = Deployment::new(&database).await;
         let found = deployment.examine(&[]).await;
@@ -471,6 +475,46 @@ async fn unreachable_server_is_an_error_and_the_other_checks_go_on() {
         found.assert("database.reachable", "error", "Connection refused");
         found.assert("exposure.registration", "ok", "");
         assert_eq!(found.exit_code, Some(1));
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn role_that_must_not_create_tables_in_an_empty_database_is_an_error() {
+    let test = async |database: TestDatabase| {
+        database.execute("revoke all on schema public from public").await;
+        let (role, as_role) = database.with_new_role().await;
+        let folder = tempfile::tempdir().unwrap();
+        let deployment = Deployment { database: as_role, folder };
+        for (rights, severity, can_migrate) in
+            [("usage", "error", false), ("create", "warning", true)]
+        {
+            database.execute(format!("grant {rights} on schema public to {role}")).await;
+
+            let found = deployment.examine(&[]).await;
+
+            found.assert("database.schema", severity, " has no tables ");
+            assert_eq!(found.worst("database.rights"), "none", "{rights}");
+            let migrated = deployment.run("migrate").await;
+            assert_eq!(migrated.exit_code == Some(0), can_migrate, "{rights}: {migrated:?}");
+        }
+        assert_eq!(deployment.examine(&[]).await.worst("database.rights"), "ok");
+    };
+    TestDatabase::postgres().await.run(test).await;
+}
+
+#[actix_web::test]
+async fn facts_are_read_where_the_role_has_one_connection() {
+    let test = async |database: TestDatabase| {
+        let (role, as_role) = database.with_new_role().await;
+        database.execute(format!("alter role {role} connection limit 1")).await;
+        let folder = tempfile::tempdir().unwrap();
+
+        let found = Deployment { database: as_role, folder }.examine(&[]).await;
+
+        found.assert("database.pool_mode", "warning", "not checked: ");
+        found.assert("database.connections", "warning", "only 1 are allowed");
+        assert_eq!(found.worst("database.facts"), "none", "{:#?}", found.faults());
     };
     TestDatabase::postgres().await.run(test).await;
 }
@@ -530,46 +574,6 @@ async fn fault_of_the_server_is_found() {
             "database.connections",
             "warning",
         ),
-#[actix_web::test]
-async fn role_that_must_not_create_tables_in_an_empty_database_is_an_error() {
-    let test = async |database: TestDatabase| {
-        database.execute("revoke all on schema public from public").await;
-        let (role, as_role) = database.with_new_role().await;
-        let folder = tempfile::tempdir().unwrap();
-        let deployment = Deployment { database: as_role, folder };
-        for (rights, severity, can_migrate) in
-            [("usage", "error", false), ("create", "warning", true)]
-        {
-            database.execute(format!("grant {rights} on schema public to {role}")).await;
-
-            let found = deployment.examine(&[]).await;
-
-            found.assert("database.schema", severity, " has no tables ");
-            assert_eq!(found.worst("database.rights"), "none", "{rights}");
-            let migrated = deployment.run("migrate").await;
-            assert_eq!(migrated.exit_code == Some(0), can_migrate, "{rights}: {migrated:?}");
-        }
-        assert_eq!(deployment.examine(&[]).await.worst("database.rights"), "ok");
-    };
-    TestDatabase::postgres().await.run(test).await;
-}
-
-#[actix_web::test]
-async fn facts_are_read_where_the_role_has_one_connection() {
-    let test = async |database: TestDatabase| {
-        let (role, as_role) = database.with_new_role().await;
-        database.execute(format!("alter role {role} connection limit 1")).await;
-        let folder = tempfile::tempdir().unwrap();
-
-        let found = Deployment { database: as_role, folder }.examine(&[]).await;
-
-        found.assert("database.pool_mode", "warning", "not checked: ");
-        found.assert("database.connections", "warning", "only 1 are allowed");
-        assert_eq!(found.worst("database.facts"), "none", "{:#?}", found.faults());
-    };
-    TestDatabase::postgres().await.run(test).await;
-}
-
         (
             format!("alter table users owner to {role}"),
             format!("alter table users owner to postgres; grant all on users to {role}"),
@@ -689,11 +693,16 @@ async fn unreachable_listener_is_found() {
 async fn running_instance_is_asked() {
     let test = async |database: TestDatabase| {
         let deployment = Deployment::new(&database).await;
-        for (management, host, expected) in
-            [("127.0.0.1:0", "0.0.0.0", "ok"), ("", "127.0.0.1", "ok"), ("", "0.0.0.0", "warning")]
-        {
+        let proxy = "127.0.0.1";
+        for (management, host, proxies, expected) in [
+            ("127.0.0.1:0", "0.0.0.0", "", "ok"),
+            ("", "127.0.0.1", "", "ok"),
+            ("", "127.0.0.1", proxy, "warning"),
+            ("", "0.0.0.0", "", "warning"),
+        ] {
             let port = free_port().to_string();
             let mut settings = vec![("HOST", host), ("PORT", port.as_str())];
+            settings.extend([("TRUSTED_PROXIES", proxies), ("PUBLIC_URL", "")]);
             let probes = format!("127.0.0.1:{}", free_port());
             settings.push(("MANAGEMENT_ADDRESS", if management.is_empty() { "" } else { &probes }));
             let found = deployment.examine(&settings).await;
@@ -705,7 +714,65 @@ async fn running_instance_is_asked() {
 
             drop(process);
             found.assert("ports.ready", "ok", "is ready");
-            assert_eq!(found.worst("ports.metrics"), expected, "{host}, {management}");
+            let case = format!("{host}, {management}, {proxies}");
+            assert_eq!(found.worst("ports.metrics"), expected, "{case}");
+        }
+    };
+    TestDatabase::sqlite().run(test).await;
+}
+
+#[actix_web::test]
+async fn other_program_on_the_port_is_found() {
+    let test = async |database: TestDatabase| {
+        let deployment = Deployment::new(&database).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port().to_string();
+        actix_web::rt::spawn(async move {
+            loop {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                assert!(connection.read(&mut [0; 1024]).await.unwrap() > 0);
+                connection.write_all(b"\xff is not UTF-8").await.unwrap();
+            }
+        });
+
+        let settings = [("MANAGEMENT_ADDRESS", ""), ("PORT", port.as_str())];
+        let found = deployment.examine(&settings).await;
+
+        found.assert("ports.ready", "warning", "is not an instance of this service");
+    };
+    TestDatabase::sqlite().run(test).await;
+}
+
+/// Returns the default of a setting as a number, without its unit, and the unit.
+fn default_of(setting: &str) -> (i64, String) {
+    let command = RawSettings::augment_args(clap::Command::default());
+    let mut arguments = command.get_arguments();
+    let argument = arguments.find(|argument| argument.get_env().is_some_and(|env| env == setting));
+    let default = argument.unwrap().get_default_values()[0].to_str().unwrap();
+    let number = default.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    (number.parse().unwrap(), default[number.len()..].to_owned())
+}
+
+#[actix_web::test]
+async fn limit_that_is_a_little_looser_than_its_default_is_found() {
+    let test = async |database: TestDatabase| {
+        let deployment = Deployment::new(&database).await;
+        deployment.examine(&[]).await.assert("exposure.login_limits", "ok", "");
+        for (name, step) in [
+            ("LOGIN_FREE_FAILURES", 1),
+            ("LOGIN_MAX_FAILURES", 1),
+            ("SESSION_MAX_FAILURES", 1),
+            ("LOGIN_NETWORK_BURST", 1),
+            ("LOGIN_NETWORK_INTERVAL", -1),
+            ("REGISTRATION_NETWORK_BURST", 1),
+            ("REGISTRATION_NETWORK_INTERVAL", -1),
+        ] {
+            let value = match default_of(name) {
+                (minutes, unit) if unit == "m" => minutes * 60 + step,
+                (number, _) => number + step,
+            };
+            let found = deployment.examine(&[(name, &value.to_string())]).await;
+            found.assert("exposure.login_limits", "warning", name);
         }
     };
     TestDatabase::sqlite().run(test).await;
@@ -734,6 +801,13 @@ async fn exit_code_and_text_tell_the_worst_severity() {
         let line = "warning  exposure.registration: everyone who reaches the service can register an \
                     account; set REGISTRATION=closed, unless this is meant (docs/settings.md)";
         assert_eq!(outcome.stdout.lines().rev().nth(2), Some(line), "the worst come last");
+        let line = "ok       exposure.token_lifetime: access tokens live for 1h";
+        assert!(outcome.stdout.lines().any(|text| text == line), "{}", outcome.stdout);
+
+        let mut command = deployment.command();
+        let outcome = run_command(command.env("PROT", "80").arg("doctor"), "").await;
+        let line = "did you mean PORT? correct or remove it (docs/settings.md)\n";
+        assert!(outcome.stdout.contains(line), "{}", outcome.stdout);
     };
     TestDatabase::sqlite().run(test).await;
 }

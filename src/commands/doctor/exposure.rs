@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::finding::Finding;
-use crate::config::{Config, NetworkSettings, Rate, SigningAlgorithm, ThrottleSettings};
+use crate::config::{
+    Config, NetworkSettings, Rate, SigningAlgorithm, ThrottleSettings, human_duration,
+};
 
 /// Longest life of an access token that is no finding.
 const LONG_LIFE: Duration = Duration::from_hours(24);
@@ -41,7 +43,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
 }
 
 /// Returns `true` if others than this machine reach the service, directly or through a proxy.
-fn is_exposed(config: &Config) -> bool {
+pub(super) fn is_exposed(config: &Config) -> bool {
     let is_remote = |url: &String| !url_is_local(url);
     !config.http.address.is_loopback()
         || !config.http.trusted_proxies.is_empty()
@@ -197,8 +199,7 @@ fn login_limits(config: &Config) -> Finding {
 
 fn token_lifetime(config: &Config) -> Finding {
     const CHECK: &str = "exposure.token_lifetime";
-    let hours = config.tokens.lifetime.as_secs_f64() / 3600.0;
-    let message = format!("access tokens live for {hours:.1} h");
+    let message = format!("access tokens live for {}", human_duration(config.tokens.lifetime));
     if config.tokens.lifetime <= LONG_LIFE {
         return Finding::ok(CHECK, message);
     }

@@ -71,8 +71,9 @@ impl fmt::Display for Finding {
         // A message can contain text of the server or of a file.
         let message = message.replace(char::is_control, " ");
         write!(f, "{severity:<7}  {check}: {message}")?;
+        let separator = if message.ends_with('?') { "" } else { ";" };
         match advice {
-            Some(advice) => write!(f, "; {advice}"),
+            Some(advice) => write!(f, "{separator} {advice}"),
             None => Ok(()),
         }
     }

@@ -1,5 +1,6 @@
 //! Checks of an instance that runs with these settings on this machine.
 
+use super::exposure::is_exposed;
 use super::finding::Finding;
 use crate::config::{Config, RawSettings};
 use crate::healthcheck::{self, HealthcheckError, Reply};
@@ -48,13 +49,11 @@ async fn check_metrics(settings: &RawSettings, config: &Config) -> Finding {
     };
     let port = public.port;
     match healthcheck::get(&public, "/metrics").await {
-        Ok(reply) if reply.status == Some(200) && !config.http.address.is_loopback() => {
-            Finding::warning(
-                METRICS,
-                format!("the metrics are on the public port {port}, and so is the administration"),
-                "set MANAGEMENT_ADDRESS (docs/reverse-proxy.md#two-listeners)",
-            )
-        }
+        Ok(reply) if reply.status == Some(200) && is_exposed(config) => Finding::warning(
+            METRICS,
+            format!("the metrics are on the public port {port}, and so is the administration"),
+            "set MANAGEMENT_ADDRESS (docs/reverse-proxy.md#two-listeners)",
+        ),
         Ok(reply) if reply.status == Some(200) => {
             Finding::ok(METRICS, format!("the metrics on port {port} are for this machine"))
         }
