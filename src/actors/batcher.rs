@@ -1,14 +1,24 @@
-//! [`Batcher`]: processes the items of many callers together, one batch at a time.
+//! [`Batcher`]: processes the items of many callers together, in batches.
 
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::select;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::sleep;
 use tracing::Span;
 
 use super::{ActorError, AskError};
 use crate::telemetry::ErrorChain;
 
-/// Queue of items for a task that processes them in batches. Items submitted while a batch is
-/// processed form the next one. The queue is unbounded: the callers bound it, since each waits for
+/// Time after which a further batch starts beside the latest one. A cheap commit takes less, and a
+/// batch that is started meanwhile would only be smaller.
+const OVERLAP_AFTER: Duration = Duration::from_millis(1);
+
+/// Queue of items for a task that processes them in batches. Items submitted before a further batch
+/// may start form the next one. The queue is unbounded: the callers bound it, since each waits for
 /// its result.
 pub(super) struct Batcher<T, V> {
     sender: mpsc::UnboundedSender<Request<T, V>>,
@@ -29,12 +39,21 @@ pub(super) struct Pending<T, V> {
 }
 
 impl<T: 'static, V: 'static> Batcher<T, V> {
-    /// Starts the task. `process` gets at most `limit` items, at least one, and completes each.
-    pub(super) fn start(limit: usize, process: impl AsyncFn(Vec<Pending<T, V>>) + 'static) -> Self {
+    /// Starts the task. `process` gets at most `limit` items, at least one, and completes each. At
+    /// most `concurrent` batches are processed at the same time.
+    pub(super) fn start(
+        limit: usize,
+        concurrent: usize,
+        process: impl AsyncFn(Vec<Pending<T, V>>) + 'static,
+    ) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel();
+        let process = Rc::new(process);
         let task = actix::spawn(async move {
             let mut requests = Vec::new();
-            while receiver.recv_many(&mut requests, limit).await > 0 {
+            let mut batches = JoinSet::new();
+            while wait_for_place(&mut batches, concurrent).await.is_ok()
+                && receiver.recv_many(&mut requests, limit).await > 0
+            {
                 let mut batch = Vec::new();
                 let mut flushes = Vec::new();
                 for request in requests.drain(..) {
@@ -44,7 +63,11 @@ impl<T: 'static, V: 'static> Batcher<T, V> {
                     }
                 }
                 if !batch.is_empty() {
-                    process(batch).await;
+                    let process = Rc::clone(&process);
+                    batches.spawn_local(async move { process(batch).await });
+                }
+                if !flushes.is_empty() && wait_for_place(&mut batches, 1).await.is_err() {
+                    break;
                 }
                 for caller in flushes {
                     // Fails if the caller has left.
@@ -85,6 +108,20 @@ impl<T: 'static, V: 'static> Batcher<T, V> {
     }
 }
 
+/// Waits until a batch may start: until none is processed, or fewer than `concurrent` and the latest
+/// one for [`OVERLAP_AFTER`].
+async fn wait_for_place(batches: &mut JoinSet<()>, concurrent: usize) -> Result<(), JoinError> {
+    let mut overlap = pin!(sleep(OVERLAP_AFTER));
+    let mut is_slow = false;
+    while !batches.is_empty() && !(is_slow && batches.len() < concurrent) {
+        select! {
+            Some(ended) = batches.join_next() => ended?,
+            () = &mut overlap, if !is_slow => is_slow = true,
+        }
+    }
+    Ok(())
+}
+
 impl<T, V> Pending<T, V> {
     /// Returns `true` if the caller has left.
     pub(super) fn is_cancelled(&self) -> bool {
@@ -98,5 +135,46 @@ impl<T, V> Pending<T, V> {
             let error = ErrorChain(&error);
             tracing::warn!(%error, "failed to process an item whose caller has left");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+
+    /// Submits items, two milliseconds apart, to batches that take `duration` each. Returns how many
+    /// batches were processed at once, at most, and how many items when a flush ends.
+    async fn process(concurrent: usize, duration: Duration) -> (usize, usize) {
+        let now = Rc::new(Cell::new(0));
+        let most = Rc::new(Cell::new(0));
+        let done = Rc::new(Cell::new(0));
+        let (counted, highest, processed) = (now.clone(), most.clone(), done.clone());
+        let batcher = Batcher::start(10, concurrent, async move |batch: Vec<Pending<(), ()>>| {
+            counted.set(counted.get() + 1);
+            highest.set(highest.get().max(counted.get()));
+            sleep(duration).await;
+            counted.set(counted.get() - 1);
+            processed.set(processed.get() + batch.len());
+        });
+        for _ in 0..20 {
+            drop(batcher.submit(()));
+            sleep(Duration::from_millis(2)).await;
+        }
+        batcher.flush().await.unwrap();
+        (most.get(), done.get())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_batches_overlap_and_quick_ones_do_not() {
+        let test = LocalSet::new();
+        let slow = Duration::from_millis(10);
+        let quick = Duration::from_micros(500);
+        assert_eq!(test.run_until(process(1, slow)).await, (1, 20));
+        assert_eq!(test.run_until(process(3, slow)).await, (3, 20));
+        assert_eq!(test.run_until(process(3, quick)).await, (1, 20));
     }
 }

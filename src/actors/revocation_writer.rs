@@ -20,6 +20,7 @@ use crate::domain::{
 use crate::metrics::Metrics;
 use crate::revocation::Replica;
 use crate::store::{ChangedUser, LockedSessions, Store};
+use crate::telemetry::ErrorChain;
 
 /// Maximum number of revocations in one commit: a second of work, so that it ends in time.
 const BATCH_LIMIT: usize = 20_000;
@@ -37,6 +38,7 @@ pub struct RevocationWriter {
     batcher: Batcher<NewRevocation, ()>,
     /// Revocations that wait for a lock of their session.
     waiting: Arc<Batcher<NewRevocation, ()>>,
+    notifications: Arc<Batcher<(), ()>>,
 }
 
 /// Subject of a revocation.
@@ -65,24 +67,27 @@ impl RevocationWriter {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
+        let notifications = Arc::new(start_notifications(Arc::clone(&store), timeout));
         let committer = Committer {
             store: Arc::clone(&store),
             replica: Arc::clone(&replica),
             timeout,
             clock: Arc::clone(&clock),
             metrics,
+            notifications: Arc::clone(&notifications),
         };
         let waiter = committer.clone();
-        let waiting = Arc::new(Batcher::start(BATCH_LIMIT, async move |batch| {
+        let concurrent = store.concurrent_batches();
+        let waiting = Arc::new(Batcher::start(BATCH_LIMIT, concurrent, async move |batch| {
             waiter.run(batch, LockedSessions::Wait).await;
         }));
         let passed_on = Arc::clone(&waiting);
-        let batcher = Batcher::start(BATCH_LIMIT, async move |batch| {
+        let batcher = Batcher::start(BATCH_LIMIT, concurrent, async move |batch| {
             for pending in committer.run(batch, LockedSessions::Skip).await {
                 passed_on.pass_on(pending);
             }
         });
-        Self { store, replica, tokens, clock, timeout, batcher, waiting }
+        Self { store, replica, tokens, clock, timeout, batcher, waiting, notifications }
     }
 
     /// Revokes a session or a token of `user_id`, or the token of a client, and records that as `action`. Dropping the future
@@ -150,16 +155,29 @@ impl RevocationWriter {
     pub(super) fn flush(&self) -> impl Future<Output = Result<(), ActorError>> + use<> {
         let flushed = self.batcher.flush();
         let waiting = Arc::clone(&self.waiting);
+        let notifications = Arc::clone(&self.notifications);
         async move {
             flushed.await?;
-            waiting.flush().await
+            waiting.flush().await?;
+            notifications.flush().await
         }
     }
 
     /// Returns `true` if a task that commits has ended, which only a panic causes.
     pub(super) fn has_stopped(&self) -> bool {
-        self.batcher.has_stopped() || self.waiting.has_stopped()
+        self.batcher.has_stopped() || self.waiting.has_stopped() || self.notifications.has_stopped()
     }
+}
+
+/// Starts the task that notifies the listeners. A notification is only a hint, so that a failure is
+/// logged and nothing else.
+fn start_notifications(store: Arc<dyn Store>, timeout: Duration) -> Batcher<(), ()> {
+    Batcher::start(BATCH_LIMIT, 1, async move |batch: Vec<Pending<(), ()>>| {
+        if let Err(error) = with_deadline(timeout, store.notify_listeners()).await {
+            tracing::warn!(error = %ErrorChain(&error), "failed to notify of revocations");
+        }
+        batch.into_iter().for_each(|pending| pending.complete(Ok(())));
+    })
 }
 
 /// Commits batches of revocations.
@@ -170,6 +188,8 @@ struct Committer {
     timeout: Duration,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    /// Notifications of the listeners. Batches that commit meanwhile share one.
+    notifications: Arc<Batcher<(), ()>>,
 }
 
 impl Committer {
@@ -225,6 +245,7 @@ impl Committer {
         let given = revocations.iter().map(|(revocation, _)| revocation);
         let written = given.filter(|revocation| !committed.locked.contains(&revocation.id));
         self.replica.apply_own(written.chain(&committed.revocations), committed.committed_at);
+        drop(self.notifications.submit(()));
 
         let duration = self.clock.uptime().saturating_sub(started_at);
         let count = revocations.len() - committed.locked.len();

@@ -36,6 +36,10 @@ pub trait Store:
     /// Checks that the database can be written. Names the cause within about a second.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// Returns the number of batches of one queue that may be committed at the same time, at least
+    /// one. More pay where commits can share a write to the disk.
+    fn concurrent_batches(&self) -> usize;
+
     /// Returns the state of the connection pool.
     fn pool_status(&self) -> PoolStatus;
 

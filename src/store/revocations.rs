@@ -42,12 +42,18 @@ pub trait RevocationStore {
     /// The revocation of a session never expires before the tokens of the session, with the largest
     /// leeway. A revocation that exists already gets the later expiry, as a new entry of the feed.
     /// Nothing is written about a session in [`CommittedRevocations::locked`].
+    ///
+    /// Sends no notification: [`Self::notify_listeners`] does, after the commit.
     async fn revoke(
         &self,
         revocations: &[(Revocation, Option<UserId>)],
         records: &[AuditRecord],
         locked: LockedSessions,
     ) -> Result<CommittedRevocations, StoreError>;
+
+    /// Notifies the listeners of all instances that there are revocations to read. Without it, they
+    /// read them after their poll interval.
+    async fn notify_listeners(&self) -> Result<(), StoreError>;
 
     /// Returns the ids that are revoked.
     async fn find_revoked(&self, ids: &[RevocationId])

@@ -20,7 +20,7 @@ pub(super) fn start(
     directory: Arc<ClientDirectory>,
     timeout: Duration,
 ) -> Reloads {
-    Batcher::start(BATCH_LIMIT, async move |batch: Vec<Pending<(), ()>>| {
+    Batcher::start(BATCH_LIMIT, 1, async move |batch: Vec<Pending<(), ()>>| {
         let former = Arc::clone(&directory.load());
         let read = with_deadline(timeout, store.read_clients()).await;
         if let Ok(clients) = &read {

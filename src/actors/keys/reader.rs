@@ -21,7 +21,7 @@ pub(super) type Reloads = Batcher<(), ()>;
 
 /// Starts the task that reads. A read is given up after `timeout`.
 pub(super) fn start(keys: Keys, tokens: Arc<Tokens>, timeout: Duration) -> Reloads {
-    Batcher::start(BATCH_LIMIT, async move |mut batch: Vec<Pending<(), ()>>| {
+    Batcher::start(BATCH_LIMIT, 1, async move |mut batch: Vec<Pending<(), ()>>| {
         batch.retain(|pending| !pending.is_cancelled());
         if batch.is_empty() {
             return;

@@ -43,13 +43,14 @@ pub(super) fn start(
     timeout: Duration,
     clock: Arc<dyn Clock>,
 ) -> (Exchanges, Arc<Exchanges>) {
+    let concurrent = store.concurrent_batches();
     let skipping = Exchanger { store, tokens, timeout, clock };
     let waiter = skipping.clone();
-    let waiting = Arc::new(Batcher::start(BATCH_LIMIT, async move |batch| {
+    let waiting = Arc::new(Batcher::start(BATCH_LIMIT, concurrent, async move |batch| {
         waiter.run(batch, LockedSessions::Wait).await;
     }));
     let passed_on = Arc::clone(&waiting);
-    let exchanges = Batcher::start(BATCH_LIMIT, async move |batch| {
+    let exchanges = Batcher::start(BATCH_LIMIT, concurrent, async move |batch| {
         for pending in skipping.run(batch, LockedSessions::Skip).await {
             passed_on.pass_on(pending);
         }

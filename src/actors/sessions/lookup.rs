@@ -17,7 +17,7 @@ pub(super) type Lookups = Batcher<[RevocationId; 3], bool>;
 
 /// Starts the task that looks tokens up. A lookup is given up after `timeout`.
 pub(super) fn start(store: Arc<dyn Store>, timeout: Duration) -> Lookups {
-    Batcher::start(BATCH_LIMIT, async move |batch| look_up(&*store, timeout, batch).await)
+    Batcher::start(BATCH_LIMIT, 1, async move |batch| look_up(&*store, timeout, batch).await)
 }
 
 async fn look_up(

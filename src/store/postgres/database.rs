@@ -63,6 +63,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0014_failure_counters.sql"),
     ),
     (15, "moving", include_str!("../../../migrations/postgres/0015_moving.sql")),
+    (
+        16,
+        "notification after commit",
+        include_str!("../../../migrations/postgres/0016_notification_after_commit.sql"),
+    ),
 ];
 
 /// The only encoding that holds every username and user agent.
@@ -79,6 +84,9 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Time after which a check of the database looks for the cause of its delay.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Largest number of batches of one queue in commit. Twice as many came no faster.
+const MAX_CONCURRENT_BATCHES: u32 = 4;
 
 /// PostgreSQL database, which several instances may share.
 pub(crate) struct PostgresStore {
@@ -259,6 +267,12 @@ impl Store for PostgresStore {
             result = self.check_writable() => result,
             error = self.find_cause_of_delay() => Err(error),
         }
+    }
+
+    fn concurrent_batches(&self) -> usize {
+        // Two queues have batches, and leave a third of the connections to others.
+        let third = self.executor.pool.options().get_max_connections() / 3;
+        third.clamp(1, MAX_CONCURRENT_BATCHES) as usize
     }
 
     fn pool_status(&self) -> PoolStatus {

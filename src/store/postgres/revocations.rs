@@ -74,7 +74,8 @@ impl RevocationStore for PostgresStore {
                        or record.session_id not in (select id from skipped))
              select array_agg(id) as ids, array_agg(expires_at) as expiries,
                     clock_timestamp() as committed_at,
-                    array(select id from skipped) as locked
+                    array(select id from skipped) as locked,
+                    set_config('portcullis.notifies', 'later', true)
              from added",
             audit::INSERT
         )));
@@ -86,6 +87,16 @@ impl RevocationStore for PostgresStore {
         let committed = revocations_from_row(&row)?;
         let locked = locked.into_iter().map(RevocationId::from).collect();
         Ok(CommittedRevocations { locked, ..committed })
+    }
+
+    async fn notify_listeners(&self) -> Result<(), StoreError> {
+        // Not waiting for the disk, the commit releases the lock of notifications at once.
+        let notify = self.executor.query(
+            "select set_config('synchronous_commit', 'off', true),
+                    pg_notify('portcullis_revocations', '')",
+        );
+        notify.execute(&self.executor).await?;
+        Ok(())
     }
 
     async fn find_revoked(

@@ -230,6 +230,11 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    fn concurrent_batches(&self) -> usize {
+        // A transaction locks the whole database.
+        1
+    }
+
     fn pool_status(&self) -> PoolStatus {
         PoolStatus::new(&self.pool)
     }

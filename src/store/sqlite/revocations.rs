@@ -54,6 +54,10 @@ impl RevocationStore for SqliteStore {
         Ok(CommittedRevocations { revocations: committed, committed_at, locked: HashSet::new() })
     }
 
+    async fn notify_listeners(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn find_revoked(
         &self,
         ids: &[RevocationId],
