@@ -787,13 +787,18 @@ async fn feed_refuses_a_replica() {
 }
 
 #[actix_web::test]
-async fn listener_reports_commits_and_disconnection() {
+async fn listener_reports_revocations_and_disconnection() {
     let test = async |database: TestDatabase| {
         let store = open_store(&database).await;
         let mut listener = store.listener().unwrap();
         listener.connect(READ_TIMEOUT).await.unwrap();
 
         revoke(store.as_ref(), &[new_revocation(now()), new_revocation(now())]).await;
+        store.notify_listeners().await.unwrap();
+        listener.wait_for_notification(READ_TIMEOUT).await.unwrap();
+        // One that an administrator makes by hand.
+        let insert = "insert into revocations (id, expires_at) values (gen_random_uuid(), now())";
+        database.execute(insert).await;
         listener.wait_for_notification(READ_TIMEOUT).await.unwrap();
 
         database
