@@ -98,10 +98,10 @@ impl Connection {
             }
             length += read;
             let reply = &self.buffer[..length];
-            if let Some(end) = find(reply, b"\r\n\r\n") {
-                if length >= end + 4 + content_length(&reply[..end]) {
-                    return Ok(reply.starts_with(b"HTTP/1.1 200"));
-                }
+            if let Some(end) = find(reply, b"\r\n\r\n")
+                && length >= end + 4 + content_length(&reply[..end])
+            {
+                return Ok(reply.starts_with(b"HTTP/1.1 200"));
             }
         }
     }

@@ -113,7 +113,7 @@ impl<T: 'static, V: 'static> Batcher<T, V> {
 async fn wait_for_place(batches: &mut JoinSet<()>, concurrent: usize) -> Result<(), JoinError> {
     let mut overlap = pin!(sleep(OVERLAP_AFTER));
     let mut is_slow = false;
-    while !batches.is_empty() && !(is_slow && batches.len() < concurrent) {
+    while !batches.is_empty() && (!is_slow || batches.len() >= concurrent) {
         select! {
             Some(ended) = batches.join_next() => ended?,
             () = &mut overlap, if !is_slow => is_slow = true,

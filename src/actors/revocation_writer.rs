@@ -176,7 +176,9 @@ fn start_notifications(store: Arc<dyn Store>, timeout: Duration) -> Batcher<(), 
         if let Err(error) = with_deadline(timeout, store.notify_listeners()).await {
             tracing::warn!(error = %ErrorChain(&error), "failed to notify of revocations");
         }
-        batch.into_iter().for_each(|pending| pending.complete(Ok(())));
+        for pending in batch {
+            pending.complete(Ok(()));
+        }
     })
 }
 

@@ -32,14 +32,10 @@ impl RevocationStore for PostgresStore {
         records: &[AuditRecord],
         locked: LockedSessions,
     ) -> Result<CommittedRevocations, StoreError> {
-        let mut ids = Vec::new();
-        let mut expiries = Vec::new();
-        let mut users = Vec::new();
-        for (revocation, user_id) in revocations {
-            ids.push(revocation.id.as_uuid());
-            expiries.push(revocation.expires_at);
-            users.push(user_id.map(UserId::as_uuid));
-        }
+        let given = revocations.iter();
+        let ids: Vec<_> = given.clone().map(|(given, _)| given.id.as_uuid()).collect();
+        let expiries: Vec<_> = given.clone().map(|(given, _)| given.expires_at).collect();
+        let users: Vec<_> = given.map(|(_, user_id)| user_id.map(UserId::as_uuid)).collect();
         let skip_locked = locked.sql();
         // A single statement: without a pooler, the server completes it once it is sent, even if
         // the caller stops waiting. Sessions are locked before revocations, since `added` joins all
