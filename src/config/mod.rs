@@ -11,8 +11,6 @@ mod settings;
 mod values;
 mod version;
 
-use std::time::Duration;
-
 pub use cli::{Cli, RawSettings};
 pub use command::{
     ClientArgs, ClientCommand, ClientRightsArgs, Command, CopyArgs, DatabaseCommand, DoctorArgs,
@@ -27,10 +25,5 @@ pub use settings::{
     PoolMode, PostgresSettings, Rate, RevocationSettings, Secret, SecretFile, SecretKeySource,
     SigningAlgorithm, ThrottleSettings, TokenSettings, Warning,
 };
+pub use values::human_duration;
 pub use version::{COMMIT, VERSION};
-
-/// Writes a duration as the settings do: `15m`.
-#[must_use]
-pub fn human_duration(duration: Duration) -> String {
-    values::human_duration(duration)
-}

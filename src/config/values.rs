@@ -224,7 +224,8 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Writes a duration as [`parse_duration`] reads it, in the largest unit that divides it.
-pub(super) fn human_duration(duration: Duration) -> String {
+#[must_use]
+pub fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let divides = |(_, unit): &&(&str, u64)| seconds > 0 && seconds.is_multiple_of(*unit);
     match UNITS.iter().find(divides) {
