@@ -223,7 +223,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Writes a duration as [`parse_duration`] reads it, in the largest unit that divides it.
+/// Writes a duration as the settings do, in the largest unit that divides it: `15m`.
 #[must_use]
 pub fn human_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
