@@ -42,7 +42,7 @@ audit: ## Check licences, sources and advisories of the dependencies (needs carg
 .PHONY: bench
 bench: ## Measure the service against controls; takes minutes (needs wrk, pgbench, Python)
 	@. tests/shared/programs.sh; require_programs python3 wrk pgbench
-	cargo build --release --locked --bins --example control
+	cargo build --release --locked --bins --example control --example rate
 	TEST_POSTGRES_FSYNC=on tests/with-postgres.sh benches/service/run.py
 
 .PHONY: bench-parts
