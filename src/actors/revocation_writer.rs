@@ -78,7 +78,8 @@ impl RevocationWriter {
         };
         let waiter = committer.clone();
         let concurrent = store.concurrent_batches();
-        let waiting = Arc::new(Batcher::start(BATCH_LIMIT, concurrent, async move |batch| {
+        // One batch at a time: it holds a connection for as long as it waits for a lock.
+        let waiting = Arc::new(Batcher::start(BATCH_LIMIT, 1, async move |batch| {
             waiter.run(batch, LockedSessions::Wait).await;
         }));
         let passed_on = Arc::clone(&waiting);

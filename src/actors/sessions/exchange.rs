@@ -46,7 +46,8 @@ pub(super) fn start(
     let concurrent = store.concurrent_batches();
     let skipping = Exchanger { store, tokens, timeout, clock };
     let waiter = skipping.clone();
-    let waiting = Arc::new(Batcher::start(BATCH_LIMIT, concurrent, async move |batch| {
+    // One batch at a time: it holds a connection for as long as it waits for a lock.
+    let waiting = Arc::new(Batcher::start(BATCH_LIMIT, 1, async move |batch| {
         waiter.run(batch, LockedSessions::Wait).await;
     }));
     let passed_on = Arc::clone(&waiting);

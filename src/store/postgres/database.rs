@@ -85,7 +85,8 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 /// Time after which a check of the database looks for the cause of its delay.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Largest number of batches of one queue in commit. Twice as many came no faster.
+/// Largest number of batches of one queue in commit. A commit of 5 ms has as many, since a further
+/// one starts after a millisecond or two.
 const MAX_CONCURRENT_BATCHES: u32 = 4;
 
 /// PostgreSQL database, which several instances may share.
