@@ -19,12 +19,13 @@ use portcullis::tokens::{KeyRing, RootKey, Tokens, VerifiedTokenCache, generate_
 use ring::hmac;
 
 const KEY: &[u8] = &[7; 32];
-/// Share of one of two workers by default.
-const CACHE_SIZE: usize = 32 * 1024 * 1024;
+/// Default memory for verified tokens, and the workers that share it.
+const CACHE_SIZE: usize = 64 * 1024 * 1024;
+const WORKERS: usize = 2;
 const PHC: &str = "$pbkdf2-sha256$i=600000,l=32$AAECAwQFBgcICQoLDA0ODw$\
                    AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
 
-fn tokens(algorithm: SigningAlgorithm) -> Tokens {
+fn tokens(algorithm: SigningAlgorithm, cache_size: usize) -> Tokens {
     let settings = TokenSettings {
         issuer: "portcullis".to_owned(),
         audience: Audience::new(Vec::new()),
@@ -33,6 +34,7 @@ fn tokens(algorithm: SigningAlgorithm) -> Tokens {
         session_idle_timeout: None,
         sessions_per_user: 1_000,
         leeway: Duration::from_secs(5),
+        cache_size,
     };
     let root = RootKey::generate().unwrap();
     let ring = match algorithm {
@@ -69,7 +71,7 @@ const ALGORITHMS: [(&str, SigningAlgorithm); 2] =
     [("HS256", SigningAlgorithm::Hs256), ("ES256", SigningAlgorithm::Es256)];
 
 fn token(criterion: &mut Criterion) {
-    let tokens = tokens(SigningAlgorithm::Hs256);
+    let tokens = tokens(SigningAlgorithm::Hs256, 0);
     let user = alice();
     let session = SessionId::random();
     let now = SystemClock.now();
@@ -82,12 +84,12 @@ fn token(criterion: &mut Criterion) {
         bench.iter(|| hmac::sign(&key, black_box(message.as_bytes())));
     });
     for (name, algorithm) in ALGORITHMS {
-        let tokens = self::tokens(algorithm);
+        let tokens = self::tokens(algorithm, 0);
         let token = tokens.issue(&user, session, None, end, now).unwrap().access_token;
         criterion.bench_function(&format!("token: verify {name}"), |bench| {
             bench.iter(|| tokens.verify(black_box(&token), now).unwrap());
         });
-        let cache = VerifiedTokenCache::new(CACHE_SIZE);
+        let cache = VerifiedTokenCache::new(CACHE_SIZE / WORKERS);
         criterion.bench_function(&format!("token: verify {name} from the cache"), |bench| {
             bench.iter(|| cache.verify(&tokens, black_box(&token), now).unwrap());
         });
@@ -101,33 +103,40 @@ fn token(criterion: &mut Criterion) {
 /// takes longer, too.
 fn token_cache(criterion: &mut Criterion) {
     for (name, algorithm) in ALGORITHMS {
-        token_cache_of(criterion, name, &tokens(algorithm));
+        for count in [500, 50_000, 500_000] {
+            bench_in_turn(
+                criterion,
+                &format!("{count} of {name} in turn, no cache (control)"),
+                &tokens(algorithm, 0),
+                count,
+            );
+            bench_in_turn(
+                criterion,
+                &format!("{count} of {name} in turn"),
+                &tokens(algorithm, CACHE_SIZE),
+                count,
+            );
+        }
+        let tokens = tokens(algorithm, CACHE_SIZE / 64);
+        bench_in_turn(criterion, &format!("misses of full caches, {name}"), &tokens, 500_000);
     }
 }
 
-fn token_cache_of(criterion: &mut Criterion, algorithm: &str, tokens: &Tokens) {
+fn bench_in_turn(criterion: &mut Criterion, name: &str, tokens: &Tokens, count: usize) {
     let user = alice();
     let now = SystemClock.now();
     let end = now + Duration::from_hours(1);
     let issue = || tokens.issue(&user, SessionId::random(), None, end, now).unwrap().access_token;
-    let issued: Vec<_> = iter::repeat_with(issue).take(500_000).collect();
-    let mut bench = |name: &str, size, count| {
-        let cache = VerifiedTokenCache::new(size);
-        let mut in_turn = issued[..count].iter().cycle();
-        let mut verify = || cache.verify(tokens, in_turn.next().unwrap(), now).unwrap();
-        // Several rounds, since a full cache admits few tokens.
-        let rounds = if size == 0 { 0 } else { 1_000_000 };
-        for _ in 0..rounds {
-            verify();
-        }
-        let name = format!("token cache: {count} of {algorithm} in turn, {name}");
-        criterion.bench_function(&name, |bench| bench.iter(&mut verify));
-    };
-    for count in [500, 50_000, 500_000] {
-        bench("no cache (control)", 0, count);
-        bench("a worker's share", CACHE_SIZE, count);
+    let issued: Vec<_> = iter::repeat_with(issue).take(count).collect();
+    let cache = VerifiedTokenCache::new(tokens.token_cache_size() / WORKERS);
+    let mut in_turn = issued.iter().cycle();
+    let mut verify = || cache.verify(tokens, in_turn.next().unwrap(), now).unwrap();
+    // Several rounds, since a full cache admits few tokens.
+    let rounds = if tokens.token_cache_size() == 0 { 0 } else { 1_000_000 };
+    for _ in 0..rounds {
+        verify();
     }
-    bench("misses of a full cache", CACHE_SIZE / 64, 500_000);
+    criterion.bench_function(&format!("token cache: {name}"), |bench| bench.iter(&mut verify));
 }
 
 fn revocations(criterion: &mut Criterion) {

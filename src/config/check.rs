@@ -224,7 +224,6 @@ impl<'a> Checker<'a> {
             management_address: setting!(self, management_address, listen_address),
             serves_docs: setting!(self, docs, one_of(&[("on", true), ("off", false)])),
             workers: setting!(self, http_workers, threads),
-            token_cache_size: setting!(self, token_cache_size, mebibytes),
             trusted_proxies: setting!(self, trusted_proxies, networks),
             cors_allowed_origins: setting!(self, cors_allowed_origins, origins),
             max_connections: setting!(self, http_max_connections, count("connections")),
@@ -425,6 +424,7 @@ impl<'a> Checker<'a> {
             session_idle_timeout: setting!(self, session_idle_timeout, duration_or_unlimited),
             sessions_per_user: setting!(self, sessions_per_user, count("sessions")),
             leeway: setting!(self, jwt_leeway, leeway),
+            cache_size: setting!(self, token_cache_size, mebibytes),
         })
     }
 
@@ -691,7 +691,7 @@ mod tests {
 
     #[test]
     fn token_cache_size_is_given_in_mebibytes() {
-        let size = |argument| check(&[argument]).map(|config| config.http.token_cache_size);
+        let size = |argument| check(&[argument]).map(|config| config.tokens.cache_size);
 
         assert_eq!(size("--token-cache-size=2"), Ok(2 * 1024 * 1024));
         assert_eq!(size("--token-cache-size=0"), Ok(0));

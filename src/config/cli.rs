@@ -208,8 +208,9 @@ pub struct RawSettings {
     #[arg(long, env, help_heading = "Tokens", default_value = "5m", value_name = "DURATION")]
     pub(super) jwks_max_age: String,
 
-    /// Largest memory for verified access tokens, about 1 KiB each; 0 means none. The threads that
-    /// serve HTTP have equal shares, and each keeps the tokens that it has verified
+    /// Largest memory for verified access tokens; 0 means none. The threads that serve HTTP have
+    /// equal shares, and each keeps the tokens that it has verified, about 1 KiB each. With ES256,
+    /// they share a quarter for signatures alone, 16 bytes each
     #[arg(long, env, help_heading = "Tokens", default_value = "64", value_name = "MIB")]
     pub(super) token_cache_size: String,
 

@@ -90,8 +90,6 @@ pub struct HttpSettings {
     pub serves_docs: bool,
     /// Number of worker threads.
     pub workers: usize,
-    /// Largest memory of the caches of verified tokens, in bytes: all workers together.
-    pub token_cache_size: usize,
     /// Trusted reverse proxies. `X-Forwarded-For` and `Forwarded` are honoured only from these
     /// networks.
     pub trusted_proxies: Vec<IpNet>,
@@ -200,6 +198,8 @@ pub struct TokenSettings {
     pub sessions_per_user: u32,
     /// Tolerated difference between the clocks of two machines.
     pub leeway: Duration,
+    /// Largest memory for verified access tokens, in bytes.
+    pub cache_size: usize,
 }
 
 impl TokenSettings {

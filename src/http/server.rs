@@ -111,7 +111,7 @@ impl BoundServer {
         };
         // Each worker has a service, and with it a cache, for each socket.
         let caches = settings.workers * public.sockets.len();
-        let cache_size = settings.token_cache_size.checked_div(caches).unwrap_or_default();
+        let cache_size = api.tokens.token_cache_size().checked_div(caches).unwrap_or_default();
         let shutdown = builder.graceful_shutdown_signal();
         let app = AppParts { api: api.clone(), routes, cache_size, shutdown };
         let (mut builder, public) = public.listen(builder, &settings, &app)?;

@@ -21,6 +21,7 @@ use super::device::DeviceTokens;
 use super::key_ring::{KeyRing, RingKey, is_access_token_type};
 use super::refresh::RefreshTokens;
 use super::root_key::{CryptoError, RootKey};
+use super::signatures::VerifiedSignatures;
 use crate::config::TokenSettings;
 use crate::domain::{
     Audience, AudienceError, Client, Device, Generation, KeyId, KeySet, Permissions, SessionId,
@@ -31,6 +32,7 @@ use crate::domain::{
 pub struct Tokens {
     root: Arc<RootKey>,
     ring: ArcSwap<KeyRing>,
+    signatures: VerifiedSignatures,
     refresh: RefreshTokens,
     devices: DeviceTokens,
     settings: TokenSettings,
@@ -109,7 +111,23 @@ impl Tokens {
     ) -> Result<Self, CryptoError> {
         let refresh = RefreshTokens::new(&root)?;
         let devices = DeviceTokens::new(&root)?;
-        Ok(Self { root, ring: ArcSwap::from_pointee(ring), refresh, devices, settings })
+        // HMAC takes no longer than a look into the cache.
+        let signatures = if ring.is_stored() { settings.cache_size / 4 } else { 0 };
+        Ok(Self {
+            root,
+            ring: ArcSwap::from_pointee(ring),
+            signatures: VerifiedSignatures::new(signatures),
+            refresh,
+            devices,
+            settings,
+        })
+    }
+
+    /// Returns the largest memory of the [`VerifiedTokenCache`](super::VerifiedTokenCache)s, in bytes:
+    /// all threads together.
+    #[must_use]
+    pub fn token_cache_size(&self) -> usize {
+        self.settings.cache_size - self.signatures.size()
     }
 
     /// Returns the keys.
@@ -229,7 +247,8 @@ impl Tokens {
             Some(key) => key,
             None => find_key(&ring, header)?,
         };
-        if !key.is_signed(message, &decode_segment(signature)?) {
+        let check = || Ok(key.is_signed(message, &decode_segment(signature)?));
+        if !self.signatures.verify(token, check)? {
             return Err(TokenRefusal::BadSignature);
         }
         self.check_claims(key.id, payload, now)

@@ -12,6 +12,7 @@ mod key_ring;
 mod refresh;
 mod reset_code;
 mod root_key;
+mod signatures;
 #[cfg(test)]
 mod vectors;
 

@@ -36,6 +36,7 @@ pub(crate) fn settings() -> TokenSettings {
         session_idle_timeout: None,
         sessions_per_user: 1_000,
         leeway: Duration::from_secs(5),
+        cache_size: 1 << 20,
     }
 }
 

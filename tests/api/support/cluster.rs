@@ -55,6 +55,7 @@ impl Cluster {
             session_idle_timeout: None,
             sessions_per_user: 1_000,
             leeway: Duration::from_secs(5),
+            cache_size: 0,
         };
         let secret = SecretKey::parse(Process::KEY.as_bytes()).expect("the secret is long enough");
         let ring = KeyRing::hs256(&secret, None).expect("a derived id");
