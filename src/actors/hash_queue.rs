@@ -91,7 +91,8 @@ impl HashQueue {
 
     async fn refuse(&self) -> ActorError {
         let retry_after = self.admission.drain_time();
-        sleep(REFUSAL_DELAY).await;
+        // Varied, so that clients who are refused together do not come back together.
+        sleep(REFUSAL_DELAY.mul_f64(0.5 + fastrand::f64())).await;
         ActorError::Overloaded { retry_after }
     }
 
