@@ -49,7 +49,8 @@ impl RevocationStore for PostgresStore {
                  returning id, {TOKENS_EXPIRE_AT} + make_interval(secs => $11) as expires_at),
              skipped as (
                  select id from sessions
-                 where $13 and id = any ($9) and id not in (select id from owned)),
+                 where $13 and (select count(*) from owned) < cardinality($9)
+                   and id = any ($9) and id not in (select id from owned)),
              given as (
                  select distinct on (id) id, expires_at, user_id
                  from unnest($9::uuid[], $10::timestamptz[], $12::uuid[])
