@@ -1,22 +1,22 @@
 //! The replica: every live revocation, in memory. A check does no I/O and takes no lock that a
 //! writer can hold. `docs/revocation.md` proves its freshness.
 
-mod filter;
 mod log;
+mod table;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use moka::Expiry;
+use moka::notification::RemovalCause;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use time::OffsetDateTime;
 
 use crate::clock::Clock;
-use crate::domain::{CLOCK_SKEW_ALLOWANCE, FeedCursor, Revocation, RevocationId};
-use filter::Filter;
+use crate::domain::{FeedCursor, Revocation, RevocationId};
 pub use log::{LogRead, LogReply, LogRow, LogView, RevocationLog};
+use table::{Bucket, Held, Table};
 
 /// Result of a check against the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +29,17 @@ pub enum Verdict {
     Unknown,
 }
 
-/// Live revocations. An entry leaves at its expiry, or by eviction when the replica is full.
+/// Live revocations, in buckets. One leaves after its expiry, or by the eviction of its bucket when the
+/// replica is full.
 pub struct Replica {
-    entries: Cache<RevocationId, Entry>,
-    /// Answers most checks alone: a lookup among a million entries waits six times for memory.
-    filter: Arc<Filter>,
-    len: Arc<AtomicU64>,
+    /// Buckets by number. Evicts those that changed longest ago. Everything that changes a bucket holds
+    /// this lock.
+    cache: Mutex<Cache<usize, Bucket>>,
+    /// The same buckets, for checks. They take no lock here; a reader of `moka` sometimes evicts, which
+    /// takes locks.
+    table: Arc<Table>,
     capacity: u64,
-    /// Number of insertions into a full replica, each of which may evict an entry.
+    /// Number of insertions into a full replica, each of which may evict a bucket.
     overflows: AtomicU64,
     /// Value of `overflows` at the start of the latest full reload: evictions before it are
     /// repaired.
@@ -57,56 +60,27 @@ pub struct ReadStart {
     repairable_overflows: Option<u64>,
 }
 
-/// Value of an entry.
-#[derive(Clone, Copy)]
-struct Entry {
-    /// Expiry of the revocation, in seconds since the Unix epoch.
-    expires_at: i64,
-    /// Time until the entry leaves, in seconds, from its insertion on.
-    time_to_live: u32,
-}
-
-struct PerEntryExpiry;
-
-impl Expiry<RevocationId, Entry> for PerEntryExpiry {
-    fn expire_after_create(&self, _: &RevocationId, entry: &Entry, _: Instant) -> Option<Duration> {
-        Some(Duration::from_secs(entry.time_to_live.into()))
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &RevocationId,
-        entry: &Entry,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(Duration::from_secs(entry.time_to_live.into()))
-    }
-}
-
 impl Replica {
     /// Creates an empty replica of at most `capacity` revocations, which is stale `max_staleness`
-    /// after the start of its latest read.
+    /// after the start of its latest read. The clock is the database's.
     #[must_use]
     pub fn new(capacity: u64, max_staleness: Duration, clock: Arc<dyn Clock>) -> Self {
-        let len = Arc::new(AtomicU64::new(0));
-        let filter = Arc::new(Filter::with_capacity(capacity));
-        let evicted_len = Arc::clone(&len);
-        let evicted_filter = Arc::clone(&filter);
-        let entries = Cache::builder()
+        let table = Arc::new(Table::with_capacity(capacity));
+        let evicting = Arc::clone(&table);
+        let cache = Cache::builder()
             .max_capacity(capacity)
+            .weigher(|_, bucket: &Bucket| u32::try_from(bucket.len()).unwrap_or(u32::MAX))
             // The default policy may reject a new entry; a new revocation must be admitted.
             .eviction_policy(EvictionPolicy::lru())
-            .expire_after(PerEntryExpiry)
-            .eviction_listener(move |id, _, _| {
-                evicted_filter.remove(*id);
-                evicted_len.fetch_sub(1, Ordering::Relaxed);
+            .eviction_listener(move |number, _, cause| {
+                if cause != RemovalCause::Replaced {
+                    evicting.replace(*number, Bucket::default());
+                }
             })
             .build();
         Self {
-            entries,
-            filter,
-            len,
+            cache: Mutex::new(cache),
+            table,
             capacity,
             overflows: AtomicU64::new(0),
             repaired_overflows: AtomicU64::new(0),
@@ -120,22 +94,32 @@ impl Replica {
     /// Applies a committed revocation. Returns `true` if it is new or expires later than known. The
     /// order and repetition of calls do not matter: of several expiries the latest holds.
     ///
-    /// `now` is the database's time. The host's clock may be wrong: an entry that it expires too
+    /// `now` is the database's time. The host's clock may be wrong: a revocation that it expires too
     /// early would be missing once the clock is right again.
     pub fn apply(&self, revocation: &Revocation, now: OffsetDateTime) -> bool {
-        let Some(time_to_live) = time_to_live(revocation, now) else { return false };
-        let expires_at = revocation.expires_at.unix_timestamp();
-        if self.expiry_of(revocation.id).is_some_and(|known| known >= expires_at) {
+        let held = Held { id: revocation.id, expires_at: revocation.expires_at.unix_timestamp() };
+        if held.has_expired(now) {
             return false;
         }
-        // Counted before the insertion that may evict: a reader that misses the evicted entry sees
-        // it.
-        if self.len.fetch_add(1, Ordering::Relaxed) >= self.capacity {
-            self.overflows.fetch_add(1, Ordering::Release);
+        let cache = self.cache();
+        let number = self.bucket_of(held.id);
+        let bucket = self.table.bucket(number);
+        if bucket.iter().any(|known| known.id == held.id && known.expires_at >= held.expires_at) {
+            return false;
         }
-        self.filter.add(revocation.id);
-        self.entries.insert(revocation.id, Entry { expires_at, time_to_live });
+        let mut changed = Vec::with_capacity(bucket.len() + 1);
+        changed
+            .extend(bucket.iter().filter(|known| known.id != held.id && !known.has_expired(now)));
+        changed.push(held);
+        self.replace(&cache, number, changed);
         true
+    }
+
+    /// Returns the number of the bucket to which an id belongs. Revocations are applied in less time in
+    /// the order of their buckets.
+    #[must_use]
+    pub fn bucket_of(&self, id: RevocationId) -> usize {
+        self.table.number_of(id)
     }
 
     /// Applies revocations that this instance has committed. The log has them after the next read, which
@@ -162,7 +146,7 @@ impl Replica {
         }
         // moka evicts later than at the insertion. An eviction after the reload has found the entry
         // in place would go unnoticed.
-        self.entries.run_pending_tasks();
+        self.cache().run_pending_tasks();
         let is_settled = self.len() <= self.capacity;
         ReadStart { started_at, repairable_overflows: is_settled.then_some(overflows) }
     }
@@ -232,14 +216,18 @@ impl Replica {
         let repaired = self.repaired_overflows.load(Ordering::Acquire);
         // Taken first: the entries that the cursor sees are in place by then.
         let cursor = self.log.latest().cursor().clone();
-        let entries = self.entries.iter().map(|(id, entry)| (*id, entry.expires_at)).collect();
+        let mut entries = Vec::new();
+        for number in self.table.numbers() {
+            let bucket = self.table.bucket(number);
+            entries.extend(bucket.iter().map(|held| (held.id, held.expires_at)));
+        }
         (!self.has_overflowed_since(repaired)).then_some((cursor, entries))
     }
 
     /// Returns the number of revocations.
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.len.load(Ordering::Relaxed)
+        self.table.len()
     }
 
     /// Returns `true` if there are no revocations.
@@ -255,22 +243,45 @@ impl Replica {
         !self.is_complete() && self.len() <= self.capacity / 4 * 3
     }
 
-    /// Frees the memory of expired revocations.
+    /// Removes expired revocations.
     pub fn purge(&self) {
-        self.entries.run_pending_tasks();
+        let now = self.clock.now();
+        for number in self.table.numbers() {
+            if !self.table.bucket(number).iter().any(|held| held.has_expired(now)) {
+                continue;
+            }
+            let cache = self.cache();
+            let mut live = self.table.bucket(number).to_vec();
+            live.retain(|held| !held.has_expired(now));
+            self.replace(&cache, number, live);
+        }
+        self.cache().run_pending_tasks();
     }
 
     /// Returns `true` if the replica holds a revocation of the id.
     #[must_use]
     pub fn contains(&self, id: RevocationId) -> bool {
-        self.filter.may_contain(id) && self.entries.contains_key(&id)
+        self.table.contains(id)
     }
 
-    fn expiry_of(&self, id: RevocationId) -> Option<i64> {
-        if !self.filter.may_contain(id) {
-            return None;
+    /// Replaces the content of a bucket.
+    fn replace(&self, cache: &Cache<usize, Bucket>, number: usize, held: Vec<Held>) {
+        if held.is_empty() {
+            cache.invalidate(&number);
+            return;
         }
-        self.entries.get(&id).map(|entry| entry.expires_at)
+        let bucket = Bucket::new(held);
+        self.table.replace(number, Arc::clone(&bucket));
+        // Counted before the insertion that may evict: a reader that misses the evicted entry sees
+        // it.
+        if self.len() > self.capacity {
+            self.overflows.fetch_add(1, Ordering::Release);
+        }
+        cache.insert(number, bucket);
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache<usize, Bucket>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known_until(&self) -> Option<Duration> {
@@ -287,30 +298,25 @@ impl Replica {
     }
 }
 
-/// Returns the time for which a revocation is kept, in whole seconds, `None` for one that has
-/// expired.
-fn time_to_live(revocation: &Revocation, now: OffsetDateTime) -> Option<u32> {
-    let allowance = CLOCK_SKEW_ALLOWANCE.try_into().ok()?;
-    let remaining = (revocation.expires_at - now).saturating_add(allowance);
-    let remaining = Duration::try_from(remaining).ok().filter(|remaining| !remaining.is_zero())?;
-    // Rounded up, so that no entry leaves early.
-    Some(u32::try_from(remaining.as_secs()).map_or(u32::MAX, |seconds| seconds.saturating_add(1)))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-    use std::sync::Mutex;
+    use std::collections::{HashMap, HashSet};
+    use std::thread;
 
     use proptest::prelude::*;
     use time::macros::datetime;
     use uuid::Uuid;
 
     use super::*;
+    use crate::domain::CLOCK_SKEW_ALLOWANCE;
 
     const NOW: OffsetDateTime = datetime!(2026-01-02 03:04:05 UTC);
     const BOUND: Duration = Duration::from_secs(5);
+    const BOOTED_BEFORE: Duration = Duration::from_hours(1);
+    /// Time after which the revocations of the tests are no longer kept.
+    const LIFETIME: Duration = Duration::from_mins(7);
 
+    /// Clock of the database.
     struct Uptime(Mutex<Duration>);
 
     impl Uptime {
@@ -321,7 +327,7 @@ mod tests {
 
     impl Clock for Uptime {
         fn now(&self) -> OffsetDateTime {
-            NOW
+            NOW + self.uptime() - BOOTED_BEFORE
         }
 
         fn uptime(&self) -> Duration {
@@ -331,7 +337,7 @@ mod tests {
 
     /// Returns an empty replica without a read, and its clock.
     fn without_read(capacity: u64) -> (Replica, Arc<Uptime>) {
-        let clock = Arc::new(Uptime(Mutex::new(Duration::from_hours(1))));
+        let clock = Arc::new(Uptime(Mutex::new(BOOTED_BEFORE)));
         (Replica::new(capacity, BOUND, Arc::clone(&clock) as Arc<dyn Clock>), clock)
     }
 
@@ -348,6 +354,11 @@ mod tests {
 
     fn id(number: u128) -> RevocationId {
         Uuid::from_u128(number).into()
+    }
+
+    /// Returns a number whose id belongs to a bucket, one of the first thousand.
+    fn in_bucket(bucket: u128, number: u128) -> u128 {
+        number << 32 | bucket
     }
 
     #[test]
@@ -410,50 +421,45 @@ mod tests {
     }
 
     #[test]
-    fn revocation_outlives_its_expiry_by_the_clock_skew_allowance() {
-        let revocation = revocation(1);
-        let end = revocation.expires_at + CLOCK_SKEW_ALLOWANCE;
-
-        assert_eq!(time_to_live(&revocation, end - Duration::from_millis(1_500)), Some(2));
-        assert_eq!(time_to_live(&revocation, end - Duration::from_nanos(1)), Some(1));
-        assert_eq!(time_to_live(&revocation, end), None);
-    }
-
-    #[test]
     fn later_expiry_extends_a_revocation() {
-        let replica = fresh(10);
+        let (replica, clock) = without_read(10);
         let short = revocation(1);
         let long = Revocation { expires_at: short.expires_at + Duration::from_hours(1), ..short };
-        let nearly_expired = short.expires_at + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
 
-        assert!(replica.apply(&short, nearly_expired));
-        assert!(replica.apply(&long, nearly_expired));
-        assert!(!replica.apply(&short, nearly_expired), "an earlier expiry changes nothing");
+        assert!(replica.apply(&short, NOW));
+        assert!(replica.apply(&long, NOW));
+        assert!(!replica.apply(&short, NOW), "an earlier expiry changes nothing");
 
-        // An entry of its own shows that the time of the short one has passed.
-        let other = Revocation { id: id(2), ..short };
-        assert!(replica.apply(&other, nearly_expired));
-        while replica.len() > 1 {
-            replica.purge();
-            std::thread::yield_now();
-        }
-        assert_eq!(replica.check([id(1), id(99)]), Verdict::Revoked);
+        assert!(replica.apply(&revocation(2), NOW));
+        clock.advance(LIFETIME);
+        replica.purge();
+        assert!(replica.contains(id(1)) && !replica.contains(id(2)));
+        assert_eq!(replica.len(), 1);
     }
 
     #[test]
     fn expired_revocation_is_removed() {
+        let (replica, clock) = without_read(10);
+        replica.apply(&revocation(1), NOW);
+        clock.advance(Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE);
+        replica.purge();
+        assert_eq!(replica.len(), 1);
+
+        clock.advance(Duration::from_secs(1));
+        replica.purge();
+        assert!(replica.is_empty() && !replica.contains(id(1)));
+        assert_eq!(replica.cache().iter().count(), 0, "the cache has removed its bucket, too");
+    }
+
+    #[test]
+    fn expired_revocation_leaves_when_its_bucket_changes() {
         let replica = fresh(10);
-        let almost_over =
-            NOW + Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
+        replica.apply(&revocation(in_bucket(0, 1)), NOW);
 
-        replica.apply(&revocation(1), almost_over);
-        while !replica.is_empty() {
-            replica.purge();
-            std::thread::yield_now();
-        }
+        let later = Revocation { expires_at: NOW + LIFETIME, ..revocation(in_bucket(0, 2)) };
+        replica.apply(&later, NOW + LIFETIME);
 
-        assert_eq!(replica.check([id(1), id(1)]), Verdict::Clear);
-        assert!(!replica.filter.may_contain(id(1)), "the filter has removed it, too");
+        assert!(replica.contains(later.id) && replica.len() == 1);
     }
 
     #[test]
@@ -474,10 +480,8 @@ mod tests {
     #[test]
     fn full_reload_with_room_completes_the_replica() {
         let replica = fresh(2);
-        let nearly_expired =
-            NOW + Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE - Duration::from_millis(1);
         for number in 0..3 {
-            replica.apply(&revocation(number), nearly_expired);
+            replica.apply(&revocation(number), NOW);
         }
         assert!(!replica.is_complete() && !replica.has_room_for_reload());
 
@@ -514,26 +518,106 @@ mod tests {
     }
 
     #[test]
-    fn room_for_a_reload_returns_as_entries_expire() {
-        let replica = fresh(4);
-        let nearly_expired =
-            NOW + Duration::from_mins(1) + CLOCK_SKEW_ALLOWANCE - Duration::from_nanos(1);
+    fn room_for_a_reload_returns_as_revocations_expire() {
+        let (replica, clock) = without_read(4);
         for number in 0..5 {
-            replica.apply(&revocation(number), nearly_expired);
+            replica.apply(&revocation(number), NOW);
         }
+        replica.purge();
+        assert!(!replica.has_room_for_reload());
 
-        while !replica.has_room_for_reload() {
-            replica.purge();
-            std::thread::yield_now();
-        }
+        clock.advance(LIFETIME);
+        replica.purge();
 
-        assert!(!replica.is_complete() && replica.len() <= 3);
+        assert!(replica.has_room_for_reload() && !replica.is_complete());
+    }
+
+    #[test]
+    fn threads_that_change_one_bucket_lose_nothing() {
+        let (replica, clock) = without_read(1_000);
+        let numbers = |thread: u128| (0..200).map(move |number| in_bucket(7, number * 4 + thread));
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let replica = &replica;
+                scope.spawn(move || {
+                    for number in numbers(thread) {
+                        replica.apply(&revocation(number), NOW);
+                        assert!(replica.contains(id(number)), "{number}");
+                    }
+                });
+            }
+        });
+
+        assert!((0..4).flat_map(numbers).all(|number| replica.contains(id(number))));
+        assert_eq!((replica.len(), replica.overflows.load(Ordering::Relaxed)), (800, 0));
+        clock.advance(LIFETIME);
+        replica.purge();
+        assert!(replica.is_empty() && !(0..4).flat_map(numbers).any(|n| replica.contains(id(n))));
+    }
+
+    /// Fills a replica from four threads, while a fifth reloads what is committed.
+    fn fill_and_reload(capacity: u64) {
+        let replica = fresh(capacity);
+        let committed = Mutex::new(Vec::new());
+        let writers = AtomicU64::new(4);
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let (replica, committed, writers) = (&replica, &committed, &writers);
+                scope.spawn(move || {
+                    for number in (0..30).map(|number| in_bucket(number % 3, number * 4 + thread)) {
+                        committed.lock().unwrap().push(number);
+                        replica.apply(&revocation(number), NOW);
+                        let verdict = replica.check([id(number), id(999)]);
+                        assert_ne!(verdict, Verdict::Clear, "{number}");
+                    }
+                    writers.fetch_sub(1, Ordering::Release);
+                });
+            }
+            while writers.load(Ordering::Acquire) > 0 {
+                let read = replica.begin_read();
+                let known = committed.lock().unwrap().clone();
+                for number in &known {
+                    replica.apply(&revocation(*number), NOW);
+                }
+                replica.finish_read(read, true);
+                for number in known {
+                    assert_ne!(replica.check([id(number), id(999)]), Verdict::Clear, "{number}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn no_thread_finds_a_revoked_token_clear() {
+        (1..120).step_by(7).for_each(fill_and_reload);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Apply { number: u128, lifetime_in_minutes: i64 },
+        Wait { minutes: u64 },
+        Purge,
+    }
+
+    /// Returns the number of a revocation in one of three buckets.
+    fn number() -> impl Strategy<Value = u128> {
+        (0..3_u128, 0..15_u128).prop_map(|(bucket, number)| in_bucket(bucket, number))
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            5 => (number(), -10..60_i64).prop_map(|(number, lifetime_in_minutes)| {
+                Step::Apply { number, lifetime_in_minutes }
+            }),
+            1 => (1..20_u64).prop_map(|minutes| Step::Wait { minutes }),
+            1 => Just(Step::Purge),
+        ]
     }
 
     proptest! {
         #[test]
         fn revoked_token_is_never_clear(
-            numbers in prop::collection::vec(0..40_u128, 0..80),
+            numbers in prop::collection::vec(number(), 0..80),
             capacity in 1..60_u64,
         ) {
             let replica = fresh(capacity);
@@ -548,17 +632,41 @@ mod tests {
         }
 
         #[test]
-        fn replica_with_enough_capacity_is_exact(
-            numbers in prop::collection::vec(0..40_u128, 0..40),
-        ) {
-            let replica = fresh(40);
-            for &number in &numbers {
-                replica.apply(&revocation(number), NOW);
-            }
-            for number in 0..40 {
-                let expected =
-                    if numbers.contains(&number) { Verdict::Revoked } else { Verdict::Clear };
-                prop_assert_eq!(replica.check([id(number), id(99)]), expected);
+        fn replica_agrees_with_a_model(steps in prop::collection::vec(step(), 0..60)) {
+            let (replica, clock) = without_read(45);
+            let mut expiries = HashMap::new();
+            for step in steps {
+                let oldest_kept = clock.now() - CLOCK_SKEW_ALLOWANCE;
+                let is_purged = matches!(step, Step::Purge);
+                match step {
+                    Step::Apply { number, lifetime_in_minutes } => {
+                        let expires_at = clock.now() + time::Duration::minutes(lifetime_in_minutes);
+                        let revocation = Revocation { id: id(number), expires_at };
+                        let known = expiries.get(&number).copied().filter(|at| *at >= oldest_kept);
+                        let is_news = expires_at >= oldest_kept && known < Some(expires_at);
+                        prop_assert_eq!(replica.apply(&revocation, clock.now()), is_news);
+                        if is_news {
+                            expiries.insert(number, expires_at);
+                        }
+                    }
+                    Step::Wait { minutes } => clock.advance(Duration::from_mins(minutes)),
+                    Step::Purge => replica.purge(),
+                }
+                replica.finish_read(replica.begin_read(), false);
+                let oldest_kept = clock.now() - CLOCK_SKEW_ALLOWANCE;
+                for number in (0..3).flat_map(|bucket| (0..15).map(move |n| in_bucket(bucket, n))) {
+                    let is_kept = expiries.get(&number).is_some_and(|at| *at >= oldest_kept);
+                    match replica.check([id(number), id(99)]) {
+                        Verdict::Revoked if is_kept => {}
+                        Verdict::Revoked => prop_assert!(expiries.contains_key(&number) && !is_purged),
+                        Verdict::Clear => prop_assert!(!is_kept),
+                        Verdict::Unknown => prop_assert!(false, "nothing was pushed out"),
+                    }
+                }
+                let all = replica.read_all().map(|(_, all)| all).unwrap_or_default();
+                let held: HashSet<_> = all.iter().map(|(id, _)| *id).collect();
+                prop_assert_eq!((held.len(), replica.len()), (all.len(), all.len() as u64));
+                prop_assert!(all.iter().all(|(id, _)| replica.contains(*id)));
             }
         }
     }
