@@ -629,6 +629,8 @@ mod tests {
                     prop_assert_ne!(replica.check([id(*known), id(99)]), Verdict::Clear);
                 }
             }
+            replica.purge();
+            prop_assert!(replica.len() <= capacity);
         }
 
         #[test]
