@@ -20,8 +20,8 @@ use portcullis::telemetry::{self, ErrorChain};
 use portcullis::{healthcheck, signals};
 use tokio::select;
 
-/// A revocation consists of half a dozen small allocations: 309 bytes with mimalloc, 370 with the
-/// system's allocator.
+/// A revocation that is applied makes half a dozen small allocations: a million take 0.9 s of a core
+/// with mimalloc, and 1.2 s with the system's allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -264,9 +264,10 @@ impl Replica {
         self.table.contains(id)
     }
 
-    /// Replaces the content of a bucket.
+    /// Replaces the revocations of a bucket.
     fn replace(&self, cache: &Cache<usize, Bucket>, number: usize, held: Vec<Held>) {
         if held.is_empty() {
+            // The listener empties the slot of the table.
             cache.invalidate(&number);
             return;
         }

@@ -281,7 +281,7 @@ pub struct RawSettings {
     #[arg(long, env, help_heading = "Networks", default_value = "1m", value_name = "DURATION")]
     pub(super) registration_network_interval: String,
 
-    /// Largest number of revocations in memory, about 310 bytes each; beyond it, tokens are
+    /// Largest number of revocations in memory, about 60 bytes each; beyond it, tokens are
     /// checked against the database
     #[arg(
         long,
