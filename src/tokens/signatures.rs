@@ -1,12 +1,17 @@
 //! [`VerifiedSignatures`]: spares the check of an ES256 signature, which takes far longer than the rest
 //! of a token, where the tokens in use are too many for the caches of their claims.
 
+use std::iter;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::digest::{SHA256, digest};
 
 /// Number of places in a set.
 const WAYS: usize = 8;
+
+/// Number of sets in a block.
+const BLOCK_LEN: usize = 32;
 
 /// Tokens whose signature was found right, each as the first half of its SHA-256. All threads share
 /// them, without a lock.
@@ -17,7 +22,10 @@ const WAYS: usize = 8;
 ///
 /// The cache is set-associative: the hash of a token selects a set and, in a full one, the place to
 /// take. With more tokens in use than fit, the rate of hits falls in proportion.
-pub(super) struct VerifiedSignatures(Box<[Set]>);
+pub(super) struct VerifiedSignatures(Box<[Block]>);
+
+/// Sets that take memory from their first use on.
+type Block = OnceLock<Box<[Set; BLOCK_LEN]>>;
 
 type Set = [Place; WAYS];
 
@@ -25,14 +33,15 @@ type Set = [Place; WAYS];
 type Place = [AtomicU64; 2];
 
 impl VerifiedSignatures {
-    /// Creates an empty cache of a size in bytes. Memory is used as it fills.
+    /// Creates an empty cache with a limit in bytes.
     pub(super) fn new(size: usize) -> Self {
-        Self(bytemuck::zeroed_slice_box(size / size_of::<Set>()))
+        let blocks = size / size_of::<[Set; BLOCK_LEN]>();
+        Self(iter::repeat_with(Block::default).take(blocks).collect())
     }
 
     /// Returns the largest memory, in bytes.
     pub(super) fn size(&self) -> usize {
-        size_of_val(&*self.0)
+        self.0.len() * size_of::<[Set; BLOCK_LEN]>()
     }
 
     /// Returns `true` if the signature of a token is right, by `check` unless the cache knows it.
@@ -57,8 +66,10 @@ impl VerifiedSignatures {
     }
 
     fn set(&self, [hash, _]: [u64; 2]) -> Option<&Set> {
-        let index = hash.checked_rem(self.0.len() as u64)?;
-        self.0.get(usize::try_from(index).ok()?)
+        let blocks = self.0.len() as u64;
+        let block = self.0.get(usize::try_from(hash.checked_rem(blocks)?).ok()?)?;
+        let sets = block.get_or_init(Box::default);
+        sets.get(usize::try_from(hash / blocks % BLOCK_LEN as u64).ok()?)
     }
 }
 
@@ -103,7 +114,7 @@ mod tests {
 
     #[test]
     fn right_signature_is_checked_once() {
-        let cache = VerifiedSignatures::new(1 << 10);
+        let cache = VerifiedSignatures::new(1 << 12);
 
         assert!(!cache.knows("a.b.c"));
         assert!(cache.knows("a.b.c"));
@@ -112,7 +123,7 @@ mod tests {
 
     #[test]
     fn wrong_signature_is_checked_each_time() {
-        let cache = VerifiedSignatures::new(1 << 10);
+        let cache = VerifiedSignatures::new(1 << 12);
 
         for _ in 0..2 {
             assert_eq!(cache.verify("a.b.c", || Ok::<_, Infallible>(false)), Ok(false));
@@ -123,7 +134,7 @@ mod tests {
 
     #[test]
     fn cache_without_memory_knows_nothing() {
-        let cache = VerifiedSignatures::new(size_of::<Set>() - 1);
+        let cache = VerifiedSignatures::new((1 << 12) - 1);
 
         assert!(!cache.knows("a.b.c") && !cache.knows("a.b.c"));
         assert_eq!(cache.size(), 0);
