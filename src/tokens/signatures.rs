@@ -53,6 +53,9 @@ impl VerifiedSignatures {
         token: &str,
         check: impl FnOnce() -> Result<bool, E>,
     ) -> Result<bool, E> {
+        if self.0.is_empty() {
+            return check();
+        }
         let hash = half_hash(token);
         let Some(set) = self.set(hash) else { return check() };
         if set.iter().any(|place| load(place) == hash) {
