@@ -1,5 +1,5 @@
--- Requests of wrk: `wrk … -s load.lua URL -- KIND FILE PAUSE`. FILE contains one token per line.
--- PAUSE is the pause of a client before each request, in milliseconds. KIND is one of:
+-- Requests of wrk: `wrk … -s load.lua URL -- KIND FILE`. FILE contains one token per line.
+-- KIND is one of:
 --
 --     check    a request with each token in turn, repeatedly
 --     introspect  an introspection of each token in turn, repeatedly; the first line contains the
@@ -41,10 +41,6 @@ function init(arguments)
    head = " " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\n"
    for line in io.lines(arguments[2]) do
       put(line)
-   end
-   local pause = tonumber(arguments[3])
-   if pause > 0 then
-      delay = function() return pause end
    end
    if kind ~= "refresh" then response = nil end
    if kind == "check" then

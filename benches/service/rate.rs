@@ -1,5 +1,5 @@
-//! Requests at a fixed rate: `rate ADDRESS PATH TOKENS RATE SECONDS CONNECTIONS`, with a file of one
-//! access token a line. Prints the latencies as JSON.
+//! Requests at a fixed rate: `rate ADDRESS METHOD PATH TOKENS RATE SECONDS CONNECTIONS`, with a
+//! file of one access token a line, each of which is used in turn. Prints the latencies as JSON.
 //!
 //! Each request is due at a time of its own, and its latency counts from then, whether or not its
 //! connection was free. So a server that stalls is charged for the requests that it kept from being
@@ -18,11 +18,11 @@ const START_DELAY: Duration = Duration::from_millis(300);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, path, tokens, rate, seconds, connections] = &arguments[..] else {
-        return Err("usage: rate ADDRESS PATH TOKENS RATE SECONDS CONNECTIONS".into());
+    let [address, method, path, tokens, rate, seconds, connections] = &arguments[..] else {
+        return Err("usage: rate ADDRESS METHOD PATH TOKENS RATE SECONDS CONNECTIONS".into());
     };
     let tokens = fs::read_to_string(tokens)?;
-    let requests: Vec<_> = tokens.lines().map(|token| request(path, token)).collect();
+    let requests: Vec<_> = tokens.lines().map(|token| request(method, path, token)).collect();
     let (rate, connections): (u32, u32) = (rate.parse()?, connections.parse()?);
     let count = rate * seconds.parse::<u32>()?;
     let start = Instant::now() + START_DELAY;
@@ -71,8 +71,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn request(path: &str, token: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n").into()
+fn request(method: &str, path: &str, token: &str) -> Vec<u8> {
+    format!("{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n").into()
 }
 
 struct Connection {

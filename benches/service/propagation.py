@@ -1,0 +1,47 @@
+"""From a logout at one instance to its effect at another."""
+
+import socket
+import time
+
+from report import report
+from service import CHEAP, new_database, portcullis, sql
+from tokens import open_sessions
+
+
+def propagation():
+    database = new_database()
+    here, there = portcullis(database, PBKDF2_ITERATIONS=str(CHEAP)), portcullis(database)
+    here.register()
+    tokens = open_sessions(database, here.log_in()["access_token"], 400)
+    out, seen, refused_at = Connection(here), Connection(there), {}
+    for session, token in tokens.items():
+        time.sleep(0.01)
+        out.send("POST", "/auth/logout", token)
+        status = 200
+        while status == 200:
+            seen.send("GET", "/protected/dashboard", token)
+            status = seen.status()
+        refused_at[session] = time.time()
+        assert (status, out.status()) == (401, 200)
+    # revoked_at is a time just before the commit, by the same clock: the database runs here.
+    rows = sql(database, "select id, extract(epoch from revoked_at) from revocations").split()
+    delays = sorted((refused_at[id] - float(at)) * 1e3 for id, at in (row.split("|") for row in rows))
+    figure = "logout to refusal by another instance, p99"
+    report(figure, "ms", [delays[len(delays) * 99 // 100]], 10, 3)
+    for service in [here, there]:
+        service.stop()
+
+
+class Connection:
+    """A persistent connection. Requests are written by hand: the measured time is a millisecond."""
+
+    def __init__(self, service):
+        host, port = service.address.split(":")
+        self.socket = socket.create_connection((host, int(port)))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, method, path, token):
+        self.socket.sendall(f"{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
+
+    def status(self):
+        return int(self.socket.recv(65536).split()[1])

@@ -1,0 +1,46 @@
+"""Rounds of measurements, and the figures that they give."""
+
+import json
+import os
+import statistics
+import sys
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+
+figures = []
+
+
+def alternate(**measures):
+    """Takes the measurements in turn and returns the results of each round."""
+    return [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
+
+
+def report(figure, unit, values, reach=None, beyond=None, measured=None, control=None):
+    """Adds a figure: the median of the values. `reach` and `beyond` are its targets, if it has any."""
+    middle = statistics.median
+    row = {"figure": figure, "unit": unit, "median": middle(values), "lowest": min(values), "highest": max(values),
+           "reach": reach, "beyond": beyond}
+    if measured:
+        row |= {"measured": middle(measured), "control": middle(control)}
+    figures.append(row)
+    print(f"{figure}: {row['median']:.3f} {unit}", file=sys.stderr)
+
+
+def compare(figure, rounds, measured, control, key, reach=None, beyond=None):
+    """Adds the ratio of two measurements that were taken in turn."""
+    ours, theirs = [one[measured][key] for one in rounds], [one[control][key] for one in rounds]
+    report(figure, "×", [a / b for a, b in zip(ours, theirs)], reach, beyond, ours, theirs)
+
+
+def show():
+    width = max(len(row["figure"]) for row in figures)
+    print(f"\n{'':{width}} {'median':>9} {'lowest':>9} {'highest':>9} {'reach':>6} {'beyond':>6}    measured / control")
+    for row in figures:
+        sides = f"{row['measured']:10.1f} / {row['control']:.1f}" if "measured" in row else ""
+        reach, beyond = ["" if row[key] is None else row[key] for key in ["reach", "beyond"]]
+        print(f"{row['figure']:{width}} {row['median']:9.3f} {row['lowest']:9.3f} {row['highest']:9.3f} "
+              f"{reach:6} {beyond:6} {row['unit']:5} {sides}")
+
+
+def write(path):
+    path.write_text(json.dumps(figures, indent=2))
