@@ -1,4 +1,4 @@
-"""Checks of access tokens: what each takes, and how many a second there are."""
+"""Checks of access tokens, and what gateways and verifiers ask: processor time of each, and how many a second."""
 
 from load import CLIENTS, check, load, write
 from report import alternate, compare
@@ -6,6 +6,7 @@ from service import CHEAP, CLIENT_CORE, SERVER_CORE, bare, insert_revocations, n
 from tokens import CHECKED, checked, copies
 
 REVOCATIONS = 1_000_000
+CHECK, KEYS = "/auth/check?permission=dashboard:read", "/.well-known/jwks.json"
 
 
 def checks():
@@ -27,6 +28,12 @@ def checks():
     for service in [full, empty, control]:
         service.stop()
 
+    shared, control = portcullis(database), bare()
+    rounds = alternate(bare=lambda: check(control, tokens), shared=lambda: check(shared, tokens))
+    compare("processor time of a checked request over a bare handler's, shared cores", rounds, "shared", "bare", "cpu_us", 1.2, 1.1)
+    for service in [shared, control]:
+        service.stop()
+
 
 def gateways():
     """Measures `/auth/check` over a bare handler with the same reply, and introspection, beside the dashboard."""
@@ -36,9 +43,8 @@ def gateways():
     tokens = copies(service.log_in()["access_token"])
     asked = write("asked", [new_client(database, "tokens:introspect"), *tokens])
     tokens = write("checked", tokens)
-    door = "/auth/check?permission=dashboard:read"
-    rounds = alternate(bare=lambda: check(control, tokens, door, CLIENT_CORE),
-                       door=lambda: check(service, tokens, door, CLIENT_CORE),
+    rounds = alternate(bare=lambda: check(control, tokens, CHECK, CLIENT_CORE),
+                       door=lambda: check(service, tokens, CHECK, CLIENT_CORE),
                        introspection=lambda: load(service, "/oauth/introspect", "introspect", asked, CLIENT_CORE),
                        dashboard=lambda: check(service, tokens, core=CLIENT_CORE))
     compare("processor time of /auth/check over a bare handler's", rounds, "door", "bare", "cpu_us", 1.30, 1.15)
@@ -49,7 +55,7 @@ def gateways():
 
 
 def signatures():
-    """Measures the cost of ES256 with the tokens of real logins."""
+    """Measures the cost of ES256 with the tokens of real logins, and requests for its public keys."""
     services = {}
     for algorithm in ["HS256", "ES256"]:
         service = portcullis(new_database(), SERVER_CORE, JWT_ALGORITHM=algorithm, PBKDF2_ITERATIONS=str(CHEAP))
@@ -73,5 +79,11 @@ def signatures():
 
     rounds = alternate(es256=refreshes_with("ES256"), hs256=refreshes_with("HS256"))
     compare("refreshes a second, ES256 over HS256", rounds, "es256", "hs256", "per_second", 0.8, 0.9)
+
+    (service, tokens), control = services["ES256"], bare(SERVER_CORE)
+    rounds = alternate(bare=lambda: check(control, tokens, KEYS, CLIENT_CORE),
+                       keys=lambda: check(service, tokens, KEYS, CLIENT_CORE))
+    compare("requests for the public keys (JWKS) a second over a bare handler's", rounds, "keys", "bare", "per_second")
+    control.stop()
     for service, _ in services.values():
         service.stop()

@@ -1,11 +1,15 @@
-"""Logouts and refreshes over pgbench, with commits as they are, and with slow ones."""
+"""Logouts, refreshes and logins, with commits as they are, and with slow ones. The control is pgbench."""
 
 import subprocess
+import time
 
 from load import CLIENTS, SECONDS, load, write
 from report import alternate, compare, report
 from service import CHEAP, SERVER, new_database, portcullis, sql
 from tokens import open_sessions
+
+# Logins in a round, one after the other.
+LOGINS = 20
 
 
 def commits():
@@ -32,19 +36,32 @@ def commits():
         tokens = write("tokens", [service.log_in()["refresh_token"] for _ in range(CLIENTS + 8)])
         return load(service, "/auth/refresh", "refresh", tokens)
 
-    for delay_ms, name, targets in [(0, "", [(0.8, 1.0), (0.9, 1.1)]), (1, ", commits of 1 ms", [(0.8, 1.0)] * 2),
-                                    (5, ", commits of 5 ms", [(0.8, 1.0)] * 2)]:
+    def logins():
+        began_at = time.monotonic()
+        for _ in range(LOGINS):
+            service.log_in()
+        return {"seconds": (time.monotonic() - began_at) / LOGINS}
+
+    latencies = {}
+    for delay_ms, name, targets in [(0, "", {"logouts": (0.8, 1.0), "refreshes": (0.9, 1.1)}),
+                                    (1, ", commits of 1 ms", {}),
+                                    (5, ", commits of 5 ms", {"logouts": (0.8, 1.0), "refreshes": (0.8, 1.0)})]:
         delay_commits(delay_ms)
         rounds = alternate(pgbench=lambda: pgbench(CLIENTS), one=lambda: pgbench(1), logouts=logouts,
-                           refreshes=refreshes)
-        for kind, (reach, beyond) in zip(["logouts", "refreshes"], targets):
-            compare(f"{kind} a second over pgbench's commits{name}", rounds, kind, "pgbench", "per_second", reach, beyond)
-        if delay_ms:
-            # A closed loop: its clients divided by its rate are its latency.
-            for kind in ["logouts", "refreshes"]:
-                latencies = [CLIENTS / one[kind]["per_second"] * one["one"]["per_second"] for one in rounds]
-                report(f"latency of {kind} in commits{name}", "×", latencies, 1.6, 1.2)
+                           refreshes=refreshes, logins=logins)
+        latencies[delay_ms] = [(one["logins"]["seconds"], 1 / one["one"]["per_second"]) for one in rounds]
+        for kind in ["logouts", "refreshes"]:
+            compare(f"{kind} a second over pgbench's commits{name}", rounds, kind, "pgbench", "per_second",
+                    *targets.get(kind, ()))
+            if delay_ms:
+                # A closed loop: its clients divided by its rate are its latency.
+                ratios = [CLIENTS / one[kind]["per_second"] * one["one"]["per_second"] for one in rounds]
+                report(f"latency of {kind} in commits{name}", "×", ratios, *((1.6, 1.2) if delay_ms == 5 else ()))
     delay_commits(0)
+    # The rest of a login is a hash, which takes as long with every commit.
+    waits = [(slow - quick) / (slow_commit - quick_commit)
+             for (quick, quick_commit), (slow, slow_commit) in zip(latencies[0], latencies[5])]
+    report("commits that a login waits for", "", waits)
     service.stop()
 
 

@@ -1,53 +1,103 @@
 """Latency of checks at fixed rates: alone, and beside what takes the processor and the database."""
 
+import http.client
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from load import SECONDS, at_rate, flood, in_background, load, write
-from report import alternate, compare, report
-from service import bare, hashing, new_database, portcullis
+from load import CLIENTS, SECONDS, at_rate, flood, load, write
+from report import ROUNDS, alternate, compare, report
+from service import CREDENTIALS, bare, hashing, insert_revocations, new_client, new_database, portcullis
 from tokens import checked, open_sessions
 
-# Time for the load to begin before the checks, and to go on after them.
+# Checks a second beside a load.
+RATE = 5_000
+# A load begins a second before the checks, and goes on for a second after them.
 MARGIN = 1
+LOAD_SECONDS = SECONDS + 2 * MARGIN
+# Revocations that a verifier reads at its start.
+REVOCATIONS = 500_000
+PERCENTILES = {"p50_ms": "p50", "p99_ms": "p99", "p999_ms": "p99.9"}
 
 
 def latencies():
     database = new_database()
+    portcullis(database).stop()
+    insert_revocations(database, REVOCATIONS)
+    verifier = {"Authorization": f"Basic {new_client(database, 'revocations:read')}", "Accept-Encoding": "gzip"}
     service, control = portcullis(database), bare()
-    service.register()
+    # The revocations of the storm are too many for an account that logs in.
     service.register("leaver")
-    tokens = checked(service.log_in()["access_token"])
-    leaver = service.log_in("leaver")["access_token"]
+    service.register()
+    tokens, leaver = checked(service.log_in()["access_token"]), service.log_in("leaver")["access_token"]
 
     for rate in [500, 5_000, 20_000]:
-        rounds = alternate(alone=lambda: at_rate(service, tokens, rate))
-        for key, name in [("p50_ms", "p50"), ("p99_ms", "p99"), ("p999_ms", "p99.9")]:
-            report(f"{name} of checks at {rate:,} a second", "ms", [one["alone"][key] for one in rounds], 1.0, 0.6)
+        rounds = alternate(alone=partial(at_rate, service, tokens, rate))
+        show(f"checks at {rate:,}/s alone", rounds, "alone", (1.0, 0.6) if rate == 20_000 else ())
 
-    def beside_hashing():
-        # No server can do better beside threads of that priority.
-        threads = hashing(SECONDS + 2 * MARGIN)
-        time.sleep(MARGIN)
-        said = at_rate(control, tokens, 5_000)
-        threads.communicate()
-        return said
-
-    def beside(start):
-        clients = start()
-        time.sleep(MARGIN)
-        said = at_rate(service, tokens, 5_000)
-        clients.join()
+    def beside(work, *arguments, server=service):
+        with ThreadPoolExecutor() as pool:
+            load = pool.submit(work, *arguments)
+            time.sleep(MARGIN)
+            said = at_rate(server, tokens, RATE)
+            load.result()
         return said
 
     def storm():
         ended = write("ended", open_sessions(database, leaver, 100_000).values())
-        return in_background(load, service, "/auth/logout", "logout", ended, seconds=SECONDS + 2 * MARGIN,
-                             may_fail=True)
+        return beside(end, service, ended)
 
-    rounds = alternate(bare=beside_hashing, flooded=lambda: beside(lambda: flood(service, SECONDS + 2 * MARGIN)),
-                       storm=lambda: beside(storm))
-    compare("p99 of checks at 5,000 a second, 64 logging-in clients, over bare beside hashing", rounds, "flooded", "bare",
-            "p99_ms", 1.15, 1.0)
-    report("p99 of checks at 5,000 a second in a storm of logouts", "ms", [one["storm"]["p99_ms"] for one in rounds], 5, 2)
+    rounds = alternate(
+        flood=lambda: beside(flood, service, LOAD_SECONDS),
+        hashing=lambda: beside(flood_beside_hashing, control, server=control),
+        obeying=lambda: beside(log_in_obediently, service),
+        storm=storm,
+        bootstrap=lambda: beside(obey, service, "GET", "/revocations", None, verifier))
+    assert service.count('portcullis_receiver_replies_total{kind="complete"}') >= ROUNDS
+    show(f"checks at {RATE:,}/s beside logins that ignore Retry-After", rounds, "flood")
+    show(f"bare handler at {RATE:,}/s beside raw hashing and such logins", rounds, "hashing")
+    compare("p99 of checks beside logins that ignore Retry-After over that of the bare handler", rounds, "flood",
+            "hashing", "p99_ms", 1.15, 1.0)
+    show(f"checks at {RATE:,}/s beside logins that obey Retry-After", rounds, "obeying")
+    show(f"checks at {RATE:,}/s beside a storm of logouts", rounds, "storm", (5, 2))
+    show(f"checks at {RATE:,}/s beside the bootstrap of a verifier", rounds, "bootstrap")
     for one in [service, control]:
         one.stop()
+
+
+def show(name, rounds, measured, targets=()):
+    """Adds the percentiles. The targets are those of p99."""
+    for key, percentile in PERCENTILES.items():
+        values = [one[measured][key] for one in rounds]
+        report(f"{name}, {percentile}", "ms", values, *(targets if percentile == "p99" else ()))
+
+
+def flood_beside_hashing(control):
+    """Hashes at the priority of the service, beside logins that a bare handler refuses as the service does."""
+    threads = hashing(LOAD_SECONDS)
+    flood(control, LOAD_SECONDS)
+    threads.communicate()
+
+
+def end(service, tokens):
+    load(service, "/auth/logout", "logout", tokens, seconds=LOAD_SECONDS, may_fail=True)
+
+
+def log_in_obediently(service):
+    headers = {"Content-Type": "application/json"}
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        for _ in range(CLIENTS):
+            clients.submit(obey, service, "POST", "/auth/login", json.dumps(CREDENTIALS), headers)
+
+
+def obey(service, method, path, body, headers):
+    """Sends a request again and again, and waits before each for as long as the last reply said."""
+    ends_at = time.monotonic() + LOAD_SECONDS
+    connection = http.client.HTTPConnection(service.address)
+    while (left := ends_at - time.monotonic()) > 0:
+        connection.request(method, path, body, headers)
+        reply = connection.getresponse()
+        while reply.read(2**20):
+            pass
+        time.sleep(min(left, float(reply.headers.get("Retry-After", 0))))

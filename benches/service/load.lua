@@ -1,16 +1,21 @@
--- Requests of wrk: `wrk … -s load.lua URL -- KIND FILE`. FILE contains one token per line.
+-- Requests of wrk: `wrk … -s load.lua URL -- KIND FILE [COLLECTED]`. FILE contains one token per line.
 -- KIND is one of:
 --
---     check    a request with each token in turn, repeatedly
+--     check       a request with each token in turn, repeatedly
+--     sample      a request with a random token, repeatedly
 --     introspect  an introspection of each token in turn, repeatedly; the first line contains the
---              credentials of the client for HTTP Basic
---     login    a login with the credentials in FILE
---     logout   a logout with each token in turn
---     refresh  an exchange of each refresh token in turn, then of its successors
+--                 credentials of the client for HTTP Basic
+--     login       a login with the credentials in FILE
+--     logout      a logout with each token in turn
+--     refresh     an exchange of each refresh token in turn, then of its successors; the access tokens
+--                 are appended to the file COLLECTED, if it is given
 
 -- Requests are built by hand: this script takes processor time from the service that it measures.
 
-local kind, head, tokens, checks, first, last = nil, nil, {}, {}, 1, 0
+local kind, head, collected = nil, nil, nil
+local tokens, first, last = {}, 1, 0
+-- Requests that are built once: with half a million tokens, there is no room for both.
+local requests, latest = {}, 0
 
 local function put(token)
    last = last + 1
@@ -39,27 +44,28 @@ end
 function init(arguments)
    kind = arguments[1]
    head = " " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.headers["Host"] .. "\r\n"
-   for line in io.lines(arguments[2]) do
-      put(line)
-   end
+   collected = arguments[3] and io.open(arguments[3], "a")
    if kind ~= "refresh" then response = nil end
-   if kind == "check" then
-      for i, token in ipairs(tokens) do
-         checks[i] = with_token("GET", token)
+   math.randomseed(os.time())
+   local lines = io.lines(arguments[2])
+   local basic = kind == "introspect" and lines()
+   for line in lines do
+      if kind == "check" or kind == "sample" then
+         requests[#requests + 1] = with_token("GET", line)
+      elseif kind == "introspect" then
+         requests[#requests + 1] = with_form(basic, "token=" .. line)
+      else
+         put(line)
       end
-   elseif kind == "introspect" then
-      local basic = take()
-      for i = first, last do
-         checks[i - 1] = with_form(basic, "token=" .. tokens[i])
-      end
-      first = 0
    end
 end
 
 function request()
-   if kind == "check" or kind == "introspect" then
-      first = first % #checks + 1
-      return checks[first]
+   if kind == "sample" then
+      return requests[math.random(#requests)]
+   elseif kind == "check" or kind == "introspect" then
+      latest = latest % #requests + 1
+      return requests[latest]
    elseif kind == "login" then
       return with_body(tokens[1])
    elseif kind == "logout" then
@@ -69,11 +75,14 @@ function request()
    end
 end
 
-local MARK = '"refresh_token":"'
+local function value(body, name)
+   local _, before = body:find('"' .. name .. '":"', 1, true)
+   return body:sub(before + 1, body:find('"', before + 1, true) - 1)
+end
 
 function response(status, headers, body)
-   local _, before = body:find(MARK, 1, true)
-   put(body:sub(before + 1, body:find('"', before + 1, true) - 1))
+   put(value(body, "refresh_token"))
+   if collected then collected:write(value(body, "access_token"), "\n") end
 end
 
 function done(summary, latency)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import threading
 from pathlib import Path
 
 from service import CREDENTIALS, TARGET, folder
@@ -20,10 +19,10 @@ def write(name, lines):
     return path
 
 
-def load(service, path, kind, file, core=(), seconds=SECONDS, may_fail=False):
+def load(service, path, kind, file, core=(), seconds=SECONDS, may_fail=False, collected=None):
     """Sends requests without pause, and returns their number and latencies. `load.lua` lists the kinds."""
     command = [*core, "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}", "--timeout", "15", "-s", SCRIPT,
-               f"http://{service.address}{path}", "--", kind, file]
+               f"http://{service.address}{path}", "--", kind, file, *([collected] if collected else [])]
     before = service.cpu_seconds()
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     said = json.loads(output.splitlines()[-1])
@@ -38,17 +37,10 @@ def check(service, tokens, path="/protected/dashboard", core=()):
     return load(service, path, "check", tokens, core)
 
 
-def in_background(work, *arguments, **options):
-    """Does work on a thread, and returns the thread."""
-    thread = threading.Thread(target=work, args=arguments, kwargs=options)
-    thread.start()
-    return thread
-
-
 def flood(service, seconds):
-    """Starts clients that log in without pause."""
+    """Logs in without pause, whatever the replies say."""
     credentials = write("credentials", [json.dumps(CREDENTIALS)])
-    return in_background(load, service, "/auth/login", "login", credentials, seconds=seconds, may_fail=True)
+    load(service, "/auth/login", "login", credentials, seconds=seconds, may_fail=True)
 
 
 def at_rate(service, tokens, rate, method="GET", path="/protected/dashboard", seconds=SECONDS):

@@ -7,11 +7,13 @@
 #![expect(clippy::print_stdout, reason = "standard output is the result")]
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
+mod connection;
+
 use std::error::Error;
-use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
+use std::{fs, io, thread};
+
+use connection::{Connection, is_ok};
 
 /// Time for all connections to open.
 const START_DELAY: Duration = Duration::from_millis(300);
@@ -38,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     let send = |index: u32| {
                         let request = &requests[index as usize % requests.len()];
                         thread::sleep(due(index).saturating_duration_since(Instant::now()));
-                        let is_ok = connection.send(request)?;
+                        let is_ok = is_ok(connection.send(request)?);
                         Ok((due(index).elapsed(), is_ok))
                     };
                     indexes.map(send).collect::<io::Result<Vec<_>>>()
@@ -72,47 +74,6 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn request(method: &str, path: &str, token: &str) -> Vec<u8> {
-    format!("{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n").into()
-}
-
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-impl Connection {
-    fn open(address: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: vec![0; 16 * 1024] })
-    }
-
-    /// Sends a request and reads the whole reply. Returns `true` for status 200.
-    fn send(&mut self, request: &[u8]) -> io::Result<bool> {
-        self.stream.write_all(request)?;
-        let mut length = 0;
-        loop {
-            let read = self.stream.read(&mut self.buffer[length..])?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            length += read;
-            let reply = &self.buffer[..length];
-            if let Some(end) = find(reply, b"\r\n\r\n")
-                && length >= end + 4 + content_length(&reply[..end])
-            {
-                return Ok(reply.starts_with(b"HTTP/1.1 200"));
-            }
-        }
-    }
-}
-
-fn content_length(head: &[u8]) -> usize {
-    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    length.and_then(|length| length.trim().parse().ok()).unwrap_or(0)
-}
-
-fn find(text: &[u8], part: &[u8]) -> Option<usize> {
-    text.windows(part.len()).position(|window| window == part)
+    format!("{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\r\n")
+        .into()
 }

@@ -16,12 +16,16 @@ import service
 from build import build, size
 from checks import checks, gateways, signatures
 from commits import commits
+from feed import feed
+from growth import growth
 from latencies import latencies
 from logins import logins
 from propagation import propagation
 from starts import starts
+from working_sets import working_sets
 
-PARTS = [build, size, starts, checks, gateways, signatures, logins, latencies, commits, propagation]
+PARTS = [build, size, starts, checks, gateways, signatures, working_sets, logins, latencies, commits, propagation, feed,
+         growth]
 PROGRAMS = {"wrk": "wrk", "taskset": "util-linux", "pgbench": "postgresql-contrib, or postgresql on Debian"}
 
 

@@ -1,0 +1,56 @@
+"""The revocation feed: what verifiers that wait at it cost, and how soon they learn of a logout."""
+
+import subprocess
+from functools import partial
+
+from load import SECONDS, at_rate, write
+from report import alternate, report
+from service import TARGET, folder, new_client, new_database, portcullis, sql
+from tokens import open_sessions
+
+RECEIVERS = TARGET / "release/examples/receivers"
+LOGOUTS_A_SECOND = 50
+DELIVERED = 'portcullis_receiver_replies_total{kind="incremental"}'
+
+
+def feed():
+    database = new_database()
+    service = portcullis(database)
+    service.register()
+    token = service.log_in()["access_token"]
+    credentials = new_client(database, "revocations:read")
+
+    def logouts():
+        """Ends sessions, and returns the processor time of the service for it."""
+        tokens = write("ended", open_sessions(database, token, LOGOUTS_A_SECOND * SECONDS).values())
+        before = service.cpu_seconds()
+        at_rate(service, tokens, LOGOUTS_A_SECOND, "POST", "/auth/logout")
+        return service.cpu_seconds() - before
+
+    def followed_by(count):
+        command = [RECEIVERS, service.address, credentials, str(count), str(SECONDS + 3)]
+        with (folder / "arrivals").open("w") as arrivals:
+            receivers = subprocess.Popen(command, stdout=arrivals, stderr=subprocess.PIPE, text=True)
+        assert receivers.stderr.readline() == "ready\n"
+        before = service.count(DELIVERED)
+        cpu = logouts()
+        deliveries = service.count(DELIVERED) - before
+        assert receivers.wait() == 0
+        delays = delays_of_arrivals(database)
+        return {"cpu": cpu, "deliveries": deliveries, "p50": delays[len(delays) // 2], "p99": delays[len(delays) * 99 // 100]}
+
+    rounds = alternate(alone=logouts, few=partial(followed_by, 100), many=partial(followed_by, 1_000))
+    for key, name in [("few", "100 verifiers"), ("many", "1,000 verifiers")]:
+        for percentile in ["p50", "p99"]:
+            report(f"logout to its arrival at {name}, {percentile}", "ms", [one[key][percentile] for one in rounds])
+        each = [(one[key]["cpu"] - one["alone"]) / one[key]["deliveries"] * 1e6 for one in rounds]
+        report(f"processor time of a delivery to {name}", "µs", each)
+    service.stop()
+
+
+def delays_of_arrivals(database):
+    """Returns the milliseconds from just before each commit to each arrival, sorted. The database is on this machine."""
+    rows = sql(database, "select id, extract(epoch from revoked_at) from revocations").split()
+    revoked_at = {id: float(at) for id, at in (row.split("|") for row in rows)}
+    arrivals = [line.split() for line in (folder / "arrivals").read_text().splitlines()]
+    return sorted((float(at) - revoked_at[id]) * 1e3 for id, at in arrivals)
