@@ -40,10 +40,18 @@ audit: ## Check licences, sources and advisories of the dependencies (needs carg
 	fi
 
 .PHONY: bench
-bench: ## Measure the service against controls; takes minutes (needs wrk, pgbench, Python)
+bench: ## Measure the service against controls, for 25 minutes; PARTS names some (needs wrk, pgbench, Python)
 	@. tests/shared/programs.sh; require_programs python3 wrk pgbench
-	cargo build --release --locked --bins --example control --example rate
-	TEST_POSTGRES_FSYNC=on tests/with-postgres.sh benches/service/run.py
+	cargo build --release --locked --bins --example control --example rate --example receivers
+	TEST_POSTGRES_FSYNC=on tests/with-postgres.sh benches/service/run.py $(PARTS)
+
+.PHONY: bench-compare
+bench-compare: ## Compare target/bench.json with that of an earlier run, named by BASE (needs Python)
+	@benches/service/compare.py $(or $(BASE),$(error BASE names no file)) target/bench.json
+
+.PHONY: bench-plot
+bench-plot: ## Draw docs/images/performance.svg from target/bench.json (needs Python)
+	@benches/service/plot.py target/bench.json > docs/images/performance.svg
 
 .PHONY: bench-parts
 bench-parts: ## Measure the parts of a token check

@@ -2,8 +2,12 @@
 
 import json
 import os
+import platform
 import statistics
+import subprocess
 import sys
+from datetime import UTC, datetime
+from pathlib import Path
 
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 
@@ -39,8 +43,23 @@ def show():
         sides = f"{row['measured']:10.1f} / {row['control']:.1f}" if "measured" in row else ""
         reach, beyond = ["" if row[key] is None else row[key] for key in ["reach", "beyond"]]
         print(f"{row['figure']:{width}} {row['median']:9.3f} {row['lowest']:9.3f} {row['highest']:9.3f} "
-              f"{reach:6} {beyond:6} {row['unit']:5} {sides}")
+              f"{reach:>6} {beyond:>6} {row['unit']:5} {sides}")
 
 
 def write(path):
-    path.write_text(json.dumps(figures, indent=2))
+    """Writes the figures as JSON, with the circumstances of the run."""
+    run = {"date": datetime.now(UTC).isoformat(timespec="seconds"),
+           "commit": output("git", "describe", "--always", "--dirty", "--exclude=*"),
+           "machine": {"cores": os.cpu_count(), "cpu": cpu_model(), "kernel": platform.release(),
+                       "postgres": output("psql", "-XAt", "-d", os.environ["TEST_DATABASE_URL"], "-c", "show server_version")},
+           "figures": figures}
+    path.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+
+
+def output(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def cpu_model():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())

@@ -9,7 +9,7 @@ from service import CHEAP, CLIENT_CORE, SERVER_CORE, folder, new_database, portc
 
 SIZES = [500, 50_000, 500_000]
 # Seconds for which tokens are collected at a time.
-COLLECTING = 5
+COLLECTING = 10
 
 
 def working_sets():
@@ -18,8 +18,10 @@ def working_sets():
         # so that each has its usual share of the cache.
         settings = {"JWT_ALGORITHM": algorithm, "PBKDF2_ITERATIONS": str(CHEAP), "HTTP_WORKERS": str(os.cpu_count())}
         database = new_database()
+        issuer = portcullis(database, **settings)
+        tokens = collect(issuer, max(SIZES))
+        issuer.stop()
         services = {size: portcullis(database, SERVER_CORE, **settings) for size in SIZES}
-        tokens = collect(services[max(SIZES)], max(SIZES))
         measures = {}
         for size, service in services.items():
             used = write(f"tokens_{size}", tokens[:size])
@@ -43,6 +45,6 @@ def collect(service, count):
     tokens = []
     while len(tokens) < count:
         refresh_tokens = write("refresh_tokens", [service.log_in()["refresh_token"] for _ in range(CLIENTS + 8)])
-        load(service, "/auth/refresh", "refresh", refresh_tokens, CLIENT_CORE, COLLECTING, collected=collected)
+        load(service, "/auth/refresh", "refresh", refresh_tokens, seconds=COLLECTING, collected=collected)
         tokens = collected.read_text().splitlines()
     return tokens
