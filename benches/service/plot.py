@@ -14,7 +14,7 @@ LOADS = {
     "checks at 5,000/s beside the bootstrap of a verifier": "a verifier starts, again and again",
     "checks at 5,000/s beside logins that obey Retry-After": "64 clients log in and obey",
     "checks at 5,000/s beside logins that ignore Retry-After": "64 clients log in and ignore refusals",
-    "bare handler at 5,000/s beside raw hashing and such logins": "a bare handler beside as much",
+    "bare handler at 5,000/s beside raw hashing and such logins": "the same beside a bare handler",
     "checks at 5,000/s beside a storm of logouts": "64 clients log out",
 }
 PERCENTILES = {"p50": "#9ecae1", "p99": "#3182bd", "p99.9": "#0b3d5c"}
@@ -22,19 +22,23 @@ SIZES = ["500", "50,000", "500,000"]
 ALGORITHMS = {"HS256": "#3182bd", "ES256": "#0b3d5c"}
 TEXT, FAINT, GRID = "#1f2328", "#57606a", "#d0d7de"
 
-WIDTH, LABELS, RIGHT, ROW = 760, 270, 720, 26
+WIDTH, HEIGHT, ROW = 760, 460, 26
+# Right edges of the labels and of the numbers beside them, and of the drawing.
+LABELS, NUMBERS, RIGHT = 270, 350, 720
+
+HEAD = f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" \
+font-size="13" role="img" aria-labelledby="title">
+<title id="title">Latency of 5,000 checks a second, alone and beside other load, and processor time of a check by the \
+number of tokens in use. The table below has the figures.</title>
+<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>"""
 
 
 def main():
     rows = {row["figure"]: row for row in json.loads(Path(sys.argv[1]).read_text())["figures"]}
-    latencies = draw_latencies(rows, top=20)
-    working_sets = draw_working_sets(rows, top=270)
-    print("\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} 480" font-family="system-ui, sans-serif" '
-        'font-size="13" role="img" aria-labelledby="title">',
-        '<title id="title">Latency of checks at a fixed rate alone and beside other load, and processor time of a check by '
-        'the number of tokens in use. The tables of the page have the figures.</title>',
-        f'<rect width="{WIDTH}" height="480" fill="#ffffff"/>', *latencies, *working_sets, "</svg>"]))
+    print(HEAD)
+    print(*draw_latencies(rows, top=20), sep="\n")
+    print(*draw_working_sets(rows, top=266), sep="\n")
+    print("</svg>")
 
 
 def draw_latencies(rows, top):
@@ -44,10 +48,11 @@ def draw_latencies(rows, top):
     first, last = math.floor(math.log10(min(every))), math.ceil(math.log10(max(every)))
 
     def x(value):
-        return LABELS + (RIGHT - LABELS) * (math.log10(value) - first) / (last - first)
+        return NUMBERS + 30 + (RIGHT - NUMBERS - 30) * (math.log10(value) - first) / (last - first)
 
     bottom = top + 50 + ROW * len(LOADS)
-    yield heading(top, "Latency of 5,000 checks a second, beside …", PERCENTILES)
+    yield heading(top, "Latency of 5,000 checks a second", PERCENTILES)
+    yield text(NUMBERS, top + 36, "p99", "end", FAINT)
     for power in range(first, last + 1):
         yield line(x(10**power), top + 40, x(10**power), bottom, GRID)
         yield text(x(10**power), bottom + 16, f"{10.0**power:g} ms", "middle", FAINT)
@@ -55,6 +60,7 @@ def draw_latencies(rows, top):
         y = top + 60 + ROW * index
         yield text(LABELS - 14, y + 4, label, "end")
         yield line(x(values[load]["p50"]), y, x(values[load]["p99.9"]), y, FAINT)
+        yield text(NUMBERS, y + 4, f"{values[load]['p99']:.2f} ms", "end")
         for name, colour in PERCENTILES.items():
             yield f'<circle cx="{x(values[load][name]):.1f}" cy="{y}" r="5.5" fill="{colour}"/>'
 
@@ -69,7 +75,7 @@ def draw_working_sets(rows, top):
     longest = max(values.values())
     yield heading(top, "Processor time of a check, by tokens in use", ALGORITHMS)
     for index, size in enumerate(SIZES):
-        y = top + 44 + index * 2 * ROW
+        y = top + 28 + index * 2 * ROW
         yield text(LABELS - 14, y + ROW, f"{size} tokens", "end")
         for offset, (algorithm, colour) in enumerate(ALGORITHMS.items()):
             value, bar = values[size, algorithm], y + 4 + offset * 20

@@ -1,6 +1,7 @@
 """Rounds of measurements, and the figures that they give."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -37,13 +38,23 @@ def compare(figure, rounds, measured, control, key, reach=None, beyond=None):
 
 
 def show():
-    width = max(len(row["figure"]) for row in figures)
-    print(f"\n{'':{width}} {'median':>9} {'lowest':>9} {'highest':>9} {'reach':>6} {'beyond':>6}    measured / control")
+    """Prints the figures as a table in Markdown."""
+    rows = [("figure", "unit", "median", "lowest to highest", "reach", "beyond", "measured / control")]
     for row in figures:
-        sides = f"{row['measured']:10.1f} / {row['control']:.1f}" if "measured" in row else ""
-        reach, beyond = ["" if row[key] is None else row[key] for key in ["reach", "beyond"]]
-        print(f"{row['figure']:{width}} {row['median']:9.3f} {row['lowest']:9.3f} {row['highest']:9.3f} "
-              f"{reach:>6} {beyond:>6} {row['unit']:5} {sides}")
+        spread = f"{number(row['lowest'])} to {number(row['highest'])}" if row["lowest"] < row["highest"] else ""
+        targets = ["" if row[key] is None else f"{row[key]:g}" for key in ["reach", "beyond"]]
+        sides = f"{number(row['measured'])} / {number(row['control'])}" if "measured" in row else ""
+        rows.append((row["figure"], row["unit"], number(row["median"]), spread, *targets, sides))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    rows.insert(1, ["-" * width for width in widths])
+    for row in rows:
+        print("|", " | ".join(cell.ljust(width) for cell, width in zip(row, widths)), "|")
+
+
+def number(value):
+    """Rounds to three digits that count."""
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
+    return f"{value:,.{min(max(digits, 0), 3)}f}"
 
 
 def write(path):

@@ -9,6 +9,7 @@ docs/performance.md explains them.
 """
 
 import shutil
+import signal
 import sys
 
 import report
@@ -37,13 +38,17 @@ def main():
     chosen = sys.argv[1:] or names[1:]
     if unknown := set(chosen) - set(names):
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(names)}")
-    for part in PARTS:
-        if part.__name__ in chosen:
-            part()
-    report.show()
-    report.write(service.TARGET / "bench.json")
+    try:
+        for part in PARTS:
+            if part.__name__ in chosen:
+                part()
+    finally:
+        report.show()
+        report.write(service.TARGET / "bench.json")
 
 
+# Processes and files are removed then, too.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
 try:
     main()
 finally:
