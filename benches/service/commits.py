@@ -42,27 +42,33 @@ def commits():
             service.log_in()
         return {"seconds": (time.monotonic() - began_at) / LOGINS}
 
-    latencies = {}
-    for delay_ms, name, targets in [(0, "", {"logouts": (0.8, 1.0), "refreshes": (0.9, 1.1)}),
-                                    (1, ", commits of 1 ms", {}),
-                                    (5, ", commits of 5 ms", {"logouts": (0.8, 1.0), "refreshes": (0.8, 1.0)})]:
-        delay_commits(delay_ms)
-        rounds = alternate(pgbench=lambda: pgbench(CLIENTS), one=lambda: pgbench(1), logouts=logouts,
-                           refreshes=refreshes, logins=logins)
-        latencies[delay_ms] = [(one["logins"]["seconds"], 1 / one["one"]["per_second"]) for one in rounds]
-        for kind in ["logouts", "refreshes"]:
-            compare(f"{kind} a second over pgbench's commits{name}", rounds, kind, "pgbench", "per_second",
-                    *targets.get(kind, ()))
-            if delay_ms:
-                # A closed loop: its clients divided by its rate are its latency.
-                ratios = [CLIENTS / one[kind]["per_second"] * one["one"]["per_second"] for one in rounds]
-                report(f"latency of {kind} in commits{name}", "×", ratios, *((1.6, 1.2) if delay_ms == 5 else ()))
+    rounds = {}
+    for milliseconds in [0, 1, 5]:
+        delay_commits(milliseconds)
+        rounds[milliseconds] = alternate(pgbench=lambda: pgbench(CLIENTS), one=lambda: pgbench(1), logouts=logouts,
+                                         refreshes=refreshes, logins=logins)
     delay_commits(0)
-    # The rest of a login is a hash, which takes as long with every commit.
-    waits = [(slow - quick) / (slow_commit - quick_commit)
-             for (quick, quick_commit), (slow, slow_commit) in zip(latencies[0], latencies[5])]
-    report("commits that a login waits for", "", waits)
     service.stop()
+    show(rounds)
+
+
+def show(rounds):
+    cheap = rounds[0]
+    compare("logouts a second over pgbench's commits", cheap, "logouts", "pgbench", "per_second", 0.8, 1.0)
+    compare("refreshes a second over pgbench's commits", cheap, "refreshes", "pgbench", "per_second", 0.9, 1.1)
+    report("processor time of a logout", "µs", [one["logouts"]["cpu_us"] for one in cheap])
+    for milliseconds, throughput, latency in [(1, (), ()), (5, (0.8, 1.0), (1.6, 1.2))]:
+        slow, name = rounds[milliseconds], f"commits of {milliseconds} ms"
+        for kind in ["logouts", "refreshes"]:
+            compare(f"{kind} a second over pgbench's, {name}", slow, kind, "pgbench", "per_second", *throughput)
+            # A closed loop: its clients divided by its rate are its latency.
+            ratios = [CLIENTS / one[kind]["per_second"] * one["one"]["per_second"] for one in slow]
+            report(f"latency of {kind} over that of a commit, {name}", "×", ratios, *latency)
+    # The rest of a login is a hash, which takes as long with every commit.
+    waits = [(late["logins"]["seconds"] - soon["logins"]["seconds"])
+             / (1 / late["one"]["per_second"] - 1 / soon["one"]["per_second"])
+             for soon, late in zip(cheap, rounds[5])]
+    report("commits that a login waits for", "", waits)
 
 
 def delay_commits(milliseconds):

@@ -62,7 +62,7 @@ async fn check() -> impl Responder {
 
 /// Refuses a login as late as the service does when its queue is full.
 async fn refuse_login() -> impl Responder {
-    sleep(Duration::from_millis(100)).await;
+    sleep(Duration::from_millis(100).mul_f64(0.5 + fastrand::f64())).await;
     HttpResponse::TooManyRequests().insert_header((RETRY_AFTER, "1")).finish()
 }
 
