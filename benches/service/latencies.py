@@ -38,10 +38,10 @@ def latencies():
 
     def beside(work, *arguments, server=service):
         with ThreadPoolExecutor() as pool:
-            load = pool.submit(work, *arguments)
+            background = pool.submit(work, *arguments)
             time.sleep(MARGIN)
             said = at_rate(server, tokens, RATE)
-            load.result()
+            background.result()
         return said
 
     def storm():
@@ -86,9 +86,11 @@ def end(service, tokens):
 
 def log_in_obediently(service):
     headers = {"Content-Type": "application/json"}
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        for _ in range(CLIENTS):
-            clients.submit(obey, service, "POST", "/auth/login", json.dumps(CREDENTIALS), headers)
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        clients = [pool.submit(obey, service, "POST", "/auth/login", json.dumps(CREDENTIALS), headers)
+                   for _ in range(CLIENTS)]
+    for client in clients:
+        client.result()
 
 
 def obey(service, method, path, body, headers):
