@@ -143,16 +143,19 @@ fn revocations(criterion: &mut Criterion) {
     let now = SystemClock.now();
     let expires_at = now + Duration::from_hours(1);
     for live in [0, 1_000_000] {
-        let replica = Replica::new(2_000_000, Duration::from_hours(1), Arc::new(SystemClock));
+        let replica = Replica::new(4_000_000, Duration::from_hours(1), Arc::new(SystemClock));
         let revoked: Vec<_> =
             (0..live).map(|_| Revocation { id: TokenId::random().into(), expires_at }).collect();
         for revocation in &revoked {
             replica.apply(revocation, now);
         }
         replica.finish_read(replica.begin_read(), true);
-        let miss = [TokenId::random(), TokenId::random(), TokenId::random()].map(Into::into);
-        criterion.bench_function(&format!("revocations: miss among {live}"), |bench| {
-            bench.iter(|| replica.check(black_box(miss)));
+        // Many in turn: one alone would or would not pass the filter.
+        let others: Vec<_> =
+            iter::repeat_with(|| [(); 3].map(|()| TokenId::random().into())).take(4_096).collect();
+        let mut in_turn = others.iter().cycle();
+        criterion.bench_function(&format!("revocations: misses among {live}"), |bench| {
+            bench.iter(|| replica.check(black_box(*in_turn.next().unwrap())));
         });
         let Some(known) = revoked.first() else { continue };
         criterion.bench_function(&format!("revocations: hit among {live}"), |bench| {
