@@ -51,7 +51,7 @@ bench-compare: ## Compare target/bench.json with that of an earlier run, named b
 
 .PHONY: bench-plot
 bench-plot: ## Draw docs/images/performance.svg from target/bench.json (needs Python)
-	@benches/service/plot.py target/bench.json > docs/images/performance.svg
+	@benches/service/plot.py target/bench.json docs/images/performance.svg
 
 .PHONY: bench-parts
 bench-parts: ## Measure the parts of a token check

@@ -13,9 +13,10 @@ LOGINS = 20
 
 
 def commits():
-    database = new_database()
-    service = portcullis(database, PBKDF2_ITERATIONS=str(CHEAP), DATABASE_MAX_CONNECTIONS="20")
-    service.register()
+    database, settings = new_database(), {"PBKDF2_ITERATIONS": str(CHEAP), "DATABASE_MAX_CONNECTIONS": "20"}
+    service, signing = portcullis(database, **settings), portcullis(new_database(), JWT_ALGORITHM="ES256", **settings)
+    for one in [service, signing]:
+        one.register()
     token = service.log_in()["access_token"]
     sql(database, "create table control (id uuid primary key, at timestamptz not null)")
     insert = write("insert.sql", ["insert into control values (gen_random_uuid(), now());"])
@@ -31,24 +32,27 @@ def commits():
         return load(service, "/auth/logout", "logout", tokens, seconds=2)
 
     def refreshes():
-        # What is left of the logouts is too much for one account.
-        sql(database, "truncate revocations, sessions")
-        tokens = write("tokens", [service.log_in()["refresh_token"] for _ in range(CLIENTS + 8)])
-        return load(service, "/auth/refresh", "refresh", tokens)
+        tokens = write("tokens", [signing.log_in()["refresh_token"] for _ in range(CLIENTS + 8)])
+        return load(signing, "/auth/refresh", "refresh", tokens)
 
     def logins():
         began_at = time.monotonic()
         for _ in range(LOGINS):
-            service.log_in()
+            signing.log_in()
         return {"seconds": (time.monotonic() - began_at) / LOGINS}
 
     rounds = {}
-    for milliseconds in [0, 1, 5]:
-        delay_commits(milliseconds)
-        rounds[milliseconds] = alternate(pgbench=lambda: pgbench(CLIENTS), one=lambda: pgbench(1), logouts=logouts,
-                                         refreshes=refreshes, logins=logins)
-    delay_commits(0)
-    service.stop()
+    try:
+        for milliseconds in [0, 1, 5]:
+            delay_commits(milliseconds)
+            rounds[milliseconds] = alternate(pgbench=lambda: pgbench(CLIENTS), one=lambda: pgbench(1), logouts=logouts,
+                                             refreshes=refreshes, logins=logins)
+    finally:
+        for setting in ["commit_delay", "commit_siblings"]:
+            sql(SERVER, f"alter system reset {setting}")
+        sql(SERVER, "select pg_reload_conf()")
+    for one in [service, signing]:
+        one.stop()
     show(rounds)
 
 

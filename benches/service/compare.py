@@ -15,7 +15,7 @@ def main():
     before, after = [json.loads(Path(path).read_text()) for path in sys.argv[1:]]
     for name, run in [("before", before), ("after", after)]:
         machine = run["machine"]
-        print(f"{name:6} {run['commit']}, {run['date']}: {machine['cores']} cores, {machine['cpu']}, "
+        print(f"{name:6} {run['commit']}, {run['date']}, {run['rounds']} rounds: {machine['cores']} cores, {machine['cpu']}, "
               f"Linux {machine['kernel']}, Postgres {machine['postgres']}")
     earlier = {row["figure"]: row for row in before["figures"]}
     width = max(len(row["figure"]) for row in after["figures"])

@@ -37,6 +37,7 @@ def feed():
         deliveries = service.count(DELIVERED) - before
         assert receivers.wait() == 0
         delays = delays_of_arrivals(database)
+        assert len(delays) == count * LOGOUTS_A_SECOND * SECONDS
         return {"cpu": cpu, "deliveries": deliveries, "p50": delays[len(delays) // 2], "p99": delays[len(delays) * 99 // 100]}
 
     rounds = alternate(alone=logouts, few=partial(followed_by, 100), many=partial(followed_by, 1_000))

@@ -37,13 +37,13 @@ def growth():
 
 
 def cost(database, work):
-    """Does work, and returns the milliseconds of processor time and the commits of the database, each a second."""
-    before, commits, began_at = cpu_of_postgres(), commits_of(database), time.monotonic()
+    """Does work for SECONDS, and returns the processor time of the database in milliseconds, and its commits, each a second."""
+    before, commits = cpu_of_postgres(), commits_of(database)
     work()
-    seconds = time.monotonic() - began_at
-    # A process that has ended meanwhile is not counted.
-    cpu = sum(after - before.get(process, 0) for process, after in cpu_of_postgres().items())
-    return cpu / 1e6 / seconds, (commits_of(database) - commits) / seconds
+    after = cpu_of_postgres()
+    # Other processes are those of this benchmark, above all.
+    cpu = sum(after[process] - before[process] for process in before.keys() & after.keys())
+    return cpu / 1e6 / SECONDS, (commits_of(database) - commits) / SECONDS
 
 
 def commits_of(database):

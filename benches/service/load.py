@@ -47,5 +47,5 @@ def at_rate(service, tokens, rate, method="GET", path="/protected/dashboard", se
     """Sends requests at a fixed rate. The latency of each counts from the time at which it is due."""
     command = [RATE, service.address, method, path, tokens, str(rate), str(seconds), str(CLIENTS)]
     said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    assert said["failed"] == 0, said
+    assert (said["failed"], said["requests"]) == (0, rate * seconds), said
     return said

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws the latencies and the working sets of a run as SVG: `make bench-plot`.
 
-    plot.py FILE
+    plot.py RUN DRAWING
 """
 
 import json
@@ -29,16 +29,14 @@ LABELS, NUMBERS, RIGHT = 270, 350, 720
 HEAD = f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" \
 font-size="13" role="img" aria-labelledby="title">
 <title id="title">Latency of 5,000 checks a second, alone and beside other load, and processor time of a check by the \
-number of tokens in use. The table below has the figures.</title>
+number of tokens in use.</title>
 <rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>"""
 
 
 def main():
     rows = {row["figure"]: row for row in json.loads(Path(sys.argv[1]).read_text())["figures"]}
-    print(HEAD)
-    print(*draw_latencies(rows, top=20), sep="\n")
-    print(*draw_working_sets(rows, top=266), sep="\n")
-    print("</svg>")
+    drawing = [HEAD, *draw_latencies(rows, top=20), *draw_working_sets(rows, top=266), "</svg>\n"]
+    Path(sys.argv[2]).write_text("\n".join(drawing))
 
 
 def draw_latencies(rows, top):

@@ -52,7 +52,7 @@ def show():
 
 
 def number(value):
-    """Rounds to three digits that count."""
+    """Rounds to three significant digits."""
     digits = 2 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:,.{min(max(digits, 0), 3)}f}"
 
@@ -60,11 +60,16 @@ def number(value):
 def write(path):
     """Writes the figures as JSON, with the circumstances of the run."""
     run = {"date": datetime.now(UTC).isoformat(timespec="seconds"),
-           "commit": output("git", "describe", "--always", "--dirty", "--exclude=*"),
+           "commit": commit(), "rounds": ROUNDS,
            "machine": {"cores": os.cpu_count(), "cpu": cpu_model(), "kernel": platform.release(),
                        "postgres": output("psql", "-XAt", "-d", os.environ["TEST_DATABASE_URL"], "-c", "show server_version")},
            "figures": figures}
     path.write_text(json.dumps(run, indent=2, ensure_ascii=False) + "\n")
+
+
+def commit():
+    git = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return output(*git) if Path(".git").exists() else "unknown"
 
 
 def output(*command):

@@ -26,7 +26,7 @@ ITERATIONS, CHEAP = 600_000, 100_000
 SERVER_CORE, CLIENT_CORE = ["taskset", "-c", "1"], ["taskset", "-c", "0"]
 
 folder = Path(tempfile.mkdtemp())
-processes = []
+processes, databases = [], []
 
 
 class Service:
@@ -111,6 +111,7 @@ def hashing(seconds):
 def new_database():
     name = f"bench_{uuid.uuid4().hex}"
     sql(SERVER, f"create database {name}")
+    databases.append(name)
     return urllib.parse.urlsplit(SERVER)._replace(path=f"/{name}").geturl()
 
 
@@ -122,6 +123,9 @@ def sql(database, statement):
 def insert_revocations(database, count):
     sql(database, "insert into revocations (id, expires_at) "
                   f"select gen_random_uuid(), now() + interval '1 hour' from generate_series(1, {count})")
+    # Otherwise, Postgres would do this during the measurement.
+    sql(database, "vacuum analyze revocations")
+    sql(database, "checkpoint")
 
 
 def new_client(database, permission):
@@ -135,4 +139,6 @@ def new_client(database, permission):
 def clean_up():
     for process in processes:
         process.kill()
+    for name in databases:
+        sql(SERVER, f"drop database {name} with (force)")
     shutil.rmtree(folder)
