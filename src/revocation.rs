@@ -32,7 +32,7 @@ pub enum Verdict {
 /// Live revocations, in buckets. One leaves after its expiry, or by the eviction of its bucket when the
 /// replica is full.
 pub struct Replica {
-    /// Buckets by number. Evicts those that changed longest ago. Everything that changes a bucket holds
+    /// Buckets by index. Evicts those that changed longest ago. Everything that changes a bucket holds
     /// this lock.
     cache: Mutex<Cache<usize, Bucket>>,
     /// The same buckets, for checks. They take no lock here; a reader of `moka` sometimes evicts, which
@@ -72,9 +72,9 @@ impl Replica {
             .weigher(|_, bucket: &Bucket| u32::try_from(bucket.len()).unwrap_or(u32::MAX))
             // The default policy may reject a new entry; a new revocation must be admitted.
             .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener(move |number, _, cause| {
-                if cause != RemovalCause::Replaced {
-                    evicting.replace(*number, Bucket::default());
+            .eviction_listener(move |index, _, cause| {
+                if cause == RemovalCause::Size {
+                    evicting.replace(*index, Bucket::default());
                 }
             })
             .build();
@@ -102,24 +102,23 @@ impl Replica {
             return false;
         }
         let cache = self.cache();
-        let number = self.bucket_of(held.id);
-        let bucket = self.table.bucket(number);
+        let index = self.bucket_of(held.id);
+        let bucket = self.table.bucket(index);
         if bucket.iter().any(|known| known.id == held.id && known.expires_at >= held.expires_at) {
             return false;
         }
         let mut changed = Vec::with_capacity(bucket.len() + 1);
-        changed
-            .extend(bucket.iter().filter(|known| known.id != held.id && !known.has_expired(now)));
+        changed.extend(live(&bucket, now).filter(|known| known.id != held.id));
         changed.push(held);
-        self.replace(&cache, number, changed);
+        self.replace(&cache, index, changed.into());
         true
     }
 
-    /// Returns the number of the bucket to which an id belongs. Revocations are applied in less time in
+    /// Returns the index of the bucket to which an id belongs. Revocations are applied in less time in
     /// the order of their buckets.
     #[must_use]
     pub fn bucket_of(&self, id: RevocationId) -> usize {
-        self.table.number_of(id)
+        self.table.index_of(id)
     }
 
     /// Applies revocations that this instance has committed. The log has them after the next read, which
@@ -217,8 +216,8 @@ impl Replica {
         // Taken first: the entries that the cursor sees are in place by then.
         let cursor = self.log.latest().cursor().clone();
         let mut entries = Vec::new();
-        for number in self.table.numbers() {
-            let bucket = self.table.bucket(number);
+        for index in self.table.indexes() {
+            let bucket = self.table.bucket(index);
             entries.extend(bucket.iter().map(|held| (held.id, held.expires_at)));
         }
         (!self.has_overflowed_since(repaired)).then_some((cursor, entries))
@@ -243,17 +242,16 @@ impl Replica {
         !self.is_complete() && self.len() <= self.capacity / 4 * 3
     }
 
-    /// Removes expired revocations.
+    /// Removes expired revocations. A full replica takes tenths of a second.
     pub fn purge(&self) {
         let now = self.clock.now();
-        for number in self.table.numbers() {
-            if !self.table.bucket(number).iter().any(|held| held.has_expired(now)) {
+        for index in self.table.indexes() {
+            if !self.table.bucket(index).iter().any(|held| held.has_expired(now)) {
                 continue;
             }
             let cache = self.cache();
-            let mut live = self.table.bucket(number).to_vec();
-            live.retain(|held| !held.has_expired(now));
-            self.replace(&cache, number, live);
+            let live = live(&self.table.bucket(index), now).collect();
+            self.replace(&cache, index, live);
         }
         self.cache().run_pending_tasks();
     }
@@ -265,20 +263,20 @@ impl Replica {
     }
 
     /// Replaces the revocations of a bucket.
-    fn replace(&self, cache: &Cache<usize, Bucket>, number: usize, held: Vec<Held>) {
-        if held.is_empty() {
-            // The listener empties the slot of the table.
-            cache.invalidate(&number);
-            return;
-        }
-        let bucket = Bucket::new(held);
-        self.table.replace(number, Arc::clone(&bucket));
+    fn replace(&self, cache: &Cache<usize, Bucket>, index: usize, revocations: Box<[Held]>) {
+        // They become a new entry. Of one that changes, `moka` may count a former weight, and it no
+        // longer evicts one that has changed 65,535 times.
+        cache.invalidate(&index);
+        let bucket = Bucket::new(revocations);
+        self.table.replace(index, Arc::clone(&bucket));
         // Counted before the insertion that may evict: a reader that misses the evicted entry sees
         // it.
         if self.len() > self.capacity {
             self.overflows.fetch_add(1, Ordering::Release);
         }
-        cache.insert(number, bucket);
+        if !bucket.is_empty() {
+            cache.insert(index, bucket);
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache<usize, Bucket>> {
@@ -297,6 +295,11 @@ impl Replica {
     fn is_within_bound(&self, known_until: Option<Duration>) -> bool {
         known_until.is_some_and(|until| self.clock.uptime() <= until + self.max_staleness)
     }
+}
+
+/// Returns the revocations of a bucket that are still kept at `now`.
+fn live(bucket: &Bucket, now: OffsetDateTime) -> impl Iterator<Item = Held> {
+    bucket.iter().copied().filter(move |held| !held.has_expired(now))
 }
 
 #[cfg(test)]
@@ -464,6 +467,41 @@ mod tests {
     }
 
     #[test]
+    fn bucket_that_shrank_and_emptied_no_longer_counts() {
+        let (replica, clock) = without_read(10);
+        let apply = |number| {
+            let expires_at = clock.now() + time::Duration::minutes(1);
+            assert!(replica.apply(&Revocation { id: id(number), expires_at }, clock.now()));
+        };
+        (1..=5).for_each(|number| apply(in_bucket(0, number)));
+        replica.purge();
+        clock.advance(LIFETIME);
+        apply(in_bucket(0, 6));
+        clock.advance(LIFETIME);
+        replica.purge();
+
+        (1..=10).for_each(apply);
+        replica.purge();
+
+        assert_eq!((replica.len(), replica.overflows.load(Ordering::Relaxed)), (10, 0));
+        assert!((1..=10).all(|number| replica.contains(id(number))));
+    }
+
+    #[test]
+    fn bucket_that_changed_often_is_evicted() {
+        let replica = fresh(2);
+        for second in 0..70_000 {
+            let expires_at = NOW + time::Duration::seconds(second);
+            replica.apply(&Revocation { id: id(0), expires_at }, NOW);
+        }
+
+        (1..=2).for_each(|number| assert!(replica.apply(&revocation(number), NOW)));
+        replica.purge();
+
+        assert!(replica.len() == 2 && !replica.contains(id(0)));
+    }
+
+    #[test]
     fn full_replica_admits_new_revocations_and_is_incomplete() {
         let replica = fresh(3);
 
@@ -581,6 +619,7 @@ mod tests {
                     replica.apply(&revocation(*number), NOW);
                 }
                 replica.finish_read(read, true);
+                replica.purge();
                 for number in known {
                     assert_ne!(replica.check([id(number), id(999)]), Verdict::Clear, "{number}");
                 }

@@ -209,7 +209,7 @@ impl Follower {
             self.metrics.revocation_feed_loads.inc();
         }
         let mut entries: Vec<_> = batch.entries.iter().collect();
-        // In the order of the replica's memory: a million take half the time.
+        // In the order of the replica's memory: a million take half the time, the sort included.
         entries.sort_unstable_by_key(|entry| self.state.replica.bucket_of(entry.revocation.id));
         for chunk in entries.chunks(CHUNK) {
             for entry in chunk {

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::domain::{CLOCK_SKEW_ALLOWANCE, RevocationId};
 
-/// Number of revocations in a bucket of a full replica. A bucket takes some 350 bytes, and 24 for each
+/// Maximum number of revocations in a bucket of a full replica, on average. A bucket takes some 350 bytes, and 24 for each
 /// of its revocations.
 const BUCKET_LEN: u64 = 64;
 
@@ -19,7 +19,7 @@ const MIN_BUCKETS: u64 = 1 << 10;
 const MAX_BUCKETS: u64 = 1 << 20;
 
 /// Revocations whose ids share a slot of the table. It never changes: another one replaces it.
-pub(super) type Bucket = Arc<Vec<Held>>;
+pub(super) type Bucket = Arc<Box<[Held]>>;
 
 /// Revocation in memory.
 #[derive(Clone, Copy)]
@@ -40,7 +40,7 @@ pub(super) struct Table {
 struct Slot {
     /// Bloom filter of the bucket: tells most tokens that are not revoked with one memory access.
     filter: AtomicU64,
-    bucket: ArcSwapOption<Vec<Held>>,
+    bucket: ArcSwapOption<Box<[Held]>>,
 }
 
 impl Held {
@@ -64,34 +64,34 @@ impl Table {
         self.len.load(Ordering::Relaxed)
     }
 
-    /// Returns the numbers of the buckets that hold revocations.
-    pub(super) fn numbers(&self) -> impl Iterator<Item = usize> {
+    /// Returns the indexes of the buckets that hold revocations.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = usize> {
         let slots = self.slots.iter().enumerate();
-        let held = slots.filter(|(_, slot)| slot.filter.load(Ordering::Acquire) > 0);
-        held.map(|(number, _)| number)
+        let occupied = slots.filter(|(_, slot)| slot.filter.load(Ordering::Acquire) > 0);
+        occupied.map(|(index, _)| index)
     }
 
-    /// Returns the number of the bucket to which an id belongs.
-    pub(super) fn number_of(&self, id: RevocationId) -> usize {
+    /// Returns the index of the bucket to which an id belongs.
+    pub(super) fn index_of(&self, id: RevocationId) -> usize {
         let mask = self.slots.len() as u64 - 1;
         usize::try_from(hash(id) & mask).unwrap_or_default()
     }
 
-    /// Returns the bucket with a number.
-    pub(super) fn bucket(&self, number: usize) -> Bucket {
-        self.slots[number].bucket.load_full().unwrap_or_default()
+    /// Returns a bucket.
+    pub(super) fn bucket(&self, index: usize) -> Bucket {
+        self.slots[index].bucket.load_full().unwrap_or_default()
     }
 
     /// Returns `true` if the table holds a revocation of the id.
     pub(super) fn contains(&self, id: RevocationId) -> bool {
-        let slot = &self.slots[self.number_of(id)];
+        let slot = &self.slots[self.index_of(id)];
         slot.filter.load(Ordering::Acquire) & filter_bit(id) > 0
             && slot.bucket.load().iter().flat_map(|bucket| bucket.iter()).any(|held| held.id == id)
     }
 
-    /// Replaces the bucket with a number. One thread at a time may call this.
-    pub(super) fn replace(&self, number: usize, bucket: Bucket) {
-        let slot = &self.slots[number];
+    /// Replaces a bucket. One thread at a time may call this.
+    pub(super) fn replace(&self, index: usize, bucket: Bucket) {
+        let slot = &self.slots[index];
         let len = bucket.len() as u64;
         let filter = bucket.iter().fold(0, |filter, held| filter | filter_bit(held.id));
         // A revocation that stays is in both filters and in both buckets: no check misses it.
@@ -106,7 +106,7 @@ fn hash(id: RevocationId) -> u64 {
     id.as_uuid().as_u64_pair().1
 }
 
-/// Returns the bit of an id in the filter of its bucket, by other bits of the hash than its number.
+/// Returns the bit of an id in the filter of its bucket, by other bits of the hash than its index.
 fn filter_bit(id: RevocationId) -> u64 {
     1 << (hash(id) >> 32 & 63)
 }
@@ -147,10 +147,10 @@ mod tests {
         let known = held(0);
         let ids = [same_bucket, same_filter_bit, same_bucket << 6].map(|number| held(number).id);
 
-        table.replace(table.number_of(known.id), Bucket::new(vec![known]));
+        table.replace(table.index_of(known.id), Bucket::new([known].into()));
 
         assert!(table.contains(known.id) && !ids.iter().any(|id| table.contains(*id)));
-        assert_eq!((table.len(), ids.map(|id| table.number_of(id))), (1, [0; 3]));
+        assert_eq!((table.len(), ids.map(|id| table.index_of(id))), (1, [0; 3]));
         table.replace(0, Bucket::default());
         assert!(!table.contains(known.id) && table.len() == 0);
         assert_eq!(table.slots[0].filter.load(Ordering::Relaxed), 0);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::task::spawn_blocking;
 
 use crate::actors::ActorError;
 use crate::actors::deadline::with_deadline;
@@ -32,7 +33,11 @@ pub(super) struct Cleanup {
 impl Cleanup {
     /// Runs once. A failure is logged; the next run deletes the remaining rows.
     pub(super) async fn run(self) {
-        self.replica.purge();
+        // Elsewhere: this thread commits logouts.
+        let replica = Arc::clone(&self.replica);
+        if let Err(error) = spawn_blocking(move || replica.purge()).await {
+            tracing::warn!(%error, "failed to remove expired revocations from memory");
+        }
         if let Err(error) = self.delete_expired_rows().await {
             tracing::warn!(error = %ErrorChain(&error), "failed to delete expired rows");
         }
