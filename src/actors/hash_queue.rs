@@ -28,7 +28,7 @@ use crate::metrics::{HashJobOutcome, Metrics};
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Delay before a refusal. Clients that ignore `Retry-After` come back at once, thousands of times
+/// Delay before a refusal; that by the queue varies by half of it. Clients that ignore `Retry-After` come back at once, thousands of times
 /// a second; immediate refusals would take the processor from the hashes that the clients wait for.
 pub(super) const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 

@@ -208,9 +208,9 @@ pub struct RawSettings {
     #[arg(long, env, help_heading = "Tokens", default_value = "5m", value_name = "DURATION")]
     pub(super) jwks_max_age: String,
 
-    /// Largest memory for verified access tokens; 0 means none. The threads that serve HTTP have
-    /// equal shares, and each keeps the tokens that it has verified, about 1 KiB each. With ES256,
-    /// they share a quarter for signatures alone, 16 bytes each
+    /// Largest memory for verified access tokens; 0 means none. With ES256, a quarter is for
+    /// signatures alone, 16 bytes each, which all threads share. Of the rest, each thread that
+    /// serves HTTP has an equal share for the tokens that it has verified, about 1 KiB each
     #[arg(long, env, help_heading = "Tokens", default_value = "64", value_name = "MIB")]
     pub(super) token_cache_size: String,
 
@@ -281,8 +281,8 @@ pub struct RawSettings {
     #[arg(long, env, help_heading = "Networks", default_value = "1m", value_name = "DURATION")]
     pub(super) registration_network_interval: String,
 
-    /// Largest number of revocations in memory, about 60 bytes each; beyond it, tokens are
-    /// checked against the database
+    /// Largest number of revocations in memory, about 45 bytes each when full; beyond
+    /// it, tokens are checked against the database
     #[arg(
         long,
         env,

@@ -112,11 +112,11 @@ impl Tokens {
         let refresh = RefreshTokens::new(&root)?;
         let devices = DeviceTokens::new(&root)?;
         // HMAC takes no longer than a look into the cache.
-        let signatures = if ring.is_stored() { settings.cache_size / 4 } else { 0 };
+        let share_of_signatures = if ring.is_stored() { settings.cache_size / 4 } else { 0 };
         Ok(Self {
             root,
             ring: ArcSwap::from_pointee(ring),
-            signatures: VerifiedSignatures::new(signatures),
+            signatures: VerifiedSignatures::new(share_of_signatures),
             refresh,
             devices,
             settings,

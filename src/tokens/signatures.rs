@@ -13,8 +13,8 @@ const WAYS: usize = 8;
 /// Number of sets in a block.
 const BLOCK_LEN: usize = 32;
 
-/// Tokens whose signature was found right, each as the first half of its SHA-256. All threads share
-/// them, without a lock.
+/// Tokens whose signature was found valid, each as the first half of its SHA-256. All threads share
+/// them, without a lock once there is memory for a block.
 ///
 /// To forge a token that is taken for one of them is to find a text with the same 128 bits: 2^108
 /// hashes for a million tokens. Halves that two threads store into one place at the same time make
@@ -44,7 +44,7 @@ impl VerifiedSignatures {
         self.0.len() * size_of::<[Set; BLOCK_LEN]>()
     }
 
-    /// Returns `true` if the signature of a token is right, by `check` unless the cache knows it.
+    /// Returns `true` if the signature of a token is valid, by `check` unless the cache knows it.
     ///
     /// # Errors
     /// Returns the error of `check`.
@@ -61,11 +61,11 @@ impl VerifiedSignatures {
         if set.iter().any(|place| load(place) == hash) {
             return Ok(true);
         }
-        let is_right = check()?;
-        if is_right {
+        let is_valid = check()?;
+        if is_valid {
             insert(set, hash);
         }
-        Ok(is_right)
+        Ok(is_valid)
     }
 
     fn set(&self, [hash, _]: [u64; 2]) -> Option<&Set> {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     impl VerifiedSignatures {
-        /// Returns `true` if the cache knows a token, whose signature is right.
+        /// Returns `true` if the cache knows a token, whose signature is valid.
         fn knows(&self, token: &str) -> bool {
             let mut is_hit = true;
             let check = || {
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn right_signature_is_checked_once() {
+    fn valid_signature_is_checked_once() {
         let cache = VerifiedSignatures::new(1 << 12);
 
         assert!(!cache.knows("a.b.c"));
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_signature_is_checked_each_time() {
+    fn invalid_signature_is_checked_each_time() {
         let cache = VerifiedSignatures::new(1 << 12);
 
         for _ in 0..2 {
