@@ -85,10 +85,8 @@ function response(status, headers, body)
    if collected then collected:write(value(body, "access_token"), "\n") end
 end
 
-function done(summary, latency)
+function done(summary)
    io.write(string.format(
-      '\n{"seconds": %f, "requests": %d, "failed": %d, "p50_ms": %f, "p99_ms": %f}\n',
-      summary.duration / 1e6, summary.requests,
-      summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout,
-      latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+      '\n{"seconds": %f, "requests": %d, "failed": %d}\n', summary.duration / 1e6, summary.requests,
+      summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.timeout))
 end

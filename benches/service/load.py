@@ -20,7 +20,7 @@ def write(name, lines):
 
 
 def load(service, path, kind, file, core=(), seconds=SECONDS, may_fail=False, collected=None):
-    """Sends requests without pause, and returns their number and latencies. `load.lua` lists the kinds."""
+    """Sends requests without pause. Returns their number and their processor time. `load.lua` lists the kinds."""
     command = [*core, "wrk", "-t1", f"-c{CLIENTS}", f"-d{seconds}", "--timeout", "15", "-s", SCRIPT,
                f"http://{service.address}{path}", "--", kind, file, *([collected] if collected else [])]
     before = service.cpu_seconds()
@@ -38,7 +38,7 @@ def check(service, tokens, path="/protected/dashboard", core=()):
 
 
 def flood(service, seconds):
-    """Logs in without pause, whatever the replies say."""
+    """Logs in without pause, also after refusals."""
     credentials = write("credentials", [json.dumps(CREDENTIALS)])
     load(service, "/auth/login", "login", credentials, seconds=seconds, may_fail=True)
 

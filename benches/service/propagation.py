@@ -4,7 +4,7 @@ import socket
 import time
 
 from report import ROUNDS, report
-from service import CHEAP, new_database, portcullis, sql
+from service import CHEAP, delays, new_database, portcullis
 from tokens import open_sessions
 
 # Logouts in a round.
@@ -34,11 +34,8 @@ def measure(here, there, tokens, database):
             status = seen.status()
         refused_at[session] = time.time()
         assert (status, out.status()) == (401, 200)
-    # revoked_at is a time just before the commit, by the same clock: the database runs here.
-    rows = sql(database, "select id, extract(epoch from revoked_at) from revocations").split()
-    revoked_at = {id: float(at) for id, at in (row.split("|") for row in rows)}
-    delays = sorted((at - revoked_at[id]) * 1e3 for id, at in refused_at.items())
-    return delays[len(delays) * 99 // 100]
+    sorted_delays = delays(database, refused_at.items())
+    return sorted_delays[len(sorted_delays) * 99 // 100]
 
 
 class Connection:

@@ -71,7 +71,9 @@ class Service:
         return float(connection.getresponse().read().decode().split(series)[1].split()[0])
 
     def cpu_seconds(self):
-        return cpu_seconds(self.process.pid)
+        """Returns the processor time so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")")[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def resident_bytes(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -80,12 +82,6 @@ class Service:
     def stop(self):
         self.process.terminate()
         self.process.wait()
-
-
-def cpu_seconds(process, with_ended_children=False):
-    """Returns the processor time of a process so far."""
-    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")")[1].split()
-    return sum(map(int, fields[11:15 if with_ended_children else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def portcullis(database, core=(), **settings):
@@ -126,6 +122,16 @@ def insert_revocations(database, count):
     # Otherwise, Postgres would do this during the measurement.
     sql(database, "vacuum analyze revocations")
     sql(database, "checkpoint")
+
+
+def delays(database, arrivals):
+    """Returns the milliseconds from just before the commit of each revocation to its arrival, sorted.
+
+    Arrivals are ids of revocations and Unix times in seconds, by the same clock: the database runs here.
+    """
+    rows = sql(database, "select id, extract(epoch from revoked_at) from revocations").split()
+    revoked_at = {id: float(at) for id, at in (row.split("|") for row in rows)}
+    return sorted((at - revoked_at[id]) * 1e3 for id, at in arrivals)
 
 
 def new_client(database, permission):

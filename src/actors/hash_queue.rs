@@ -28,8 +28,9 @@ use crate::metrics::{HashJobOutcome, Metrics};
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
-/// Delay before a refusal; that by the queue varies by half of it. Clients that ignore `Retry-After` come back at once, thousands of times
-/// a second; immediate refusals would take the processor from the hashes that the clients wait for.
+/// Delay before a refusal; the queue varies it by half. Clients that ignore `Retry-After` come back
+/// at once, thousands of times a second; immediate refusals would take the processor from the
+/// hashes that the clients wait for.
 pub(super) const REFUSAL_DELAY: Duration = Duration::from_millis(100);
 
 /// Number of the latest turns that count for the claim to a place. More would hold a quiet hour

@@ -37,12 +37,11 @@ impl RevocationStore for PostgresStore {
         let expiries: Vec<_> = given.clone().map(|(given, _)| given.expires_at).collect();
         let users: Vec<_> = given.map(|(_, user_id)| user_id.map(UserId::as_uuid)).collect();
         let skip_locked = locked.sql();
-        // `skipped` reads sessions again only if some were not locked here.
-        //
         // A single statement: without a pooler, the server completes it once it is sent, even if
         // the caller stops waiting. Sessions are locked before revocations, since `added` joins all
         // of `ended` first, and both in the order of their ids. Transactions that take several
-        // locks in one order cannot deadlock.
+        // locks in one order cannot deadlock. `skipped` reads sessions again only if some were not
+        // locked here.
         let insert = self.executor.query(AssertSqlSafe(format!(
             "with owned as (
                  select id from sessions where id = any ($9) order by id for update {skip_locked}),
