@@ -11,7 +11,6 @@ use prometheus::IntCounter;
 use thiserror::Error as ThisError;
 use tracing::Metadata;
 use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{fmt::layer, registry};
@@ -53,7 +52,7 @@ pub fn install(settings: &LogSettings, dropped: IntCounter) -> Result<LogGuard, 
         let layer = layer().with_ansi(is_terminal).with_target(false).with_writer(writer);
         registry.with(layer).try_init()?;
     } else {
-        let layer = layer().fmt_fields(JsonFields::new()).event_format(JsonLines);
+        let layer = layer().fmt_fields(JsonLines).event_format(JsonLines);
         registry.with(layer.with_writer(writer)).try_init()?;
     }
     panic::set_hook(Box::new(|panic| {

@@ -6,30 +6,36 @@ use std::fmt::{self, Debug, Write};
 use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Format of a line: an object of `timestamp`, `level`, `target` and `message`, then the fields of
-/// the spans, which are the ids of the request, then those of the event. The fields of spans must
-/// have been formatted as JSON.
+/// the spans, which are the ids of the request, then those of the event.
 pub(super) struct JsonLines;
 
-impl<S, N> FormatEvent<S, N> for JsonLines
+impl<'w> FormatFields<'w> for JsonLines {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        fields.record(&mut Fields::new(writer));
+        Ok(())
+    }
+}
+
+impl<S> FormatEvent<S, Self> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(
         &self,
-        context: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, Self>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut fields = EventFields::default();
+        let mut fields = Fields::new(String::new());
         event.record(&mut fields);
-        let EventFields { message, target, others } = fields;
+        let Fields { message, target, others } = fields;
         let target = target.unwrap_or_else(|| event.metadata().target().to_owned());
 
         writer.write_str(r#"{"timestamp":""#)?;
@@ -38,28 +44,28 @@ where
         let (target, message) = (Value::from(target), Value::from(message));
         write!(writer, r#"","level":"{level}","target":{target},"message":{message}"#)?;
         for span in context.event_scope().into_iter().flatten() {
-            let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<N>>();
-            let fields = fields.and_then(|json| json.strip_prefix('{')?.strip_suffix('}'));
-            if let Some(fields) = fields.filter(|fields| !fields.is_empty()) {
-                write!(writer, ",{fields}")?;
+            if let Some(fields) = span.extensions().get::<FormattedFields<Self>>() {
+                writer.write_str(fields)?;
             }
         }
         writeln!(writer, "{others}}}")
     }
 }
 
-/// Fields of an event.
-#[derive(Default)]
-struct EventFields {
+/// Fields of an event or a span.
+struct Fields<W> {
     message: String,
     /// Target of an event of the crate `log`, whose metadata have another.
     target: Option<String>,
     /// The other fields as JSON, with a comma before each.
-    others: String,
+    others: W,
 }
 
-impl EventFields {
+impl<W: Write> Fields<W> {
+    fn new(others: W) -> Self {
+        Self { message: String::new(), target: None, others }
+    }
+
     fn add(&mut self, field: &Field, value: impl Into<Value>) {
         let value = value.into();
         match (field.name(), value) {
@@ -67,14 +73,14 @@ impl EventFields {
             ("log.target", Value::String(target)) => self.target = Some(target),
             (name, _) if name.starts_with("log.") => {}
             (name, value) => {
-                // A string can be written to at any time.
-                let _ = write!(self.others, ",{}:{value}", Value::from(name));
+                // What it writes to is in memory. Names are those of variables, and need no escapes.
+                let _ = write!(self.others, r#","{name}":{value}"#);
             }
         }
     }
 }
 
-impl Visit for EventFields {
+impl<W: Write> Visit for Fields<W> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.add(field, value);
     }
@@ -108,7 +114,6 @@ mod tests {
     use serde_json::json;
     use tracing::subscriber::with_default;
     use tracing::{Level, event};
-    use tracing_subscriber::fmt::format::JsonFields;
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::{fmt::layer, registry};
 
@@ -133,7 +138,7 @@ mod tests {
         let output = Output::default();
         let writer = output.clone();
         let layer = layer()
-            .fmt_fields(JsonFields::new())
+            .fmt_fields(JsonLines)
             .event_format(JsonLines)
             .with_writer(move || writer.clone());
         with_default(registry().with(layer), log);
