@@ -32,18 +32,14 @@ impl Routes {
     /// Configures the routes. Browser applications on the allowed origins can call those of
     /// [`Self::configure_open`], and read the errors of unknown paths.
     pub(super) fn configure(self, config: &mut ServiceConfig, allowed_origins: &[String]) {
-        // First, because paths are matched in order and these are requested most.
-        if self.has_public {
-            config.configure(gateway_routes);
-        }
+        // First, because paths are matched in order: the others have patterns, or take every path.
+        self.configure_machines(config);
         let open = |config: &mut ServiceConfig| self.configure_open(config);
-        let machines = |config: &mut ServiceConfig| self.configure_machines(config);
         if allowed_origins.is_empty() {
-            config.configure(open).configure(machines);
+            config.configure(open);
         } else {
             let scope = web::scope("").configure(open).wrap(cors(allowed_origins));
-            // In this order, because the scope takes every path.
-            config.configure(machines).service(scope.wrap(from_fn(convert_refusals)));
+            config.service(scope.wrap(from_fn(convert_refusals)));
         }
         config.app_data(Data::new(openapi::CachedDocument::default())).configure(configure_errors);
     }
@@ -52,13 +48,12 @@ impl Routes {
     fn configure_open(self, config: &mut ServiceConfig) {
         if self.has_public {
             config
-                // First, because paths are matched in order and this one is requested most.
                 .service(resource(
                     "/protected/dashboard",
                     [(Method::GET, to(dashboard::dashboard))],
                 ))
-                .configure(account_routes)
-                .configure(token_routes);
+                .configure(token_routes)
+                .configure(account_routes);
         }
         if self.has_management {
             config.configure(admin_routes);
@@ -71,7 +66,7 @@ impl Routes {
     /// Configures the routes without CORS: those that only services and probes use.
     fn configure_machines(self, config: &mut ServiceConfig) {
         if self.has_public {
-            config.configure(service_routes);
+            config.configure(gateway_routes).configure(service_routes);
         }
         if self.has_management {
             config.configure(operator_routes);
@@ -82,9 +77,12 @@ impl Routes {
 /// Configures the routes for gateways. They have no CORS: to a gateway, the reply 200 to a preflight
 /// would be a verdict.
 fn gateway_routes(config: &mut ServiceConfig) {
+    let exact = web::resource("/auth/check").app_data(RouteMetrics::new("/auth/check"));
+    // Not a pattern, which every request for another path would be tried on.
+    let prefix = web::scope("/auth/check").app_data(RouteMetrics::new("/auth/check/{rest}"));
     config
-        .service(any_method("/auth/check", to(check::check)))
-        .service(any_method("/auth/check/{rest}", to(check::check_path)));
+        .service(exact.route(to(check::check)))
+        .service(prefix.default_service(to(check::check_path)));
 }
 
 /// Configures the routes that only services use, and the one that shows that the API responds.
@@ -264,12 +262,6 @@ fn resource<const N: usize>(path: &'static str, routes: [(Method, Route); N]) ->
     }
     let allowed = allowed.join(", ");
     resource.default_service(reply_with(move || ApiError::MethodNotAllowed(allowed.clone())))
-}
-
-/// Builds the resource at a path, for every method. `{rest}` matches slashes, too.
-fn any_method(path: &'static str, route: Route) -> Resource {
-    let pattern = path.replace("{rest}", "{rest:.*}");
-    web::resource(pattern).app_data(RouteMetrics::new(path)).route(route)
 }
 
 /// Builds the resource of a `POST` whose errors have the fields of RFC 6749, too.
