@@ -1,18 +1,19 @@
 //! Middleware around every request: counts and times it, sets the headers of every reply, and logs
 //! its failure.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::Error;
 use actix_web::body::MessageBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse};
 use actix_web::http::ConnectionType;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue, X_CONTENT_TYPE_OPTIONS};
-use actix_web::middleware::Next;
 use actix_web::web::Data;
 use strum::IntoEnumIterator;
 
 use super::authenticated::bearer_token;
+use super::connection::Activity;
 use super::error::{ApiError, refusal_code};
 use super::pieces::Pieces;
 use super::request_id::{X_REQUEST_ID, request_id_header};
@@ -22,19 +23,37 @@ use crate::metrics::Metrics;
 use crate::telemetry::ErrorChain;
 use crate::tokens::{ALGORITHM_LABELS, TokenRefusal, algorithm_label};
 
-/// Middleware for the whole application.
+/// Middleware for the whole application, `next`.
 ///
 /// # Errors
 /// Returns the errors of the application that it did not convert to replies.
-pub(super) async fn observe_requests(
-    api: Data<Api>,
+// Not for `from_fn`, which allocates twice for each request.
+pub(super) fn observe_requests<B: MessageBody + Unpin, S>(
+    api: &Data<Api>,
     request: ServiceRequest,
-    next: Next<impl MessageBody + Unpin + 'static>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    next: &S,
+) -> impl Future<Output = Result<ServiceResponse<Pieces<B>>, Error>> + use<B, S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>, Error = Error>,
+{
+    let api = api.clone();
+    let activity = request.conn_data::<Rc<Activity>>().cloned().unwrap_or_default();
+    activity.begin_request();
     let started_at = api.clock.uptime();
-    let mut response = next.call(request).await?;
-    let duration = api.clock.uptime().saturating_sub(started_at);
+    let response = next.call(request);
+    async move {
+        let response = response.await;
+        activity.end_request();
+        let duration = api.clock.uptime().saturating_sub(started_at);
+        let mut response = response?;
+        set_headers(&api, &mut response);
+        record(&api, &response, duration);
+        Ok(response.map_body(|_, body| Pieces::new(body)))
+    }
+}
 
+/// Sets the headers that every reply has.
+fn set_headers<B>(api: &Api, response: &mut ServiceResponse<B>) {
     let id = request_id_header(response.request());
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, id);
@@ -45,8 +64,6 @@ pub(super) async fn observe_requests(
     if api.connections.is_draining() {
         response.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
-    record(&api, &response, duration);
-    Ok(response.map_body(|_, body| Pieces::new(body)))
 }
 
 /// Creates the series of the refused tokens: one that appears with its first event hides this event

@@ -10,18 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_http::error::DispatchError;
-use actix_http::{HttpServiceBuilder, KeepAlive, Request};
+use actix_http::{HttpServiceBuilder, KeepAlive};
 use actix_server::{GracefulShutdownSignal, Server, ServerBuilder};
 use actix_service::{Service, ServiceFactory, apply_fn_factory, map_config};
 use actix_web::App;
 use actix_web::dev::AppConfig;
-use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use thiserror::Error;
 use tokio::net::{TcpSocket, TcpStream};
 use tracing_actix_web::TracingLogger;
 
-use super::connection::{Activity, Connection, Deadlines, missed_deadline};
+use super::connection::{Connection, Deadlines, missed_deadline};
 use super::connections::Connections;
 use super::observe::{observe_requests, register_refusals};
 use super::request_id::RootSpan;
@@ -268,23 +267,13 @@ fn http_service(
 > {
     let AppParts { api, routes, cache_size, shutdown } = app;
     let allowed_origins = api.cors_allowed_origins.clone();
+    let api = Data::new(api);
     let app = App::new()
-        .app_data(Data::new(api))
+        .app_data(api.clone())
         .app_data(VerifiedTokenCache::new(cache_size))
         .configure(|config| routes.configure(config, &allowed_origins))
-        .wrap(from_fn(observe_requests))
+        .wrap_fn(move |request, app| observe_requests(&api, request, app))
         .wrap(TracingLogger::<RootSpan>::new());
-    let app = map_config(app, |()| AppConfig::default());
-    let recorded_app = apply_fn_factory(app, |request: Request, app| {
-        let activity = request.conn_data::<Rc<Activity>>().map(Rc::clone).unwrap_or_default();
-        activity.begin_request();
-        let reply = app.call(request);
-        async move {
-            let reply = reply.await;
-            activity.end_request();
-            reply
-        }
-    });
     HttpServiceBuilder::default()
         // `missed_deadline` has all deadlines but this one.
         .client_disconnect_timeout(LINGER)
@@ -299,5 +288,5 @@ fn http_service(
         .on_connect_ext(|connection: &Connection, data| {
             data.insert(Rc::clone(connection.activity()));
         })
-        .h1(recorded_app)
+        .h1(map_config(app, |()| AppConfig::default()))
 }
