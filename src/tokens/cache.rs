@@ -52,7 +52,7 @@ impl VerifiedTokenCache {
         token: &str,
         now: OffsetDateTime,
     ) -> Result<Rc<AccessClaims>, TokenRefusal> {
-        let hash = self.hasher.hash_one(token);
+        let hash = self.hash(token);
         let Some(set) = self.set(hash) else { return tokens.verify(token, now).map(Rc::new) };
         let mut set = set.borrow_mut();
         if let Some(claims) = set.find(hash, token) {
@@ -62,6 +62,12 @@ impl VerifiedTokenCache {
         let claims = Rc::new(tokens.verify(token, now)?);
         set.insert(hash, token, &claims, |claims| tokens.check_again(claims, now).is_ok());
         Ok(claims)
+    }
+
+    /// Hashes the signature, which differs for each token, and is much shorter.
+    fn hash(&self, token: &str) -> u64 {
+        let signature = token.rsplit_once('.').map_or(token, |(_, signature)| signature);
+        self.hasher.hash_one(signature)
     }
 
     fn set(&self, hash: u64) -> Option<&RefCell<Set>> {
@@ -162,7 +168,7 @@ mod tests {
 
     impl VerifiedTokenCache {
         fn contains(&self, token: &str) -> bool {
-            let hash = self.hasher.hash_one(token);
+            let hash = self.hash(token);
             self.set(hash).is_some_and(|set| set.borrow().find(hash, token).is_some())
         }
 
