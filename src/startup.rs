@@ -11,8 +11,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::actors::{
-    ClientActor, Drain, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor, SharedState,
-    UserActor,
+    ClientActor, DetailsCache, Drain, KeyActor, Mailbox, RevocationWriter, RoleActor, SessionActor,
+    SharedState, UserActor,
 };
 use crate::clock::{Clock, DatabaseClock};
 use crate::config::{Config, DatabaseSettings, HttpSettings, RevocationSettings, SigningAlgorithm};
@@ -92,6 +92,7 @@ impl Application {
             roles: actors.roles,
             keys: actors.keys,
             clients: actors.clients,
+            details: actors.details,
             directory: state.clients,
             tokens: state.tokens,
             replica: state.replica,
@@ -166,9 +167,10 @@ async fn open_store(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenE
     store::open(settings, SchemaPolicy::Migrate, &report).await
 }
 
-/// The actors.
+/// The actors, and the details of accounts that one of them keeps in memory.
 struct Actors {
     users: Mailbox<UserActor>,
+    details: DetailsCache,
     sessions: Mailbox<SessionActor>,
     roles: Mailbox<RoleActor>,
     clients: Mailbox<ClientActor>,
@@ -222,6 +224,7 @@ async fn start_actors(
     let metrics = Arc::clone(metrics);
     let users = UserActor::new(config, Arc::clone(store), ids, revocations, clock, metrics);
     Ok(Actors {
+        details: users.details(),
         users: Mailbox::new(users.start(), timeout),
         sessions: Mailbox::new(sessions.start(), timeout),
         roles: Mailbox::new(roles.start(), timeout),

@@ -38,7 +38,7 @@ pub use sessions::{
 };
 pub use shared_state::SharedState;
 pub use users::{
-    ChangeOwnPassword, ChangeUser, DeleteOwnAccount, Details, FindDetails, FindUser,
-    ListAuditRecords, ListUsers, LoggedIn, Login, Ping, Register, ResetPassword, SetPassword,
-    Unthrottle, UserActor,
+    ChangeOwnPassword, ChangeUser, DeleteOwnAccount, Details, DetailsCache, FindUser,
+    ListAuditRecords, ListUsers, LoggedIn, Login, Ping, ReadDetails, Register, ResetPassword,
+    SetPassword, Unthrottle, UserActor,
 };

@@ -14,7 +14,7 @@ use super::refused::{
     BadForm, BadToken, MissingToken, NeedsTokensIntrospect, Refused, TwoCredentials, WrongClient,
 };
 use super::state::Api;
-use crate::actors::{Details, FindDetails};
+use crate::actors::{Details, ReadDetails};
 use crate::domain::{Metadata, Permission, Roles, SessionId, TokenId};
 use crate::tokens::{AccessClaims, Subject};
 
@@ -143,7 +143,10 @@ async fn find_details(
     claims: &AccessClaims,
 ) -> Result<Option<AccountDetails>, ApiError> {
     let Subject::User { id, .. } = claims.subject else { return Ok(None) };
-    let details = api.users.ask(FindDetails { user_id: id }).await?;
+    let details = match api.details.find(id) {
+        None => api.users.ask(ReadDetails { user_id: id }).await?,
+        found => found,
+    };
     Ok(details.as_deref().map(AccountDetails::from))
 }
 

@@ -10,7 +10,9 @@ use super::error::ApiError;
 use super::failures::FailureLog;
 use super::readiness::Readiness;
 use super::revocations::{CompleteReads, FeedLimits};
-use crate::actors::{ClientActor, KeyActor, Mailbox, RoleActor, SessionActor, UserActor};
+use crate::actors::{
+    ClientActor, DetailsCache, KeyActor, Mailbox, RoleActor, SessionActor, UserActor,
+};
 use crate::clients::ClientDirectory;
 use crate::clock::Clock;
 use crate::domain::PasswordPolicy;
@@ -28,6 +30,8 @@ pub struct Api {
     pub roles: Mailbox<RoleActor>,
     pub keys: Mailbox<KeyActor>,
     pub clients: Mailbox<ClientActor>,
+    /// Details of accounts in memory.
+    pub details: DetailsCache,
     /// The clients in memory.
     pub directory: Arc<ClientDirectory>,
     pub tokens: Arc<Tokens>,

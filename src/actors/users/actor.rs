@@ -84,6 +84,12 @@ impl UserActor {
             clock,
         }
     }
+
+    /// Returns the details of accounts in memory, which this actor keeps up to date.
+    #[must_use]
+    pub fn details(&self) -> DetailsCache {
+        self.details.clone()
+    }
 }
 
 accept_deliveries!(UserActor);

@@ -20,7 +20,7 @@ pub struct Details {
 /// Details of the accounts whose tokens were introspected last: an API introspects each token many
 /// times.
 #[derive(Clone)]
-pub(super) struct DetailsCache(Cache<UserId, Arc<Details>>);
+pub struct DetailsCache(Cache<UserId, Arc<Details>>);
 
 impl DetailsCache {
     /// Creates a cache whose entries expire after `max_age`.
@@ -28,7 +28,9 @@ impl DetailsCache {
         Self(Cache::builder().max_capacity(CAPACITY).time_to_live(max_age).build())
     }
 
-    pub(super) fn find(&self, user_id: UserId) -> Option<Arc<Details>> {
+    /// Finds the details of an account, of at most one staleness bound ago.
+    #[must_use]
+    pub fn find(&self, user_id: UserId) -> Option<Arc<Details>> {
         self.0.get(&user_id)
     }
 
