@@ -213,15 +213,20 @@ tuple_of_reasons!(A B C D E F G H I J K L M N);
 
 impl<R: Reasons> IntoResponses for Refused<R> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let mut by_status: BTreeMap<StatusCode, Vec<ApiError>> = BTreeMap::new();
-        for error in R::errors() {
-            by_status.entry(error.status_code()).or_default().push(error);
-        }
-        by_status
-            .into_iter()
-            .map(|(status, errors)| (status.as_str().to_owned(), response(status, &errors).into()))
-            .collect()
+        responses(R::errors())
     }
+}
+
+/// Describes the replies with some errors, by their status.
+fn responses(errors: Vec<ApiError>) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<StatusCode, Vec<ApiError>> = BTreeMap::new();
+    for error in errors {
+        by_status.entry(error.status_code()).or_default().push(error);
+    }
+    by_status
+        .into_iter()
+        .map(|(status, errors)| (status.as_str().to_owned(), response(status, &errors).into()))
+        .collect()
 }
 
 /// Describes the replies with one status. A header is described if all of them have it.
