@@ -3,13 +3,12 @@
 import subprocess
 from functools import partial
 
-from load import SECONDS, at_rate, write
+from load import LOGOUTS_A_SECOND, SECONDS, log_out, write
 from report import alternate, report
 from service import TARGET, delays, folder, new_client, new_database, portcullis
 from tokens import open_sessions
 
 RECEIVERS = TARGET / "release/examples/receivers"
-LOGOUTS_A_SECOND = 50
 DELIVERED = 'portcullis_receiver_replies_total{kind="incremental"}'
 
 
@@ -24,7 +23,7 @@ def feed():
         """Ends sessions, and returns the processor time of the service for it."""
         tokens = write("ended", open_sessions(database, token, LOGOUTS_A_SECOND * SECONDS).values())
         before = service.cpu_seconds()
-        at_rate(service, tokens, LOGOUTS_A_SECOND, "POST", "/auth/logout")
+        log_out(service, tokens)
         return service.cpu_seconds() - before
 
     def followed_by(count):

@@ -4,12 +4,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from load import SECONDS, at_rate, write
+from load import LOGOUTS_A_SECOND, SECONDS, log_out, write
 from report import alternate, report
 from service import SERVER, new_database, portcullis, sql
 from tokens import open_sessions
-
-LOGOUTS_A_SECOND = 50
 
 
 def growth():
@@ -20,7 +18,7 @@ def growth():
 
     def with_logouts():
         ended = write("ended", open_sessions(database, token, LOGOUTS_A_SECOND * SECONDS).values())
-        return cost(database, partial(at_rate, first, ended, LOGOUTS_A_SECOND, "POST", "/auth/logout"))
+        return cost(database, partial(log_out, first, ended))
 
     for count in [2, 4, 8]:
         instances += [portcullis(database) for _ in range(count - len(instances))]

@@ -55,6 +55,7 @@ def latencies():
         obeying=lambda: beside(log_in_obediently, service),
         storm=storm,
         bootstrap=lambda: beside(obey, service, "GET", "/revocations", None, verifier))
+    assert service.count('portcullis_logins_total{outcome="success"}') >= 2 * ROUNDS * LOAD_SECONDS
     assert service.count('portcullis_receiver_replies_total{kind="complete"}') >= ROUNDS
     show(f"checks at {RATE:,}/s beside logins that ignore Retry-After", rounds, "flood")
     show(f"bare handler at {RATE:,}/s beside raw hashing and such logins", rounds, "hashing")

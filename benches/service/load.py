@@ -9,6 +9,8 @@ from service import CREDENTIALS, TARGET, folder
 
 SCRIPT, RATE = Path(__file__).with_name("load.lua"), TARGET / "release/examples/rate"
 CLIENTS = 64
+# Logouts whose cost for the rest of the system is measured.
+LOGOUTS_A_SECOND = 50
 SECONDS = int(os.environ.get("BENCH_SECONDS", "4"))
 
 
@@ -49,3 +51,8 @@ def at_rate(service, tokens, rate, method="GET", path="/protected/dashboard", se
     said = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     assert (said["failed"], said["requests"]) == (0, rate * seconds), said
     return said
+
+
+def log_out(service, tokens):
+    """Ends sessions, LOGOUTS_A_SECOND of them for SECONDS."""
+    at_rate(service, tokens, LOGOUTS_A_SECOND, "POST", "/auth/logout")
