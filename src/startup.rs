@@ -167,7 +167,7 @@ async fn open_store(settings: &DatabaseSettings) -> Result<Arc<dyn Store>, OpenE
     store::open(settings, SchemaPolicy::Migrate, &report).await
 }
 
-/// The actors, and the details of accounts that one of them keeps in memory.
+/// The actors, and the cache that one of them fills.
 struct Actors {
     users: Mailbox<UserActor>,
     details: DetailsCache,
@@ -224,7 +224,7 @@ async fn start_actors(
     let metrics = Arc::clone(metrics);
     let users = UserActor::new(config, Arc::clone(store), ids, revocations, clock, metrics);
     Ok(Actors {
-        details: users.details(),
+        details: users.details_cache(),
         users: Mailbox::new(users.start(), timeout),
         sessions: Mailbox::new(sessions.start(), timeout),
         roles: Mailbox::new(roles.start(), timeout),

@@ -23,11 +23,10 @@ use crate::metrics::Metrics;
 use crate::telemetry::ErrorChain;
 use crate::tokens::{ALGORITHM_LABELS, TokenRefusal, algorithm_label};
 
-/// Middleware for the whole application, `next`.
+/// Counts, times and logs a request, and sets the headers of its reply, which `next` makes.
 ///
 /// # Errors
 /// Returns the errors of the application that it did not convert to replies.
-// Not for `from_fn`, which allocates twice for each request.
 pub(super) fn observe_requests<B: MessageBody + Unpin, S>(
     api: &Data<Api>,
     request: ServiceRequest,
@@ -40,12 +39,12 @@ where
     let activity = request.conn_data::<Rc<Activity>>().cloned().unwrap_or_default();
     activity.begin_request();
     let started_at = api.clock.uptime();
-    let response = next.call(request);
+    let reply = next.call(request);
     async move {
-        let response = response.await;
+        let result = reply.await;
         activity.end_request();
         let duration = api.clock.uptime().saturating_sub(started_at);
-        let mut response = response?;
+        let mut response = result?;
         set_headers(&api, &mut response);
         record(&api, &response, duration);
         Ok(response.map_body(|_, body| Pieces::new(body)))

@@ -213,12 +213,12 @@ tuple_of_reasons!(A B C D E F G H I J K L M N);
 
 impl<R: Reasons> IntoResponses for Refused<R> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        responses(R::errors())
+        by_status(R::errors())
     }
 }
 
-/// Describes the replies with some errors, by their status.
-fn responses(errors: Vec<ApiError>) -> BTreeMap<String, RefOr<Response>> {
+/// Describes errors by their status. Not generic, so that it is compiled only once.
+fn by_status(errors: Vec<ApiError>) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<StatusCode, Vec<ApiError>> = BTreeMap::new();
     for error in errors {
         by_status.entry(error.status_code()).or_default().push(error);

@@ -32,7 +32,7 @@ impl Routes {
     /// Configures the routes. Browser applications on the allowed origins can call those of
     /// [`Self::configure_open`], and read the errors of unknown paths.
     pub(super) fn configure(self, config: &mut ServiceConfig, allowed_origins: &[String]) {
-        // First, because paths are matched in order: the others have patterns, or take every path.
+        // First: the scope with CORS takes every path, and patterns are slower to match.
         self.configure_machines(config);
         let open = |config: &mut ServiceConfig| self.configure_open(config);
         if allowed_origins.is_empty() {
@@ -78,9 +78,10 @@ impl Routes {
 /// would be a verdict.
 fn gateway_routes(config: &mut ServiceConfig) {
     let exact = web::resource("/auth/check").app_data(RouteMetrics::new("/auth/check"));
-    // Not a pattern, which every request for another path would be tried on.
+    // A prefix, because a pattern would be a regular expression to run for every other path.
     let prefix = web::scope("/auth/check").app_data(RouteMetrics::new("/auth/check/{rest}"));
     config
+        // Before the prefix, which matches this path, too, and whose handler ignores the query.
         .service(exact.route(to(check::check)))
         .service(prefix.default_service(to(check::check_path)));
 }

@@ -272,6 +272,7 @@ fn http_service(
         .app_data(api.clone())
         .app_data(VerifiedTokenCache::new(cache_size))
         .configure(|config| routes.configure(config, &allowed_origins))
+        // Not `from_fn`, which allocates twice for each request.
         .wrap_fn(move |request, app| observe_requests(&api, request, app))
         .wrap(TracingLogger::<RootSpan>::new());
     HttpServiceBuilder::default()

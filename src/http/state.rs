@@ -30,7 +30,7 @@ pub struct Api {
     pub roles: Mailbox<RoleActor>,
     pub keys: Mailbox<KeyActor>,
     pub clients: Mailbox<ClientActor>,
-    /// Details of accounts in memory.
+    /// Cache of the details of accounts.
     pub details: DetailsCache,
     /// The clients in memory.
     pub directory: Arc<ClientDirectory>,

@@ -73,8 +73,8 @@ impl<W: Write> Fields<W> {
             ("log.target", Value::String(target)) => self.target = Some(target),
             (name, _) if name.starts_with("log.") => {}
             (name, value) => {
-                // What it writes to is in memory. Names are those of variables, and need no escapes.
-                let _ = write!(self.others, r#","{name}":{value}"#);
+                // Writing to memory cannot fail.
+                let _ = write!(self.others, ",{name:?}:{value}");
             }
         }
     }
@@ -153,14 +153,15 @@ mod tests {
     #[test]
     fn ids_of_the_request_and_fields_of_the_event_are_flat() {
         let line = line_of(|| {
-            let span = tracing::error_span!("request", request.id = "7", trace_id = None::<&str>);
+            let (id, none) = ("\"7\n", None::<&str>);
+            let span = tracing::error_span!("request", request.id = id, trace_id = none, "\"" = 1);
             let _entered = span.enter();
             event!(target: "here", Level::WARN, user.id = %"\"\n", count = 3, is_new = true, "said");
         });
 
         let expected = json!({
-            "level": "WARN", "target": "here", "message": "said", "request.id": "7",
-            "user.id": "\"\n", "count": 3, "is_new": true,
+            "level": "WARN", "target": "here", "message": "said",
+            "request.id": "\"7\n", "\"": 1, "user.id": "\"\n", "count": 3, "is_new": true,
         });
         assert_eq!(line, expected);
     }

@@ -21,14 +21,14 @@ const ADMISSION_RATE: u8 = 16;
 /// so that none waits for another.
 ///
 /// The cache never accepts a token that [`Tokens::verify`] would reject: the key and the times are
-/// checked again on a hit, and revocation always is, by the caller. Lookups go by a keyed hash, so
-/// their time does not tell a forger how much of a guess matches a cached token.
+/// checked again on a hit, and revocation always is, by the caller. Lookups go by a keyed hash of
+/// the signature, so their time does not help to guess one.
 ///
-/// The cache is set-associative: the hash of a token selects one set, and each set has a limit of
-/// its own. A full set admits few of the tokens that it misses, and replaces random ones. With more
-/// tokens in use than fit, those that are cached therefore stay for a while, and the rate of hits
-/// falls in proportion. To replace the least recently used token would miss every time if slightly
-/// too many tokens are used in turn.
+/// The cache is set-associative: the hash of a signature selects one set, and each set has a limit
+/// of its own. A full set admits few of the tokens that it misses, and replaces random ones. With
+/// more tokens in use than fit, those that are cached therefore stay for a while, and the rate of
+/// hits falls in proportion. To replace the least recently used token would miss every time if
+/// slightly too many tokens are used in turn.
 pub struct VerifiedTokenCache {
     hasher: RandomState,
     sets: Box<[RefCell<Set>]>,
@@ -64,7 +64,8 @@ impl VerifiedTokenCache {
         Ok(claims)
     }
 
-    /// Hashes the signature, which differs for each token, and is much shorter.
+    /// Hashes the signature, which differs for each token, and is much shorter. A hit compares the
+    /// whole token.
     fn hash(&self, token: &str) -> u64 {
         let signature = token.rsplit_once('.').map_or(token, |(_, signature)| signature);
         self.hasher.hash_one(signature)
@@ -202,6 +203,19 @@ mod tests {
         assert!(Rc::ptr_eq(&first, &again), "the second lookup is a hit");
         assert_eq!(late, TokenRefusal::Expired);
         assert_eq!(early, TokenRefusal::NotYetValid);
+    }
+
+    #[test]
+    fn signature_of_another_token_is_refused() {
+        let tokens = tokens();
+        let cache = VerifiedTokenCache::new(SIZE);
+        let all = issue(&tokens, 2, EXPIRY);
+        cache.verify_all(&tokens, &all, NOW);
+        let (claims, _) = all[0].rsplit_once('.').unwrap();
+        let (_, signature) = all[1].rsplit_once('.').unwrap();
+        let forged = format!("{claims}.{signature}");
+
+        assert_eq!(cache.verify(&tokens, &forged, NOW).unwrap_err(), TokenRefusal::BadSignature);
     }
 
     #[test]

@@ -229,12 +229,16 @@ async fn requests_are_counted_by_route(database: TestDatabase) {
         app.get(path).await;
     }
     send(app.request(Method::from_bytes(b"MAKEUP").unwrap(), "/a")).await;
-    app.get("/protected/dashboard").await;
+    for path in ["/protected/dashboard", "/auth/check", "/auth/check/a/b", "/auth/check/"] {
+        app.get(path).await;
+    }
 
     let count = async |labels: &str| app.metric(&format!("http_requests_total{{{labels}}}")).await;
     assert_eq!(count(r#"method="GET",route="unmatched",status="404""#).await, 3);
     assert_eq!(count(r#"method="other",route="unmatched",status="404""#).await, 1);
     assert_eq!(count(r#"method="GET",route="/protected/dashboard",status="401""#).await, 1);
+    assert_eq!(count(r#"method="GET",route="/auth/check",status="401""#).await, 1);
+    assert_eq!(count(r#"method="GET",route="/auth/check/{rest}",status="401""#).await, 2);
     let timed = concat!(
         "http_request_duration_seconds_count",
         r#"{method="GET",route="unmatched",status="404"}"#

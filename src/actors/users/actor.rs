@@ -85,9 +85,9 @@ impl UserActor {
         }
     }
 
-    /// Returns the details of accounts in memory, which this actor keeps up to date.
+    /// Returns the cache of the details of accounts, which this actor fills.
     #[must_use]
-    pub fn details(&self) -> DetailsCache {
+    pub fn details_cache(&self) -> DetailsCache {
         self.details.clone()
     }
 }

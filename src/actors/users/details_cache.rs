@@ -28,7 +28,7 @@ impl DetailsCache {
         Self(Cache::builder().max_capacity(CAPACITY).time_to_live(max_age).build())
     }
 
-    /// Finds the details of an account, of at most one staleness bound ago.
+    /// Returns the details of an account, at most one staleness bound old.
     #[must_use]
     pub fn find(&self, user_id: UserId) -> Option<Arc<Details>> {
         self.0.get(&user_id)
