@@ -432,3 +432,50 @@ async fn first_login_from_a_network_is_marked(database: TestDatabase) {
         [(&json!("198.51.100.1"), &new), (&json!(OWNER), &Value::Null), (&json!(OWNER), &new),]
     );
 }
+
+/// A deferred trigger sees the setting with which its transaction is committed.
+#[actix_web::test]
+async fn attempts_do_not_wait_for_the_disk_and_all_else_does() {
+    let test = async |database: TestDatabase| {
+        let TestDatabase::Postgres { name, .. } = &database else { panic!("not Postgres") };
+        database.execute(format!("alter database {name} set synchronous_commit = on")).await;
+        let app = start(&database).await;
+        database
+            .execute(
+                "create table commits (subject text, setting text);
+                 create function note_commit() returns trigger language plpgsql as $$
+                 begin
+                     insert into commits
+                     values (tg_table_name, current_setting('synchronous_commit'));
+                     return null;
+                 end $$",
+            )
+            .await;
+        for table in ["failure_counters", "known_networks", "sessions", "revocations"] {
+            let trigger = format!(
+                "create constraint trigger note_commit after insert or update on {table}
+                 deferrable initially deferred for each row execute function note_commit()"
+            );
+            database.execute(trigger).await;
+        }
+
+        app.register("alice", PASSWORD).await;
+        guess(&app, STRANGER).await;
+        let token = log_in(&app, OWNER, PASSWORD, &[]).await.access_token();
+        app.log_out(&token).await;
+
+        let select = "select distinct subject, setting from commits order by 1";
+        let mut connection = database.connect().await;
+        let commits: Vec<(String, String)> =
+            sqlx::query_as(select).fetch_all(&mut connection).await.unwrap();
+        let commits: Vec<_> = commits.iter().map(|(of, is)| (of.as_str(), is.as_str())).collect();
+        let expected = [
+            ("failure_counters", "off"),
+            ("known_networks", "off"),
+            ("revocations", "on"),
+            ("sessions", "on"),
+        ];
+        assert_eq!(commits, expected);
+    };
+    TestDatabase::postgres().await.run(test).await;
+}

@@ -13,6 +13,10 @@ use sqlx::{Connection, Either, Error, Execute, Executor, Postgres, SqlSafeStr, S
 use super::pool::{Lease, set_timeouts};
 use crate::config::PoolMode;
 
+/// Expression in a statement whose commit does not wait for the disk. A crash of the server can undo
+/// such commits of the last second.
+pub(super) const ASYNCHRONOUS_COMMIT: &str = "set_config('synchronous_commit', 'off', true)";
+
 /// Executor of single statements. In transaction mode it wraps each one in a transaction.
 #[derive(Clone, Debug)]
 pub(super) struct PoolExecutor {

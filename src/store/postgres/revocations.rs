@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::audit;
 use super::database::PostgresStore;
+use super::executor::ASYNCHRONOUS_COMMIT;
 use super::feed::PostgresFeed;
 use super::listener::PostgresListener;
 use crate::domain::{
@@ -88,11 +89,10 @@ impl RevocationStore for PostgresStore {
     }
 
     async fn notify_listeners(&self) -> Result<(), StoreError> {
-        // Not waiting for the disk, the commit releases the lock of notifications at once.
-        let notify = self.executor.query(
-            "select set_config('synchronous_commit', 'off', true),
-                    pg_notify('portcullis_revocations', '')",
-        );
+        // The commit holds a lock that all notifications take.
+        let notify = self.executor.query(AssertSqlSafe(format!(
+            "select {ASYNCHRONOUS_COMMIT}, pg_notify('portcullis_revocations', '')"
+        )));
         notify.execute(&self.executor).await?;
         Ok(())
     }

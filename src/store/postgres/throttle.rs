@@ -1,4 +1,6 @@
 //! Failure counters and known networks on PostgreSQL.
+//!
+//! Attempts and their results do not wait for the disk. A login does so once, for its session.
 
 use std::slice;
 use std::time::Duration;
@@ -10,6 +12,7 @@ use uuid::Uuid;
 
 use super::audit;
 use super::database::PostgresStore;
+use super::executor::ASYNCHRONOUS_COMMIT;
 use crate::domain::{
     ATTEMPT_TIMEOUT, ATTEMPTS_IN_FLIGHT, AccountError, AttemptResult, AuditRecord, CounterId,
     FAILURE_RETENTION, FailureLimits, KNOWN_NETWORK_RETENTION, KNOWN_NETWORKS_PER_USER, UserId,
@@ -66,7 +69,7 @@ impl ThrottleStore for PostgresStore {
                  insert into known_networks (id, user_id, latest_login_at)
                  select $3::uuid, $4::uuid, now() where $3 is not null
                  on conflict (id) do update set latest_login_at = now())
-             select failures from settled"
+             select failures, {ASYNCHRONOUS_COMMIT} from settled"
         )));
         let (network, user) = network.unzip();
         let settled = settle
@@ -180,7 +183,8 @@ fn reserve_sql(limits: FailureLimits) -> String {
          select chosen.id, is_known, exists (select from reserved) as is_reserved,
                 (select extract(epoch from counter.next_at - now())::float8
                  from failure_counters as counter
-                 where counter.id = chosen.id and not {is_due}) as delay
+                 where counter.id = chosen.id and not {is_due}) as delay,
+                {ASYNCHRONOUS_COMMIT}
          from chosen"
     )
 }
