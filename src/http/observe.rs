@@ -1,5 +1,5 @@
-//! Middleware around every request: counts and times it, sets the headers of every reply, and logs
-//! its failure.
+//! Middleware around every request: counts and times it, also in the [`Activity`] of its connection,
+//! sets the headers of every reply, and logs its failure.
 
 use std::rc::Rc;
 use std::time::Duration;
