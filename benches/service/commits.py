@@ -6,7 +6,7 @@ import time
 from load import CLIENTS, SECONDS, load, write
 from report import alternate, compare, report
 from service import CHEAP, SERVER, new_database, portcullis, sql
-from tokens import open_sessions
+from tokens import to_end
 
 # Logins in a round, one after the other.
 LOGINS = 20
@@ -28,7 +28,7 @@ def commits():
 
     def logouts():
         # More tokens than two seconds can use up.
-        tokens = write("tokens", open_sessions(database, token, 150_000).values())
+        tokens = to_end(database, token, 150_000)
         return load(service, "/auth/logout", "logout", tokens, seconds=2)
 
     def refreshes():

@@ -3,10 +3,10 @@
 import subprocess
 from functools import partial
 
-from load import LOGOUTS_A_SECOND, SECONDS, log_out, write
+from load import LOGOUTS_A_SECOND, SECONDS, log_out
 from report import alternate, report
 from service import TARGET, delays, folder, new_client, new_database, portcullis
-from tokens import open_sessions
+from tokens import to_end
 
 RECEIVERS = TARGET / "release/examples/receivers"
 DELIVERED = 'portcullis_receiver_replies_total{kind="incremental"}'
@@ -21,7 +21,7 @@ def feed():
 
     def logouts():
         """Ends sessions, and returns the processor time of the service for it."""
-        tokens = write("ended", open_sessions(database, token, LOGOUTS_A_SECOND * SECONDS).values())
+        tokens = to_end(database, token, LOGOUTS_A_SECOND * SECONDS)
         before = service.cpu_seconds()
         log_out(service, tokens)
         return service.cpu_seconds() - before

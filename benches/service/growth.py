@@ -4,10 +4,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from load import LOGOUTS_A_SECOND, SECONDS, log_out, write
+from load import LOGOUTS_A_SECOND, SECONDS, log_out
 from report import alternate, report
 from service import SERVER, new_database, portcullis, sql
-from tokens import open_sessions
+from tokens import to_end
 
 
 def growth():
@@ -17,7 +17,7 @@ def growth():
     token, instances = first.log_in()["access_token"], [first]
 
     def with_logouts():
-        ended = write("ended", open_sessions(database, token, LOGOUTS_A_SECOND * SECONDS).values())
+        ended = to_end(database, token, LOGOUTS_A_SECOND * SECONDS)
         return cost(database, partial(log_out, first, ended))
 
     for count in [2, 4, 8]:

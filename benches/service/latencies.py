@@ -6,10 +6,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from load import CLIENTS, SECONDS, at_rate, flood, load, write
+from load import CLIENTS, SECONDS, at_rate, flood, load
 from report import ROUNDS, alternate, compare, report
 from service import CREDENTIALS, bare, hashing, insert_revocations, new_client, new_database, portcullis
-from tokens import checked, open_sessions
+from tokens import checked, to_end
 
 # Checks a second beside a load.
 RATE = 5_000
@@ -53,7 +53,7 @@ def latencies():
         return said
 
     def storm():
-        ended = write("ended", open_sessions(database, leaver, LOAD_SECONDS * 40_000).values())
+        ended = to_end(database, leaver, LOAD_SECONDS * 40_000)
         return beside(end, service, ended)
 
     rounds = alternate(

@@ -49,3 +49,8 @@ def open_sessions(database, token, count):
     # Otherwise, the autovacuum would run during the measurement.
     sql(database, "vacuum analyze sessions")
     return {session: another(token, session) for session in ids.split()}
+
+
+def to_end(database, token, count):
+    """Opens sessions, and writes a file of their access tokens."""
+    return write("to_end", open_sessions(database, token, count).values())
