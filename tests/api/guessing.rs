@@ -435,7 +435,7 @@ async fn first_login_from_a_network_is_marked(database: TestDatabase) {
 
 /// A deferred trigger sees the setting with which its transaction is committed.
 #[actix_web::test]
-async fn attempts_do_not_wait_for_the_disk_and_all_else_does() {
+async fn attempts_do_not_wait_for_the_disk_but_sessions_and_revocations_do() {
     let test = async |database: TestDatabase| {
         let TestDatabase::Postgres { name, .. } = &database else { panic!("not Postgres") };
         database.execute(format!("alter database {name} set synchronous_commit = on")).await;
